@@ -1,0 +1,5 @@
+//! kintone-egress: an outbound gateway for kintone.
+
+pub mod config;
+pub mod model;
+pub mod telemetry;
