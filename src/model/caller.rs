@@ -85,6 +85,9 @@ impl Purpose {
 }
 
 impl RequestId {
+    /// The identifier of no call: what an answer carries that belongs to none.
+    pub const ZERO: Self = Self([b'0'; 20]);
+
     /// Spells 100 random bits in the alphabet `0-9a-v`.
     #[must_use]
     pub fn from_random(bits: u128) -> Self {

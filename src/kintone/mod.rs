@@ -1,0 +1,5 @@
+//! What kintone is: its domains, its calls, its answers. Pure knowledge, no I/O.
+
+pub mod answer;
+pub mod call;
+pub mod domain;

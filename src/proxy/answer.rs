@@ -1,0 +1,394 @@
+//! kintone's answer on its way to the caller. The body carries the permit, the connection and the
+//! record of the call to the last byte: where they end, the call ends.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::exchange::{Exchange, Head};
+use super::upload::{Outgoing, Upload};
+use crate::drain::Drain;
+use crate::egress::Checkout;
+use crate::model::{Cause, Code, Detail, Outcome};
+use crate::quota::Permit;
+use crate::server::Connection;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// How much of an answer is read for a caller that has left, so that kintone's end is seen. What is
+/// longer is aborted.
+const READ_WITHOUT_CALLER_MAX: u64 = 8 << 20;
+
+/// The body of an answer to a caller.
+pub(crate) enum Answer {
+    /// One of ours.
+    Whole(Full<Bytes>),
+    /// kintone's.
+    Stream(Box<Stream>),
+}
+
+/// A body of kintone's, frame by frame.
+pub(crate) struct Stream {
+    /// What was read ahead, the last piece first.
+    held: Vec<Bytes>,
+    /// `None` once the rest is read elsewhere, for nobody.
+    incoming: Option<Incoming>,
+    /// All that ends with the last byte; `None` once it has.
+    cargo: Option<Cargo>,
+    connection: Arc<Connection>,
+    drain: Drain,
+    response_timeout: Duration,
+    silence: Option<Pin<Box<Sleep>>>,
+    gone: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    end: HowEnds,
+}
+
+/// What a call holds until its last byte.
+pub(crate) struct Cargo {
+    pub(crate) exchange: Exchange,
+    /// `None` for an answer whose permit was given back before, such as a refusal at admission.
+    pub(crate) carriage: Option<Carriage>,
+    /// How the call will have ended if the rest arrives.
+    pub(crate) outcome: Outcome,
+}
+
+/// The permit and the connection of a call that was sent.
+pub(crate) struct Carriage {
+    pub(crate) permit: Permit,
+    pub(crate) checkout: Checkout<Outgoing>,
+    pub(crate) upload: Option<Arc<Upload>>,
+}
+
+/// How the caller can tell the end of the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HowEnds {
+    /// By its length or its chunks: a cut is seen.
+    Framed,
+    /// By the end of the connection: a cut must be a reset.
+    ByClose,
+}
+
+/// Why a body could not be delivered to its end.
+#[derive(Debug, thiserror::Error)]
+enum AnswerError {
+    #[error("kintone's answer broke off")]
+    Cut(#[source] hyper::Error),
+    #[error("kintone fell silent in the middle of its answer")]
+    Silent,
+    #[error("the caller has left")]
+    CallerGone,
+}
+
+/// Where a streamed answer comes from and goes to.
+pub(crate) struct Delivery {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) drain: Drain,
+    pub(crate) response_timeout: Duration,
+    pub(crate) end: HowEnds,
+}
+
+impl Carriage {
+    /// kintone's last byte has come: the permit goes back, the connection too if it can carry
+    /// another call.
+    pub(crate) fn arrive(self, exchange: &mut Exchange) {
+        exchange.record().permit = Some(self.permit.held());
+        self.permit.finish();
+        if self.upload.as_ref().is_none_or(|upload| upload.is_whole()) {
+            self.checkout.give_back();
+        }
+    }
+
+    /// The connection is closed before kintone's end was seen: the permit settles.
+    pub(crate) fn abort(self, exchange: &mut Exchange) {
+        exchange.record().permit = Some(self.permit.held());
+    }
+}
+
+impl Answer {
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self::Whole(Full::new(bytes))
+    }
+
+    /// kintone's body: `held` was read of it already, the first piece first.
+    pub(crate) fn stream(
+        mut held: Vec<Bytes>,
+        incoming: Incoming,
+        cargo: Cargo,
+        delivery: Delivery,
+    ) -> Self {
+        held.reverse();
+        let mut stream = Box::new(Stream {
+            held,
+            incoming: Some(incoming),
+            cargo: Some(cargo),
+            connection: delivery.connection,
+            drain: delivery.drain,
+            response_timeout: delivery.response_timeout,
+            silence: None,
+            gone: None,
+            end: delivery.end,
+        });
+        if stream.is_end_stream() {
+            stream.arrive();
+        }
+        Self::Stream(stream)
+    }
+}
+
+impl Stream {
+    fn arrive(&mut self) {
+        let Some(Cargo { mut exchange, carriage, outcome }) = self.cargo.take() else { return };
+        if let Some(carriage) = carriage {
+            carriage.arrive(&mut exchange);
+        }
+        exchange.ended(outcome, None);
+    }
+
+    /// kintone's side broke after the head had gone out: the caller must see a cut, never a shorter
+    /// answer.
+    fn break_off(&mut self, code: Code, detail: Detail) {
+        if let Some(Cargo { mut exchange, carriage, .. }) = self.cargo.take() {
+            exchange.ended(Outcome::Refused(code), Some(detail));
+            if let Some(carriage) = carriage {
+                carriage.abort(&mut exchange);
+            }
+        }
+        if self.end == HowEnds::ByClose {
+            // It fails only on a socket that is already gone.
+            let _ = self.connection.stream().set_zero_linger();
+        }
+    }
+
+    /// The caller has left: the answer is read to its end without it.
+    fn abandon(&mut self) {
+        let Some(Cargo { mut exchange, carriage, .. }) = self.cargo.take() else { return };
+        exchange.abandoned(Head::Given);
+        let Some(carriage) = carriage else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            carriage.abort(&mut exchange);
+            return;
+        };
+        let Some(incoming) = self.incoming.take() else { return };
+        let read = read_without_caller(incoming, carriage, exchange, self.response_timeout);
+        runtime.spawn(self.drain.track(read));
+    }
+
+    fn poll_incoming(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        match Pin::new(incoming).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.silence = None;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.break_off(Code::UpstreamReset, Detail::ResponseCut);
+                Poll::Ready(Some(Err(AnswerError::Cut(error))))
+            }
+            Poll::Ready(None) => {
+                self.arrive();
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.poll_limits(context),
+        }
+    }
+
+    fn poll_limits(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let limit = self.response_timeout;
+        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if silence.as_mut().poll(context).is_ready() {
+            self.break_off(Code::UpstreamTimeout, Detail::ResponseTimeout);
+            return Poll::Ready(Some(Err(AnswerError::Silent)));
+        }
+        let connection = &self.connection;
+        let gone = self.gone.get_or_insert_with(|| {
+            let connection = Arc::clone(connection);
+            Box::pin(async move { connection.caller_gone().await })
+        });
+        if gone.as_mut().poll(context).is_ready() {
+            self.abandon();
+            return Poll::Ready(Some(Err(AnswerError::CallerGone)));
+        }
+        Poll::Pending
+    }
+
+    fn count(&mut self, frame: &Frame<Bytes>) {
+        if let (Some(cargo), Some(data)) = (&mut self.cargo, frame.data_ref()) {
+            cargo.exchange.record().bytes_out += data.len() as u64;
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+/// Reads what is left of an answer for nobody, so that kintone's end is seen.
+pub(crate) async fn read_without_caller(
+    mut incoming: Incoming,
+    carriage: Carriage,
+    mut exchange: Exchange,
+    response_timeout: Duration,
+) {
+    let mut read = 0;
+    loop {
+        match tokio::time::timeout(response_timeout, incoming.frame()).await {
+            Ok(None) => return carriage.arrive(&mut exchange),
+            Ok(Some(Ok(frame))) => {
+                read += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if read > READ_WITHOUT_CALLER_MAX {
+                    exchange.ended(Outcome::CallerGone, Some(Detail::AnswerTooLong));
+                    return carriage.abort(&mut exchange);
+                }
+            }
+            Ok(Some(Err(_))) => {
+                exchange.ended(Outcome::CallerGone, Some(Detail::ResponseCut));
+                return carriage.abort(&mut exchange);
+            }
+            Err(_) => {
+                exchange.ended(Outcome::CallerGone, Some(Detail::ResponseTimeout));
+                return carriage.abort(&mut exchange);
+            }
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let stream = match &mut *self {
+            Self::Whole(full) => {
+                return Pin::new(full).poll_frame(context).map_err(|never| match never {});
+            }
+            Self::Stream(stream) => stream,
+        };
+        let polled = match stream.held.pop() {
+            Some(chunk) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
+            None => stream.poll_incoming(context),
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            stream.count(frame);
+            // hyper may never poll for the end of a body whose length it knows.
+            if stream.is_end_stream() {
+                stream.arrive();
+            }
+        }
+        polled.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(full) => full.is_end_stream(),
+            Self::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(full) => full.size_hint(),
+            Self::Stream(stream) => {
+                let held: u64 = stream.held.iter().map(|chunk| chunk.len() as u64).sum();
+                let rest = stream.incoming.as_ref().map(Body::size_hint).unwrap_or_default();
+                let mut hint = SizeHint::new();
+                hint.set_lower(rest.lower() + held);
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper + held);
+                }
+                hint
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn is_end_stream(&self) -> bool {
+        self.held.is_empty() && self.incoming.as_ref().is_some_and(Body::is_end_stream)
+    }
+}
+
+/// The beginning of an answer of 400 or above, held back until it is known why it failed.
+pub(crate) struct Held {
+    pub(crate) chunks: Vec<Bytes>,
+    /// kintone's JSON error, where the held bytes are one.
+    pub(crate) error: Option<KintoneError>,
+    /// Whether the whole answer is held.
+    pub(crate) end: HeldEnd,
+}
+
+/// How far a held answer was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeldEnd {
+    Whole,
+    More,
+    Broken,
+}
+
+/// The members of kintone's error body that are looked at.
+#[derive(Debug, serde::Deserialize)]
+pub(crate) struct KintoneError {
+    pub(crate) code: String,
+    #[serde(default)]
+    pub(crate) id: Option<String>,
+}
+
+/// How much of a failed answer is held, and for how long.
+const HELD_SIZE_MAX: usize = 64 << 10;
+const HELD_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Reads the beginning of a failed answer, to learn kintone's code from it.
+pub(crate) async fn hold(incoming: &mut Incoming) -> Held {
+    let mut chunks = Vec::new();
+    let mut size = 0;
+    let until = tokio::time::Instant::now() + HELD_TIME_MAX;
+    let end = loop {
+        if incoming.is_end_stream() {
+            break HeldEnd::Whole;
+        }
+        match tokio::time::timeout_at(until, incoming.frame()).await {
+            Ok(None) => break HeldEnd::Whole,
+            Ok(Some(Err(_))) => break HeldEnd::Broken,
+            Err(_) => break HeldEnd::More,
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    size += data.len();
+                    chunks.push(data);
+                }
+                if size >= HELD_SIZE_MAX {
+                    break HeldEnd::More;
+                }
+            }
+        }
+    };
+    let error = match (&end, chunks.as_slice()) {
+        (HeldEnd::Whole, [one]) => serde_json::from_slice(one).ok(),
+        (HeldEnd::Whole, many) => serde_json::from_slice(&many.concat()).ok(),
+        (HeldEnd::More | HeldEnd::Broken, _) => None,
+    };
+    Held { chunks, error, end }
+}
+
+/// The outcome of an answer of kintone's with that status.
+pub(crate) fn outcome_of(status: http::StatusCode, cause: Option<Cause>) -> Outcome {
+    if cause.is_some() || status.as_u16() >= 400 { Outcome::KintoneError } else { Outcome::Ok }
+}

@@ -1,0 +1,87 @@
+//! A call that was let in: who makes it, where it goes, what was said about it.
+
+use std::sync::Arc;
+
+use super::exchange::Exchange;
+use super::identity::Identity;
+use super::message::Language;
+use super::options::Options;
+use super::reply::{After, Reason, Story};
+use super::shared::Rules;
+use crate::kintone::domain::Destination;
+use crate::model::{Priority, RequestId};
+use crate::quota::Ask;
+use crate::server::Connection;
+
+/// A call with everything that judging it found out.
+pub(crate) struct Call {
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) identity: Identity,
+    pub(crate) options: Options,
+    pub(crate) destination: Destination,
+    pub(crate) language: Language,
+}
+
+/// The caller has left: there is nobody to answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the caller has left")]
+pub(crate) struct CallerLeft;
+
+impl Call {
+    /// The caller's priority; a call can only lower it.
+    pub(crate) fn priority(&self) -> Priority {
+        match (self.identity.caller.rule().priority, self.options.priority) {
+            (Priority::Batch, _) | (_, Some(Priority::Batch)) => Priority::Batch,
+            (Priority::Interactive, Some(Priority::Interactive) | None) => Priority::Interactive,
+        }
+    }
+
+    /// What it asks of the quota.
+    pub(crate) fn ask(&self, weight: u32) -> Ask<'_> {
+        let rule = self.identity.caller.rule();
+        Ask {
+            account: &self.destination.account,
+            tenant: self.options.tenant.as_ref(),
+            caller: &rule.name,
+            priority: self.priority(),
+            caller_wait: rule.max_wait,
+            call_wait: self.options.max_wait,
+            weight,
+        }
+    }
+}
+
+/// What a refusal tells of the call on `exchange`.
+pub(crate) fn story(exchange: &Exchange, language: Language, after: After) -> Story<'_> {
+    let record = exchange.known();
+    Story {
+        id: record.id,
+        account: record.account.as_ref(),
+        tenant: record.tenant.as_ref(),
+        address: record.address,
+        queued: record.queued,
+        language,
+        after,
+    }
+}
+
+/// Ends `exchange` with a refusal, and makes the answer that tells it.
+pub(crate) fn refuse(
+    exchange: &mut Exchange,
+    reason: Reason,
+    language: Language,
+    after: After,
+) -> http::Response<bytes::Bytes> {
+    exchange.refused(reason);
+    super::reply::refuse(reason, story(exchange, language, after))
+}
+
+/// A new identifier.
+pub(crate) fn new_id() -> RequestId {
+    let mut bytes = [0; 16];
+    // Without the kernel's randomness nothing else here would run either; a repeated identifier
+    // would only make a log harder to read.
+    let _ = getrandom::fill(&mut bytes);
+    RequestId::from_random(u128::from_le_bytes(bytes))
+}

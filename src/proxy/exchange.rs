@@ -1,0 +1,159 @@
+//! The record of one call, open as long as the call is: it ends in one log line and the metrics,
+//! whatever the end.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use std::sync::Arc;
+
+use super::reply::Reason;
+use crate::kintone::answer::Concurrency;
+use crate::model::{
+    Account, Cause, Client, Code, Credential, Detail, Mode, Outcome, Priority, RequestId, Tenant,
+};
+use crate::telemetry::live::{LiveCall, Phase, Who};
+use crate::telemetry::{Record, Telemetry};
+
+/// The status of a call whose caller left before the head of its answer (nginx's convention).
+const CALLER_LEFT: u16 = 499;
+
+/// One call under way. Dropping it ends the record: as `caller_gone` unless something else was
+/// said.
+pub(crate) struct Exchange {
+    open: Box<Open>,
+}
+
+struct Open {
+    record: Record,
+    started: Instant,
+    sent: Option<Instant>,
+    telemetry: Arc<Telemetry>,
+    live: LiveCall,
+}
+
+impl Exchange {
+    /// Opens the record of a call whose head has just come.
+    pub(crate) fn open(telemetry: &Arc<Telemetry>, id: RequestId, client: Client) -> Self {
+        let started = Instant::now();
+        let live = telemetry.live().enter(id, client, started);
+        let mut record = Record::new(id);
+        record.client = Some(client);
+        record.status = Some(CALLER_LEFT);
+        let telemetry = Arc::clone(telemetry);
+        Self { open: Box::new(Open { record, started, sent: None, telemetry, live }) }
+    }
+
+    /// What is known so far, to add to.
+    pub(crate) fn record(&mut self) -> &mut Record {
+        &mut self.open.record
+    }
+
+    /// What is known so far.
+    pub(crate) fn known(&self) -> &Record {
+        &self.open.record
+    }
+
+    /// Who calls, and how: the first moment at which the call can be listed by name.
+    pub(crate) fn identified(
+        &mut self,
+        credential: Option<Credential>,
+        priority: Priority,
+        tenant: Option<Tenant>,
+    ) {
+        let record = &mut self.open.record;
+        record.credential = credential;
+        record.priority = Some(priority);
+        record.tenant = tenant;
+    }
+
+    /// Where to, by which way in.
+    pub(crate) fn destined(&mut self, account: &Account, mode: Mode) {
+        let open = &mut *self.open;
+        open.record.account = Some(account.clone());
+        open.live.set_who(Who {
+            caller: open.record.caller.clone(),
+            account: Some(account.clone()),
+            mode: Some(mode),
+            tenant: open.record.tenant.clone(),
+        });
+    }
+
+    pub(crate) fn phase(&self, phase: Phase) {
+        self.open.live.set_phase(phase);
+    }
+
+    /// The first byte is about to go to kintone.
+    pub(crate) fn sent(&mut self) {
+        self.open.sent.get_or_insert_with(Instant::now);
+        self.phase(Phase::Sent);
+    }
+
+    /// kintone's head has come.
+    pub(crate) fn answered(&mut self, status: http::StatusCode, said: Concurrency) {
+        let record = &mut self.open.record;
+        record.status = Some(status.as_u16());
+        record.kintone_running = said.running;
+        record.kintone_limit = said.limit;
+        self.phase(Phase::Answering);
+    }
+
+    /// kintone failed it.
+    pub(crate) fn failed_at_kintone(&mut self, cause: Cause, code: Option<&str>, id: Option<&str>) {
+        let record = &mut self.open.record;
+        record.cause = Some(cause);
+        record.kintone_code = code.map(Into::into);
+        record.kintone_id = id.map(Into::into);
+    }
+
+    /// The gateway refused or failed it.
+    pub(crate) fn refused(&mut self, reason: Reason) {
+        let record = &mut self.open.record;
+        record.status = Some(reason.status().as_u16());
+        record.outcome = Outcome::Refused(reason.code());
+        record.detail = reason.detail();
+    }
+
+    /// How it ended, where the status is already known.
+    pub(crate) fn ended(&mut self, outcome: Outcome, detail: Option<Detail>) {
+        let record = &mut self.open.record;
+        record.outcome = outcome;
+        record.detail = detail.or(record.detail);
+    }
+
+    /// The caller has left; the status is 499 where no head had gone out to it.
+    pub(crate) fn abandoned(&mut self, head: Head) {
+        if head == Head::Withheld {
+            self.open.record.status = Some(CALLER_LEFT);
+        }
+        self.open.record.outcome = Outcome::CallerGone;
+        self.phase(Phase::Settling);
+    }
+
+    /// How long ago the first byte went to kintone.
+    fn upstream_time(&self) -> Option<Duration> {
+        self.open.sent.map(|sent| sent.elapsed())
+    }
+}
+
+/// Whether the head of an answer has gone out to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Head {
+    Given,
+    Withheld,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let upstream_time = self.upstream_time();
+        let open = &mut *self.open;
+        if std::thread::panicking() {
+            open.record.outcome = Outcome::Refused(Code::Internal);
+            open.record.detail = Some(Detail::Panic);
+        }
+        let mut record = std::mem::replace(&mut open.record, Record::new(RequestId::ZERO));
+        record.total = open.started.elapsed();
+        record.upstream_time = upstream_time;
+        open.telemetry.end(record);
+    }
+}

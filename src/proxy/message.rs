@@ -1,0 +1,181 @@
+//! The sentence in a refusal: what happened, with the figures, and who must act. It repeats nothing
+//! of the request but the account's domain.
+
+use super::options::OptionsError;
+use super::reply::Reason;
+use crate::model::{Account, Actor, Code, Denial, Detail, QuotaFigures};
+
+/// The language of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Language {
+    En,
+    Ja,
+}
+
+impl Language {
+    /// Japanese for those who ask for it before anything else, English for everybody else.
+    pub(crate) fn of(headers: &http::HeaderMap) -> Self {
+        let asked = headers.get(http::header::ACCEPT_LANGUAGE).map(http::HeaderValue::as_bytes);
+        match asked.and_then(|asked| asked.trim_ascii_start().get(..2)) {
+            Some(first) if first.eq_ignore_ascii_case(b"ja") => Self::Ja,
+            Some(_) | None => Self::En,
+        }
+    }
+}
+
+/// The sentence.
+pub(crate) fn of(
+    reason: Reason,
+    account: Option<&Account>,
+    actor: Actor,
+    language: Language,
+) -> String {
+    let what = match language {
+        Language::En => english(reason),
+        Language::Ja => japanese(reason),
+    };
+    let must = match language {
+        Language::En => must_english(reason, actor),
+        Language::Ja => must_japanese(reason, actor),
+    };
+    let joint = match language {
+        Language::En => "; ",
+        Language::Ja => "。",
+    };
+    match account {
+        Some(account) => format!("{account}: {what}{joint}{must}"),
+        None => format!("{what}{joint}{must}"),
+    }
+}
+
+fn english(reason: Reason) -> String {
+    if let Reason::Options(error) = reason {
+        return error.to_string();
+    }
+    if let Some(figures) = figures(reason) {
+        let QuotaFigures { running, limit, queued, waited, .. } = figures;
+        let waited_ms = waited.as_millis();
+        return match reason.code() {
+            Code::RateLimited => {
+                format!("the rate is used up, {queued} wait, waited {waited_ms} ms")
+            }
+            Code::QueueFull => format!(
+                "{queued} calls wait already, {running} of {limit} permits in use, \
+                 waited {waited_ms} ms"
+            ),
+            _ => format!(
+                "{running} of {limit} permits in use, {queued} wait, waited {waited_ms} ms"
+            ),
+        };
+    }
+    let text = match reason.code() {
+        Code::BadRequest => "malformed or unsupported request",
+        Code::Misdirected => "Host is not the name given to CONNECT",
+        Code::AuthenticationRequired => "proxy authentication required",
+        Code::DestinationForbidden => "this destination is not allowed",
+        Code::CallerForbidden => "this caller may not do that",
+        Code::AccountUnknown => "kintone does not know this domain",
+        Code::RateLimited | Code::QueueFull | Code::WaitExceeded => "no permit",
+        Code::DailyBudget => "the app's calls of today are used up",
+        Code::EgressUnavailable => "no published address can be used",
+        Code::Draining => "this host is shutting down",
+        Code::Overloaded => "out of a local resource",
+        Code::AccountMaintenance => "kintone is in maintenance",
+        Code::UpstreamDns => "kintone's name could not be resolved, nothing was sent",
+        Code::UpstreamConnect => "kintone could not be reached, nothing was sent",
+        Code::UpstreamTls => "no trusted TLS connection to kintone, nothing was sent",
+        Code::UpstreamTimeout => "kintone did not answer in time, the outcome is unknown",
+        Code::UpstreamReset => "the connection to kintone broke, the outcome is unknown",
+        Code::Internal => "internal error of the gateway",
+    };
+    with_detail(text, reason.detail())
+}
+
+fn japanese(reason: Reason) -> String {
+    if let Reason::Options(error) = reason {
+        return match error {
+            OptionsError::Malformed(place) => format!("形式が正しくありません（{place}）"),
+            OptionsError::Repeated(place) => format!("複数回指定されています（{place}）"),
+            OptionsError::TenantsDiffer => {
+                "ヘッダーとユーザー名で異なるテナントが指定されています".to_owned()
+            }
+        };
+    }
+    if let Some(figures) = figures(reason) {
+        let QuotaFigures { running, limit, queued, waited, .. } = figures;
+        let waited_ms = waited.as_millis();
+        return match reason.code() {
+            Code::RateLimited => {
+                format!("レートの上限に達しています（待機 {queued} 件、{waited_ms} ms 待ちました）")
+            }
+            _ => format!(
+                "許可 {limit} 件中 {running} 件を使用中、{queued} 件が待機中、{waited_ms} ms 待ちました"
+            ),
+        };
+    }
+    let text = match reason.code() {
+        Code::BadRequest => "リクエストの形式が正しくないか、対応していません",
+        Code::Misdirected => "Host が CONNECT の宛先と異なります",
+        Code::AuthenticationRequired => "プロキシの認証が必要です",
+        Code::DestinationForbidden => "この宛先には接続できません",
+        Code::CallerForbidden => "この呼び出し元には許可されていません",
+        Code::AccountUnknown => "kintone にこのドメインは存在しません",
+        Code::RateLimited | Code::QueueFull | Code::WaitExceeded => "許可を得られません",
+        Code::DailyBudget => "このアプリの本日の API 実行回数を使い切りました",
+        Code::EgressUnavailable => "使用できる公開 IP アドレスがありません",
+        Code::Draining => "このホストは停止処理中です",
+        Code::Overloaded => "このホストの資源が不足しています",
+        Code::AccountMaintenance => "kintone はメンテナンス中です",
+        Code::UpstreamDns => "kintone の名前を解決できません。何も送信していません",
+        Code::UpstreamConnect => "kintone に接続できません。何も送信していません",
+        Code::UpstreamTls => "kintone との TLS 接続を信頼できません。何も送信していません",
+        Code::UpstreamTimeout => "kintone から時間内に応答がありません。実行結果は不明です",
+        Code::UpstreamReset => "kintone との接続が切れました。実行結果は不明です",
+        Code::Internal => "ゲートウェイの内部エラーです",
+    };
+    with_detail(text, reason.detail())
+}
+
+fn figures(reason: Reason) -> Option<QuotaFigures> {
+    match reason {
+        Reason::Denied(denial) => denial.figures(),
+        Reason::Failed(_) | Reason::Options(_) => None,
+    }
+}
+
+fn with_detail(text: &str, detail: Option<Detail>) -> String {
+    match detail {
+        Some(detail) => format!("{text} ({detail})"),
+        None => text.to_owned(),
+    }
+}
+
+fn must_english(reason: Reason, actor: Actor) -> String {
+    let act = match (reason, actor) {
+        (
+            Reason::Denied(
+                Denial::RateLimited(_) | Denial::QueueFull(_) | Denial::WaitExceeded(_),
+            ),
+            _,
+        ) => "slow down",
+        (Reason::Denied(Denial::BadRequest { .. } | Denial::Misdirected), _)
+        | (Reason::Options(_), _) => "correct the request",
+        (Reason::Denied(Denial::AuthenticationRequired(_)), _) => "send its name and token",
+        (Reason::Denied(Denial::Draining), _) => return "repeat the call".to_owned(),
+        (_, Actor::Caller) => "change its call or ask the operators",
+        (_, Actor::Customer) => "act",
+        (_, Actor::Operator) => "look into it",
+        (_, Actor::Kintone) => return "kintone is at fault or unreachable".to_owned(),
+    };
+    format!("{actor} must {act}")
+}
+
+fn must_japanese(reason: Reason, actor: Actor) -> String {
+    match (reason, actor) {
+        (Reason::Denied(Denial::Draining), _) => "再送してください。".to_owned(),
+        (_, Actor::Caller) => "呼び出し元での対応が必要です。".to_owned(),
+        (_, Actor::Customer) => "お客様での対応が必要です。".to_owned(),
+        (_, Actor::Operator) => "ゲートウェイの運用担当者での対応が必要です。".to_owned(),
+        (_, Actor::Kintone) => "kintone 側の問題か、到達できません。".to_owned(),
+    }
+}

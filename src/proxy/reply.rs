@@ -1,0 +1,447 @@
+//! The one table from what the gateway refuses or fails to what its caller sees: status, code,
+//! headers, body. No other place knows a status code of ours.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER,
+};
+use http::{Response, StatusCode};
+use hyper::ext::ReasonPhrase;
+use jiff::tz::{Offset, TimeZone};
+use jiff::{Timestamp, Zoned};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::Serialize;
+
+use super::hint::{self, Hint};
+use super::message::{self, Language};
+use super::options::OptionsError;
+use crate::model::{
+    Account, Actor, Cause, Code, Denial, Detail, Failure, ProxyError, Published, QuotaFigures,
+    RequestId, Tenant,
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("kintone-egress-request-id");
+const ADDRESS: HeaderName = HeaderName::from_static("kintone-egress-address");
+const QUEUED_MS: HeaderName = HeaderName::from_static("kintone-egress-queued-ms");
+const CAUSE: HeaderName = HeaderName::from_static("kintone-egress-cause");
+const ACTOR: HeaderName = HeaderName::from_static("kintone-egress-actor");
+const HINT: HeaderName = HeaderName::from_static("kintone-egress-hint");
+const HINT_JA: HeaderName = HeaderName::from_static("kintone-egress-hint-ja");
+const RETRY_AT: HeaderName = HeaderName::from_static("kintone-egress-retry-at");
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
+/// Longer than this, a client that honours `Retry-After` would sleep holding its thread: the truth
+/// is then told by `retry_at` alone.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// When a refusal that has no figures of its own may be repeated.
+const RETRY_LOCAL: Duration = Duration::from_secs(1);
+
+/// How soon an address may be back: it is looked for every second.
+const RETRY_ADDRESS: Duration = Duration::from_secs(5);
+
+/// Why a call ends here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Denied(Denial),
+    Failed(Failure),
+    /// What the caller said about the call is malformed; names the place.
+    Options(OptionsError),
+}
+
+/// What is known of the call that ends here.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Story<'a> {
+    pub(crate) id: RequestId,
+    pub(crate) account: Option<&'a Account>,
+    pub(crate) tenant: Option<&'a Tenant>,
+    pub(crate) address: Option<Published>,
+    pub(crate) queued: Option<Duration>,
+    pub(crate) language: Language,
+    /// What becomes of the caller's connection.
+    pub(crate) after: After,
+}
+
+/// What becomes of the caller's connection after the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    Keep,
+    /// A refused CONNECT (RFC 9931) or a malformed request: nothing behind it is read.
+    Close,
+}
+
+impl Reason {
+    /// Its `GW_` code.
+    pub(crate) const fn code(self) -> Code {
+        match self {
+            Self::Denied(denial) => denial.code(),
+            Self::Failed(failure) => failure.code(),
+            Self::Options(_) => Code::BadRequest,
+        }
+    }
+
+    /// Its word for the log.
+    pub(crate) const fn detail(self) -> Option<Detail> {
+        match self {
+            Self::Denied(denial) => denial.detail(),
+            Self::Failed(failure) => failure.detail(),
+            Self::Options(OptionsError::Malformed(_)) => Some(Detail::HeaderInvalid),
+            Self::Options(OptionsError::Repeated(_)) => Some(Detail::HeaderRepeated),
+            Self::Options(OptionsError::TenantsDiffer) => Some(Detail::TenantsDiffer),
+        }
+    }
+
+    const fn figures(self) -> Option<QuotaFigures> {
+        match self {
+            Self::Denied(denial) => denial.figures(),
+            Self::Failed(_) | Self::Options(_) => None,
+        }
+    }
+
+    /// The HTTP status.
+    pub(crate) const fn status(self) -> StatusCode {
+        if let Self::Denied(Denial::BadRequest { status, .. }) = self {
+            return match status {
+                405 => StatusCode::METHOD_NOT_ALLOWED,
+                414 => StatusCode::URI_TOO_LONG,
+                431 => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                _ => StatusCode::BAD_REQUEST,
+            };
+        }
+        match self.code() {
+            Code::BadRequest => StatusCode::BAD_REQUEST,
+            Code::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Code::AuthenticationRequired => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+            Code::DestinationForbidden | Code::CallerForbidden | Code::AccountUnknown => {
+                StatusCode::FORBIDDEN
+            }
+            Code::RateLimited | Code::QueueFull | Code::WaitExceeded | Code::DailyBudget => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Code::EgressUnavailable
+            | Code::Draining
+            | Code::Overloaded
+            | Code::AccountMaintenance => StatusCode::SERVICE_UNAVAILABLE,
+            Code::UpstreamDns | Code::UpstreamConnect | Code::UpstreamTls | Code::UpstreamReset => {
+                StatusCode::BAD_GATEWAY
+            }
+            Code::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The word of `Proxy-Status`.
+    const fn proxy_error(self) -> ProxyError {
+        match self.detail() {
+            Some(Detail::AddressForbidden) => return ProxyError::DestinationIpProhibited,
+            Some(Detail::ConnectTimeout) => return ProxyError::ConnectionTimeout,
+            Some(Detail::ConnectUnreachable) => return ProxyError::DestinationIpUnroutable,
+            Some(Detail::TlsProtocol | Detail::TlsTimeout) => return ProxyError::TlsProtocolError,
+            Some(_) | None => {}
+        }
+        match self.code() {
+            Code::BadRequest | Code::Misdirected => ProxyError::HttpRequestError,
+            Code::AuthenticationRequired
+            | Code::DestinationForbidden
+            | Code::CallerForbidden
+            | Code::AccountUnknown
+            | Code::RateLimited
+            | Code::QueueFull
+            | Code::WaitExceeded
+            | Code::DailyBudget => ProxyError::HttpRequestDenied,
+            Code::EgressUnavailable | Code::Draining | Code::Overloaded | Code::Internal => {
+                ProxyError::ProxyInternalError
+            }
+            Code::AccountMaintenance => ProxyError::DestinationUnavailable,
+            Code::UpstreamDns => ProxyError::DnsError,
+            Code::UpstreamConnect => ProxyError::ConnectionRefused,
+            Code::UpstreamTls => ProxyError::TlsCertificateError,
+            Code::UpstreamTimeout => ProxyError::HttpResponseTimeout,
+            Code::UpstreamReset => ProxyError::ConnectionTerminated,
+        }
+    }
+
+    /// When a repeated call may succeed, where anything can be said about it.
+    const fn retry_after(self) -> Option<Duration> {
+        match self.code() {
+            Code::RateLimited | Code::QueueFull | Code::WaitExceeded => match self.figures() {
+                Some(QuotaFigures { retry_after: Some(after), .. }) => Some(after),
+                Some(_) | None => Some(RETRY_LOCAL),
+            },
+            Code::EgressUnavailable => Some(RETRY_ADDRESS),
+            Code::Draining | Code::Overloaded => Some(RETRY_LOCAL),
+            Code::BadRequest
+            | Code::Misdirected
+            | Code::AuthenticationRequired
+            | Code::DestinationForbidden
+            | Code::CallerForbidden
+            | Code::AccountUnknown
+            | Code::DailyBudget
+            | Code::AccountMaintenance
+            | Code::UpstreamDns
+            | Code::UpstreamConnect
+            | Code::UpstreamTls
+            | Code::UpstreamTimeout
+            | Code::UpstreamReset
+            | Code::Internal => None,
+        }
+    }
+}
+
+/// kintone's own shape, with further members, so that its SDKs raise it as an API error.
+#[derive(Serialize)]
+struct Body<'a> {
+    code: &'static str,
+    id: &'a str,
+    message: &'a str,
+    actor: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waited_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queued: Option<u32>,
+}
+
+/// The whole answer to a call that ends here.
+pub(crate) fn refuse(reason: Reason, story: Story<'_>) -> Response<Bytes> {
+    let code = reason.code();
+    let actor = hint::actor(code, reason.detail());
+    let retry_after = reason.retry_after();
+    let retry_at = retry_after.map(instant_in);
+    let figures = reason.figures();
+    let message = message::of(reason, story.account, actor, story.language);
+    let body = Body {
+        code: code.name(),
+        id: story.id.as_str(),
+        message: &message,
+        actor: actor.label(),
+        account: story.account.map(Account::as_str),
+        tenant: story.tenant.map(Tenant::as_str),
+        waited_ms: figures.map(|figures| whole_ms(figures.waited)),
+        retry_at: retry_at.as_deref(),
+        running: figures.map(|figures| figures.running),
+        limit: figures.map(|figures| figures.limit),
+        queued: figures.map(|figures| figures.queued),
+    };
+    let body = serde_json::to_vec(&body).expect("strings and numbers always serialize");
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = reason.status();
+    response.extensions_mut().insert(ReasonPhrase::from_static(code.name().as_bytes()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json;charset=utf-8"));
+    describe(headers, story.id, story.address, story.queued);
+    explain(headers, actor, &cause_word(code), hint::for_code(code));
+    let status = format!("kintone-egress; error={}", reason.proxy_error());
+    headers.insert(PROXY_STATUS, ascii(&status));
+    if let Some(after) = retry_after.filter(|after| *after <= RETRY_AFTER_MAX) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
+    }
+    if let Some(at) = &retry_at {
+        headers.insert(RETRY_AT, ascii(at));
+    }
+    if code == Code::AuthenticationRequired {
+        let challenge = HeaderValue::from_static("Basic realm=\"kintone-egress\"");
+        headers.insert(PROXY_AUTHENTICATE, challenge);
+    }
+    if story.after == After::Close {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The headers that every answer of ours carries: which call it was, from which address it left,
+/// how long it waited.
+pub(crate) fn describe(
+    headers: &mut HeaderMap,
+    id: RequestId,
+    address: Option<Published>,
+    queued: Option<Duration>,
+) {
+    headers.insert(REQUEST_ID, ascii(id.as_str()));
+    if let Some(Published(address)) = address {
+        let mut text = String::with_capacity(15);
+        let _ = write!(text, "{address}");
+        headers.insert(ADDRESS, ascii(&text));
+    }
+    if let Some(queued) = queued {
+        headers.insert(QUEUED_MS, HeaderValue::from(whole_ms(queued)));
+    }
+}
+
+/// The headers that a failure reported by kintone carries besides.
+pub(crate) fn explain_cause(headers: &mut HeaderMap, cause: Cause) {
+    let actor = crate::kintone::answer::actor(cause);
+    explain(headers, actor, cause.label(), hint::for_cause(cause));
+}
+
+fn explain(headers: &mut HeaderMap, actor: Actor, cause: &str, hint: Hint) {
+    headers.insert(CAUSE, ascii(cause));
+    headers.insert(ACTOR, HeaderValue::from_static(actor.label()));
+    headers.insert(HINT, HeaderValue::from_static(hint.en));
+    let encoded: String = utf8_percent_encode(hint.ja, HINT_ENCODED).collect();
+    headers.insert(HINT_JA, ascii(&encoded));
+}
+
+/// What must not stand in a header raw: controls and everything above ASCII, and the escape itself.
+const HINT_ENCODED: &AsciiSet = &CONTROLS.add(b'%').add(b'"');
+
+/// An answer as it goes over the wire of HTTP/1.1, for requests that never became a call.
+pub(crate) fn to_bytes(response: &Response<Bytes>) -> Bytes {
+    let mut wire = Vec::with_capacity(1024);
+    let reason = response.extensions().get::<ReasonPhrase>();
+    let reason = reason.map_or(&b""[..], ReasonPhrase::as_bytes);
+    wire.extend_from_slice(b"HTTP/1.1 ");
+    wire.extend_from_slice(response.status().as_str().as_bytes());
+    wire.push(b' ');
+    wire.extend_from_slice(reason);
+    let length = response.body().len().to_string();
+    let date = Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let own = [("content-length", length.as_bytes()), ("date", date.as_bytes())];
+    let fields = response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    for (name, value) in fields.chain(own) {
+        wire.extend_from_slice(b"\r\n");
+        wire.extend_from_slice(name.as_bytes());
+        wire.extend_from_slice(b": ");
+        wire.extend_from_slice(value);
+    }
+    wire.extend_from_slice(b"\r\n\r\n");
+    wire.extend_from_slice(response.body());
+    wire.into()
+}
+
+/// The code without `GW_`, lower case, hyphens.
+fn cause_word(code: Code) -> String {
+    code.label().replace('_', "-")
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn whole_seconds(duration: Duration) -> u64 {
+    (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
+}
+
+/// RFC 3339 in Japan's time, whole seconds rounded up.
+fn instant_in(after: Duration) -> String {
+    let at = Timestamp::now() + Duration::from_secs(whole_seconds(after));
+    let japan = TimeZone::fixed(Offset::constant(9));
+    Zoned::new(at, japan).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+fn ascii(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: RequestId = RequestId::ZERO;
+
+    fn story(language: Language) -> Story<'static> {
+        Story {
+            id: ID,
+            account: None,
+            tenant: None,
+            address: None,
+            queued: None,
+            language,
+            after: After::Close,
+        }
+    }
+
+    fn waited(retry_after: Duration) -> Reason {
+        Reason::Denied(Denial::WaitExceeded(QuotaFigures {
+            waited: Duration::from_secs(2),
+            retry_after: Some(retry_after),
+            running: 80,
+            limit: 80,
+            queued: 143,
+        }))
+    }
+
+    #[test]
+    fn a_refusal_has_kintones_shape_and_the_figures() {
+        let account = Account::from_normal("acme.cybozu.com");
+        let story = Story { account: Some(&account), ..story(Language::En) };
+        let response = refuse(waited(Duration::from_millis(4200)), story);
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()["retry-after"], "5");
+        assert_eq!(response.headers()["kintone-egress-cause"], "wait-exceeded");
+        assert_eq!(
+            response.headers()["proxy-status"],
+            "kintone-egress; error=http_request_denied"
+        );
+        let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(body["code"], "GW_WAIT_EXCEEDED");
+        assert_eq!(
+            body["message"],
+            "acme.cybozu.com: 80 of 80 permits in use, 143 wait, waited 2000 ms; \
+             caller must slow down"
+        );
+        assert_eq!(body["limit"], 80);
+        assert!(body["retry_at"].as_str().unwrap().ends_with("+09:00"));
+    }
+
+    #[test]
+    fn retry_after_is_left_out_where_the_truth_is_longer() {
+        let response = refuse(waited(Duration::from_secs(61)), story(Language::En));
+        assert!(!response.headers().contains_key("retry-after"));
+        assert!(response.headers().contains_key("kintone-egress-retry-at"));
+    }
+
+    #[test]
+    fn every_code_has_an_answer_in_both_languages() {
+        let reasons = [
+            Reason::Denied(Denial::bad_request(Detail::HostMissing)),
+            Reason::Denied(Denial::Misdirected),
+            Reason::Denied(Denial::AuthenticationRequired(Detail::NoCredentials)),
+            Reason::Denied(Denial::DestinationForbidden(Detail::NotAKintoneDomain)),
+            Reason::Denied(Denial::CallerForbidden(Detail::ModeForbidden)),
+            Reason::Denied(Denial::AccountUnknown),
+            Reason::Denied(Denial::RateLimited(QuotaFigures::default())),
+            Reason::Denied(Denial::QueueFull(QuotaFigures::default())),
+            waited(Duration::from_secs(1)),
+            Reason::Denied(Denial::DailyBudget),
+            Reason::Denied(Denial::EgressUnavailable(Detail::NoAddress)),
+            Reason::Denied(Denial::Draining),
+            Reason::Denied(Denial::Overloaded(Detail::LocalPorts)),
+            Reason::Denied(Denial::AccountMaintenance),
+            Reason::Failed(Failure::Dns(Detail::DnsServfail)),
+            Reason::Failed(Failure::Connect(Detail::ConnectRefused)),
+            Reason::Failed(Failure::Tls(Detail::TlsExpired)),
+            Reason::Failed(Failure::Timeout(Detail::ResponseTimeout)),
+            Reason::Failed(Failure::Reset(Detail::ResponseReset)),
+            Reason::Failed(Failure::Internal),
+        ];
+        let codes: Vec<_> = reasons.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes, Code::ALL);
+        for reason in reasons {
+            let en = refuse(reason, story(Language::En));
+            let ja = refuse(reason, story(Language::Ja));
+            let message = |response: &Response<Bytes>| {
+                let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+                body["message"].as_str().unwrap().to_owned()
+            };
+            assert!(message(&en).is_ascii(), "{}", message(&en));
+            assert!(!message(&ja).is_ascii(), "{}", message(&ja));
+            let status = en.status().as_u16();
+            let unknown =
+                matches!(reason.code(), Code::UpstreamTimeout | Code::UpstreamReset);
+            assert!(!(unknown && matches!(status, 429 | 503)), "would be repeated blindly");
+        }
+    }
+}

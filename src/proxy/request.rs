@@ -1,0 +1,226 @@
+//! What a request asks for, read once from its head. Everything that is malformed or ambiguous ends
+//! here with 400, 405 or 431; whether the asker may have it is judged elsewhere.
+
+use http::request::Parts;
+use http::{HeaderMap, Method, Version, header};
+
+use crate::model::{Denial, Detail};
+
+/// The prefix of the gateway's own pages on the proxy listener.
+pub(crate) const OWN_PREFIX: &str = "/.kintone-egress/";
+
+/// What a request head asks for. Host names are as the caller wrote them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target<'a> {
+    /// A call in absolute form (RFC 9112 section 3.2.2).
+    Forward { scheme: Scheme, host: &'a str, port: Option<u16> },
+    /// A CONNECT (RFC 9112 section 3.2.3).
+    Connect { host: &'a str, port: u16 },
+    /// One of the gateway's own pages; the path behind [`OWN_PREFIX`].
+    Own { path: &'a str },
+}
+
+/// The scheme of an absolute-form target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+/// Reads the head of a request.
+///
+/// # Errors
+/// [`Denial::BadRequest`] with what is wrong.
+pub(crate) fn read(head: &Parts) -> Result<Target<'_>, Denial> {
+    check_host(&head.headers, head.version)?;
+    check_framing(&head.headers, head.version)?;
+    if head.method == Method::TRACE {
+        return Err(Denial::BadRequest { status: 405, detail: Detail::MethodForbidden });
+    }
+    if head.method == Method::CONNECT { connect(head) } else { absolute(head) }
+}
+
+/// RFC 9112 section 3.2: exactly one Host in HTTP/1.1, and a valid one.
+fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version >= Version::HTTP_11 => Err(Denial::bad_request(Detail::HostMissing)),
+        (None, _) => Ok(()),
+        (Some(_), Some(_)) => Err(Denial::bad_request(Detail::HostRepeated)),
+        (Some(host), None) if is_host(host.as_bytes()) => Ok(()),
+        (Some(_), None) => Err(Denial::bad_request(Detail::HostInvalid)),
+    }
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 section 7.2), or nothing at all. An empty value is valid: it
+/// is what a target without an authority asks for.
+fn is_host(host: &[u8]) -> bool {
+    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(b);
+    host.iter().all(allowed)
+}
+
+/// RFC 9112 sections 6.1 and 6.3: only `chunked`, never in HTTP/1.0, never beside Content-Length.
+fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    if version < Version::HTTP_11
+        || codings.next().is_some()
+        || headers.contains_key(header::CONTENT_LENGTH)
+    {
+        return Err(Denial::bad_request(Detail::FramingAmbiguous));
+    }
+    if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+        Ok(())
+    } else {
+        Err(Denial::bad_request(Detail::TransferEncodingUnknown))
+    }
+}
+
+fn connect(head: &Parts) -> Result<Target<'_>, Denial> {
+    let authority = head.uri.authority().ok_or(Denial::bad_request(Detail::PortMissing))?;
+    if head.uri.scheme().is_some() || head.uri.path_and_query().is_some() {
+        return Err(Denial::bad_request(Detail::Unparsable));
+    }
+    let (host, port) = split(authority.as_str())?;
+    let port = port.ok_or(Denial::bad_request(Detail::PortMissing))?;
+    Ok(Target::Connect { host, port })
+}
+
+fn absolute(head: &Parts) -> Result<Target<'_>, Denial> {
+    let uri = &head.uri;
+    let Some(authority) = uri.authority() else {
+        return match uri.path().strip_prefix(OWN_PREFIX) {
+            Some(path) if head.method == Method::GET || head.method == Method::HEAD => {
+                Ok(Target::Own { path })
+            }
+            Some(_) => Err(Denial::BadRequest { status: 405, detail: Detail::MethodForbidden }),
+            None => Err(Denial::bad_request(Detail::OriginForm)),
+        };
+    };
+    let scheme = match uri.scheme_str() {
+        Some("https") => Scheme::Https,
+        Some("http") => Scheme::Http,
+        Some(_) => return Err(Denial::bad_request(Detail::SchemeUnknown)),
+        None => return Err(Denial::bad_request(Detail::OriginForm)),
+    };
+    let (host, port) = split(authority.as_str())?;
+    Ok(Target::Forward { scheme, host, port })
+}
+
+/// Splits an authority. A colon without a port number is malformed, not a default.
+fn split(authority: &str) -> Result<(&str, Option<u16>), Denial> {
+    if authority.contains('@') {
+        return Err(Denial::bad_request(Detail::Userinfo));
+    }
+    let bracket = authority.rfind(']').map_or(0, |at| at + 1);
+    match authority[bracket..].rfind(':') {
+        None => Ok((authority, None)),
+        Some(at) => {
+            let (host, port) = (&authority[..bracket + at], &authority[bracket + at + 1..]);
+            let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+            match port.parse() {
+                Ok(port) if digits => Ok((host, Some(port))),
+                Ok(_) | Err(_) => Err(Denial::bad_request(Detail::PortMissing)),
+            }
+        }
+    }
+}
+
+/// Whether the target's port leads to kintone: `http:` none, 80 or 443; `https:` and CONNECT 443.
+///
+/// # Errors
+/// [`Denial::DestinationForbidden`] for any other port.
+pub(crate) fn check_port(target: Target<'_>) -> Result<(), Denial> {
+    let allowed = match target {
+        Target::Forward { scheme: Scheme::Http, port, .. } => matches!(port, None | Some(80 | 443)),
+        Target::Forward { scheme: Scheme::Https, port, .. } => matches!(port, None | Some(443)),
+        Target::Connect { port, .. } => port == 443,
+        Target::Own { .. } => true,
+    };
+    if allowed { Ok(()) } else { Err(Denial::DestinationForbidden(Detail::PortForbidden)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(method: &str, uri: &str, version: Version, headers: &[(&str, &str)]) -> Parts {
+        let mut request = http::Request::builder().method(method).uri(uri).version(version);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn detail(parts: &Parts) -> Detail {
+        read(parts).unwrap_err().detail().unwrap()
+    }
+
+    const HOST: (&str, &str) = ("host", "acme.cybozu.com");
+
+    #[test]
+    fn the_target_is_taken_from_the_request_line_alone() {
+        let parts = head(
+            "GET",
+            "https://acme.cybozu.com/k/v1/app.json?id=1",
+            Version::HTTP_11,
+            &[("host", "evil.example")],
+        );
+        let expected =
+            Target::Forward { scheme: Scheme::Https, host: "acme.cybozu.com", port: None };
+        assert_eq!(read(&parts).unwrap(), expected);
+        let parts = head("CONNECT", "acme.cybozu.com:443", Version::HTTP_11, &[HOST]);
+        assert_eq!(
+            read(&parts).unwrap(),
+            Target::Connect { host: "acme.cybozu.com", port: 443 }
+        );
+    }
+
+    #[test]
+    fn python_sends_connect_without_a_host() {
+        let parts = head("CONNECT", "acme.cybozu.com:443", Version::HTTP_10, &[]);
+        assert!(read(&parts).is_ok());
+        let parts = head("CONNECT", "acme.cybozu.com:443", Version::HTTP_11, &[]);
+        assert_eq!(detail(&parts), Detail::HostMissing);
+    }
+
+    #[test]
+    fn malformed_heads_are_named() {
+        for (method, uri, headers, expected) in [
+            ("GET", "/k/v1/app.json", vec![HOST], Detail::OriginForm),
+            ("OPTIONS", "*", vec![HOST], Detail::OriginForm),
+            ("GET", "ftp://acme.cybozu.com/", vec![HOST], Detail::SchemeUnknown),
+            ("GET", "https://u:p@acme.cybozu.com/", vec![HOST], Detail::Userinfo),
+            ("GET", "https://acme.cybozu.com:/", vec![HOST], Detail::PortMissing),
+            ("CONNECT", "acme.cybozu.com", vec![HOST], Detail::PortMissing),
+            ("TRACE", "https://acme.cybozu.com/", vec![HOST], Detail::MethodForbidden),
+            ("GET", "https://acme.cybozu.com/", vec![HOST, HOST], Detail::HostRepeated),
+            ("GET", "https://acme.cybozu.com/", vec![("host", "a b")], Detail::HostInvalid),
+            (
+                "POST",
+                "https://acme.cybozu.com/",
+                vec![HOST, ("transfer-encoding", "gzip")],
+                Detail::TransferEncodingUnknown,
+            ),
+            (
+                "POST",
+                "https://acme.cybozu.com/",
+                vec![HOST, ("transfer-encoding", "chunked"), ("content-length", "1")],
+                Detail::FramingAmbiguous,
+            ),
+        ] {
+            let parts = head(method, uri, Version::HTTP_11, &headers);
+            assert_eq!(detail(&parts), expected, "{method} {uri}");
+        }
+    }
+
+    #[test]
+    fn only_kintones_ports_are_reached() {
+        let port = |scheme, port| Target::Forward { scheme, host: "acme.cybozu.com", port };
+        assert!(check_port(port(Scheme::Http, Some(80))).is_ok());
+        assert!(check_port(port(Scheme::Http, Some(443))).is_ok());
+        assert!(check_port(port(Scheme::Https, Some(80))).is_err());
+        assert!(check_port(port(Scheme::Http, Some(8080))).is_err());
+        assert!(check_port(Target::Connect { host: "acme.cybozu.com", port: 22 }).is_err());
+    }
+}

@@ -1,0 +1,36 @@
+//! What every call uses: the rules in force, the quotas, the way out.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::identity::Directory;
+use super::upload::Outgoing;
+use crate::config::Config;
+use crate::drain::Drain;
+use crate::egress::Egress;
+use crate::quota::Quotas;
+use crate::telemetry::Telemetry;
+
+/// The parts of the proxy. One for the process; calls borrow it.
+pub(crate) struct Shared {
+    pub(crate) rules: ArcSwap<Rules>,
+    pub(crate) quotas: Quotas,
+    pub(crate) egress: Arc<Egress<Outgoing>>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) drain: Drain,
+}
+
+/// What the configuration says, ready to be asked. Replaced whole by a reload; a call keeps the
+/// one it began with.
+pub(crate) struct Rules {
+    pub(crate) config: Arc<Config>,
+    pub(crate) directory: Directory,
+}
+
+impl Rules {
+    pub(crate) fn new(config: Arc<Config>) -> Arc<Self> {
+        let directory = Directory::new(&config.callers);
+        Arc::new(Self { config, directory })
+    }
+}
