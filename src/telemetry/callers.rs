@@ -85,7 +85,9 @@ impl CallerTable {
             .as_ref()
             .filter(|_| record.outcome != Outcome::Refused(Code::AuthenticationRequired));
         let series = self.of(proved);
-        series.request(metrics, record.mode, record.outcome).inc();
+        series
+            .request(metrics, mode_of(record), record.outcome)
+            .inc();
         if let (Some(_), Some(credential)) = (proved, record.credential) {
             series.authentication(metrics, credential).inc();
         }
@@ -149,6 +151,15 @@ impl CallerSeries {
                 .with_label_values(&[&*self.label, alpn.label()])
         })
     }
+}
+
+/// The mode under which a call is counted: unknown for one that was refused as malformed, since
+/// what it says of itself is not to be trusted (contract, section 8).
+#[must_use]
+pub fn mode_of(record: &Record) -> Option<Mode> {
+    let malformed = record.outcome == Outcome::Refused(Code::BadRequest)
+        && record.status.is_none_or(|status| status >= 400);
+    record.mode.filter(|_| !malformed)
 }
 
 /// The place of a mode among [`MODES`].

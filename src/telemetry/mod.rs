@@ -15,23 +15,32 @@ use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 use crate::config::Config;
 use crate::model::{Account, CallerName, Code, Detail, Outcome, Priority, Published};
 use accounts::AccountTable;
-use callers::{CallerTable, MODES, mode_label, mode_place};
+use callers::{CallerTable, MODES, mode_label, mode_of, mode_place};
+use exposition::Exposition;
 use metrics::Metrics;
 
 pub use access_log::{AccessLogError, AccessLogHandle, Flushed};
-pub use accounts::{AccountLabel, RecentFailure};
+pub use account_series::{AccountLabel, RecentFailure};
 pub use labels::{Alpn, ConnectResult, LimitName, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, Who};
 pub use record::Record;
+pub use views::{
+    AccountLoad, AccountView, AddressView, Balance, Presence, TenantView, Views, WaitingView,
+};
 
 pub mod access_log;
+pub mod account_series;
 pub mod accounts;
 pub mod callers;
+pub mod exposition;
 pub mod labels;
 pub mod line;
 pub mod live;
+pub mod logging;
 pub mod metrics;
 pub mod record;
+pub mod tenants;
+pub mod views;
 
 /// Everything that is counted and written.
 #[derive(Debug)]
@@ -45,6 +54,7 @@ pub struct Telemetry {
     /// This host's name as a JSON string.
     host: String,
     live: Live,
+    exposition: Exposition,
 }
 
 /// An open tunnel: counted as open until dropped.
@@ -84,6 +94,7 @@ impl Telemetry {
             handles: Handles::new(&metrics),
             live: Live::new(config.limits.connections),
             host: line::json_string(&config.fleet.host),
+            exposition: Exposition::default(),
             metrics,
             registry,
             log,
@@ -198,6 +209,18 @@ impl Telemetry {
         self.accounts.recent_failures(account)
     }
 
+    /// The text of `/metrics`: everything counted so far, and the gauges of `views`.
+    #[must_use]
+    pub fn expose(&self, views: &Views) -> String {
+        self.exposition.text(
+            &self.metrics,
+            &self.registry,
+            &self.accounts,
+            views,
+            self.log.dropped(),
+        )
+    }
+
     /// Where all metrics are registered.
     #[must_use]
     pub const fn registry(&self) -> &Registry {
@@ -205,7 +228,7 @@ impl Telemetry {
     }
 
     fn observe(&self, record: &Record) {
-        let mode = mode_place(record.mode);
+        let mode = mode_place(mode_of(record));
         let total = record.total;
         self.handles.request_seconds[mode].observe(total.as_secs_f64());
         if let Some(queued) = record.queued {
