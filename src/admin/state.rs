@@ -1,0 +1,72 @@
+//! What the admin listener knows of the gateway.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::order::Command;
+use super::ports::PortCount;
+use crate::config::Secret;
+use crate::telemetry::{AccountView, AddressView, Balance, Telemetry, Views};
+
+/// A question to the rest of the gateway. It must answer without waiting.
+pub type Ask<T> = Box<dyn Fn() -> T + Send + Sync>;
+
+/// The same about one account, by its domain in lower case.
+pub type AskAccount = Box<dyn Fn(&str) -> Option<AccountView> + Send + Sync>;
+
+/// Where the answers of the admin listener come from.
+pub struct Admin {
+    /// Metrics, live calls, failures.
+    pub telemetry: Arc<Telemetry>,
+    /// The accounts in use.
+    pub accounts: Ask<Vec<AccountView>>,
+    /// One of them.
+    pub account: AskAccount,
+    /// The addresses with a bind on this host.
+    pub addresses: Ask<Vec<AddressView>>,
+    /// The permits of all accounts, read at one instant.
+    pub balance: Ask<Balance>,
+    /// Whether calls should be sent here.
+    pub readiness: Ask<Readiness>,
+    /// The configuration in force, secrets as `***`.
+    pub config_json: Ask<serde_json::Value>,
+    /// `[admin] token` in force.
+    pub token: Ask<Option<Secret>>,
+    /// Names of this host that a `Host` header may give, lower case; IP literals and `localhost`
+    /// are always understood.
+    pub own_names: Vec<String>,
+    /// The program's version.
+    pub version: &'static str,
+    /// Where orders go.
+    pub commands: mpsc::Sender<Command>,
+    /// Counts local ports.
+    pub ports: PortCount,
+}
+
+/// Whether calls should be sent to this host: yes, when there is no reason against it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Why not, in words such as `no usable address` or `draining`.
+    pub reasons: Vec<String>,
+}
+
+impl Admin {
+    /// All figures of this moment.
+    #[must_use]
+    pub fn views(&self) -> Views {
+        let addresses = (self.addresses)();
+        Views {
+            accounts: (self.accounts)(),
+            local_ports: self.ports.count(&addresses),
+            addresses,
+            balance: (self.balance)(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}

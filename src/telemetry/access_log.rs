@@ -1,0 +1,278 @@
+//! Where access-log lines go: a bounded buffer and a thread that writes it out.
+//!
+//! A call appends its line to the buffer under a short lock and goes on; it never waits for the
+//! disk. A line that finds the buffer full is dropped and counted.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Bytes of lines that may wait for the writer: some 6,000 lines.
+const BUFFER_BYTES: usize = 4 << 20;
+
+/// How long the writer gathers lines before it writes them, so that a busy host pays one system
+/// call for many lines.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// The access log, as its users hold it. Clones are the same log.
+#[derive(Clone, Debug)]
+pub struct AccessLogHandle(Option<Arc<Shared>>);
+
+/// Why the log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessLogError {
+    /// The file cannot be opened for appending.
+    #[error("the access log {path} cannot be opened: {source}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The writer's thread cannot be started.
+    #[error("the thread of the access log cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+/// What became of the lines when the log was shut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// Every line is written or counted as dropped.
+    All,
+    /// The writer still hung at the deadline.
+    DeadlinePassed,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Tells the writer: lines came, or an order.
+    wake: Condvar,
+    /// Tells who shuts the log: the writer is done.
+    done: Condvar,
+    dropped: AtomicU64,
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: Vec<u8>,
+    count: u64,
+    reopen: bool,
+    closing: bool,
+    ended: bool,
+}
+
+enum Sink {
+    File { path: PathBuf, file: File },
+    Writer(Box<dyn Write + Send>),
+}
+
+impl AccessLogHandle {
+    /// Writes to standard output.
+    ///
+    /// # Errors
+    /// [`AccessLogError::Thread`].
+    pub fn stdout() -> Result<Self, AccessLogError> {
+        Self::start(Sink::Writer(Box::new(io::stdout())), BUFFER_BYTES)
+    }
+
+    /// Appends to the file at `path`, which is made if it is absent.
+    ///
+    /// # Errors
+    /// Both kinds of [`AccessLogError`].
+    pub fn file(path: &Path) -> Result<Self, AccessLogError> {
+        let file = open(path).map_err(|source| AccessLogError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        let path = path.to_owned();
+        Self::start(Sink::File { path, file }, BUFFER_BYTES)
+    }
+
+    /// Writes nothing.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self(None)
+    }
+
+    /// Writes to `writer`; for tests and for programs that embed the gateway.
+    ///
+    /// # Errors
+    /// [`AccessLogError::Thread`].
+    pub fn to_writer(writer: Box<dyn Write + Send>) -> Result<Self, AccessLogError> {
+        Self::start(Sink::Writer(writer), BUFFER_BYTES)
+    }
+
+    /// Whether lines go anywhere, so that none is composed in vain.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Takes a whole line, its line end included; never waits for the disk.
+    pub fn append(&self, line: &[u8]) {
+        let Some(shared) = &self.0 else { return };
+        let mut queue = shared.lock();
+        if queue.closing || queue.lines.len() + line.len() > shared.capacity {
+            drop(queue);
+            shared.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let was_empty = queue.lines.is_empty();
+        let half = shared.capacity / 2;
+        let was_below_half = queue.lines.len() < half;
+        queue.lines.extend_from_slice(line);
+        queue.count += 1;
+        let crossed_half = was_below_half && queue.lines.len() >= half;
+        drop(queue);
+        if was_empty || crossed_half {
+            shared.wake.notify_one();
+        }
+    }
+
+    /// Lines lost so far.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0
+            .as_ref()
+            .map_or(0, |shared| shared.dropped.load(Ordering::Relaxed))
+    }
+
+    /// Opens the file again by its name, after it was rotated away.
+    pub fn reopen(&self) {
+        if let Some(shared) = &self.0 {
+            shared.lock().reopen = true;
+            shared.wake.notify_one();
+        }
+    }
+
+    /// Takes no further line and waits until those taken are written, but at most `deadline`.
+    pub fn shutdown(&self, deadline: Duration) -> Flushed {
+        let Some(shared) = &self.0 else {
+            return Flushed::All;
+        };
+        let mut queue = shared.lock();
+        queue.closing = true;
+        shared.wake.notify_one();
+        let (queue, _) = shared
+            .done
+            .wait_timeout_while(queue, deadline, |queue| !queue.ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        if queue.ended {
+            Flushed::All
+        } else {
+            Flushed::DeadlinePassed
+        }
+    }
+
+    fn start(sink: Sink, capacity: usize) -> Result<Self, AccessLogError> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue::default()),
+            wake: Condvar::new(),
+            done: Condvar::new(),
+            dropped: AtomicU64::new(0),
+            capacity,
+        });
+        let of_writer = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || of_writer.write_out(sink))
+            .map_err(AccessLogError::Thread)?;
+        Ok(Self(Some(shared)))
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer's life. Two buffers change places, so that no line is copied twice.
+    fn write_out(&self, mut sink: Sink) {
+        let mut batch = Vec::new();
+        loop {
+            let count;
+            let reopen;
+            let closing;
+            {
+                let mut queue = self.gather();
+                std::mem::swap(&mut queue.lines, &mut batch);
+                count = std::mem::take(&mut queue.count);
+                reopen = std::mem::take(&mut queue.reopen);
+                closing = queue.closing;
+            }
+            // What came before the order to reopen belongs to the old file.
+            self.write_batch(&mut sink, &batch, count);
+            batch.clear();
+            if reopen {
+                sink.reopen();
+            }
+            if closing {
+                self.lock().ended = true;
+                self.done.notify_all();
+                return;
+            }
+        }
+    }
+
+    /// Waits for the first line or an order, then a little for more lines.
+    fn gather(&self) -> MutexGuard<'_, Queue> {
+        let queue = self
+            .wake
+            .wait_while(self.lock(), |queue| {
+                queue.lines.is_empty() && !queue.closing && !queue.reopen
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        let half = self.capacity / 2;
+        let (queue, _) = self
+            .wake
+            .wait_timeout_while(queue, GATHER, |queue| {
+                queue.lines.len() < half && !queue.closing && !queue.reopen
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        queue
+    }
+
+    fn write_batch(&self, sink: &mut Sink, batch: &[u8], count: u64) {
+        if batch.is_empty() {
+            return;
+        }
+        let written = sink.writer().write_all(batch);
+        if let Err(error) = written.and_then(|()| sink.writer().flush()) {
+            self.dropped.fetch_add(count, Ordering::Relaxed);
+            tracing::error!(%error, lines = count, "the access log cannot be written");
+            // A line may have been cut in its middle; the next one begins on its own.
+            let _ = sink.writer().write_all(b"\n");
+        }
+    }
+}
+
+impl Sink {
+    fn writer(&mut self) -> &mut dyn Write {
+        match self {
+            Self::File { file, .. } => file,
+            Self::Writer(writer) => writer,
+        }
+    }
+
+    fn reopen(&mut self) {
+        let Self::File { path, file } = self else {
+            return;
+        };
+        match open(path) {
+            Ok(opened) => *file = opened,
+            Err(error) => {
+                tracing::error!(%error, path = %path.display(), "the access log stays in its old file");
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}

@@ -1,0 +1,215 @@
+//! Every metric of the gateway, declared once.
+//!
+//! A field's name is the metric's name without the prefix `kintone_egress_`. The help text names
+//! the unit and says how the figures of several hosts are put together. `docs/metrics.md` explains
+//! them to operators; a test holds the two against each other.
+
+use prometheus::{
+    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+};
+
+/// What every metric's name begins with.
+pub const PREFIX: &str = "kintone_egress_";
+
+/// A metric as it is declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Declared {
+    /// Its whole name.
+    pub name: &'static str,
+    /// Its labels, in order.
+    pub labels: &'static [&'static str],
+    /// Its help text.
+    pub help: &'static str,
+}
+
+/// kintone answers in 50 ms to 10 s; tunnels live up to an hour. Seconds.
+const CALL_BUCKETS: [f64; 21] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,
+    120.0, 300.0, 600.0, 3600.0,
+];
+
+/// Our own part is tens of microseconds on a pooled connection, and a handshake on a new one.
+/// Seconds.
+const OVERHEAD_BUCKETS: [f64; 16] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 5.0, 30.0,
+];
+
+/// From the fair queue's finest promise (25 ms) to the longest wait of a batch call (10 minutes).
+/// Seconds.
+const WAIT_BUCKETS: [f64; 16] = [
+    0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 120.0, 600.0,
+];
+
+macro_rules! build {
+    (HistogramVec, $name:expr, $help:literal, $labels:tt, $buckets:ident) => {
+        HistogramVec::new(
+            HistogramOpts::new($name, $help).buckets($buckets.to_vec()),
+            &$labels,
+        )
+    };
+    ($kind:ident, $name:expr, $help:literal, $labels:tt) => {
+        $kind::new(Opts::new($name, $help), &$labels)
+    };
+}
+
+macro_rules! metrics {
+    ($($name:ident: $kind:ident $labels:tt $(in $buckets:ident)? = $help:literal;)*) => {
+        /// All metrics.
+        #[derive(Debug, Clone)]
+        pub struct Metrics {
+            $(#[doc = $help] pub $name: $kind,)*
+        }
+
+        impl Metrics {
+            /// All of them, for documentation and tests.
+            pub const DECLARED: &'static [Declared] = &[$(Declared {
+                name: concat!("kintone_egress_", stringify!($name)),
+                labels: &$labels,
+                help: $help,
+            },)*];
+
+            /// Makes them all and enters them in `registry`.
+            ///
+            /// # Panics
+            /// If two have the same name, which a test excludes.
+            #[must_use]
+            pub fn new(registry: &Registry) -> Self {
+                $(
+                    let $name = build!(
+                        $kind,
+                        concat!("kintone_egress_", stringify!($name)),
+                        $help,
+                        $labels
+                        $(, $buckets)?
+                    )
+                    .expect("the declared names and labels are valid");
+                    registry
+                        .register(Box::new($name.clone()))
+                        .expect("the declared names are distinct");
+                )*
+                Self { $($name,)* }
+            }
+        }
+    };
+}
+
+metrics! {
+    requests_total: IntCounterVec ["caller", "mode", "outcome"] =
+        "Calls that ended, by caller, way in and outcome. Calls; sum over hosts.";
+    request_seconds: HistogramVec ["mode"] in CALL_BUCKETS =
+        "From a call's head to its end, the wait included. Seconds; sum the buckets over hosts.";
+    upstream_seconds: HistogramVec ["mode"] in CALL_BUCKETS =
+        "From the first byte sent to kintone to the last byte of its answer. Seconds; sum the buckets over hosts.";
+    overhead_seconds: HistogramVec ["mode"] in OVERHEAD_BUCKETS =
+        "What is left of a call without its wait and kintone's time: our own work, new connections, and a caller that reads slowly. Seconds; sum the buckets over hosts.";
+    queue_wait_seconds: HistogramVec ["priority"] in WAIT_BUCKETS =
+        "Wait for a permit and the rate, of admitted and refused calls. Seconds; sum the buckets over hosts.";
+
+    account_inflight: GaugeVec ["account"] =
+        "Permits in use: calls at kintone, settling ones included. Permits; sum over hosts.";
+    account_queued: GaugeVec ["account"] =
+        "Calls that wait for a permit or the rate. Calls; sum over hosts.";
+    account_settling: GaugeVec ["account"] =
+        "Permits of calls whose end at kintone was not seen. Permits; sum over hosts.";
+    account_oldest_wait_seconds: GaugeVec ["account"] =
+        "How long the longest waiting call has waited. Seconds; maximum over hosts.";
+    account_concurrency_limit: GaugeVec ["account"] =
+        "kintone's limit of calls at once, as used here. Calls; the same on every host, take the maximum.";
+    account_permits_allowed: GaugeVec ["account"] =
+        "Permits that this host may use at this moment. Permits; sum over hosts.";
+    account_outside_load: GaugeVec ["account"] =
+        "Calls at kintone that are not ours, as estimated. Calls; maximum over hosts.";
+    account_requests_total: IntCounterVec ["account", "mode"] =
+        "Calls that ended, by account and way in. Calls; sum over hosts.";
+    account_refused_total: IntCounterVec ["account", "reason"] =
+        "Calls that the gateway refused, nothing sent. Calls; sum over hosts.";
+    account_failures_total: IntCounterVec ["account", "cause"] =
+        "Calls that kintone refused or that broke on the way. Calls; sum over hosts.";
+
+    tenant_inflight: GaugeVec ["account", "tenant"] =
+        "Permits in use by a tenant. Permits; sum over hosts.";
+    tenant_queued: GaugeVec ["account", "tenant"] =
+        "Calls of a tenant that wait. Calls; sum over hosts.";
+    tenant_requests_total: IntCounterVec ["account", "tenant"] =
+        "Calls of a tenant that were admitted. Calls; sum over hosts.";
+    tenant_permit_seconds_total: CounterVec ["account", "tenant"] =
+        "Permits of a tenant times how long they were held. Permit seconds; sum over hosts.";
+
+    kintone_running: GaugeVec ["account"] =
+        "X-ConcurrencyLimit-Running as last said. Calls; maximum over hosts.";
+    kintone_limit: GaugeVec ["account"] =
+        "X-ConcurrencyLimit-Limit as last said. Calls; maximum over hosts.";
+    kintone_rejections_total: IntCounterVec ["account", "code"] =
+        "Refusals of kintone for too many calls or maintenance, those that were waited out included. Answers; sum over hosts.";
+
+    permits_acquired_total: IntCounterVec [] =
+        "Permits handed out. Permits; sum over hosts.";
+    permits_released_total: IntCounterVec [] =
+        "Permits given back. Permits; sum over hosts.";
+    permits_held: GaugeVec [] =
+        "Permits out: acquired less released. Permits; sum over hosts.";
+
+    address_up: GaugeVec ["address"] =
+        "1 while the bind address of a published address is on this host and usable. Minimum over hosts that bind it.";
+    address_connections: GaugeVec ["address"] =
+        "Connections to kintone open from this address. Connections; sum over hosts.";
+    local_ports_used: GaugeVec ["address"] =
+        "Local ports in use on the bind address, closing connections included. Ports; maximum over hosts.";
+
+    caller_authentications_total: IntCounterVec ["caller", "credential"] =
+        "Calls by what proved their caller: the number of the token in its list, certificate, network. Calls; sum over hosts.";
+    authentication_failures_total: IntCounterVec ["reason"] =
+        "Calls refused with 407. Calls; sum over hosts.";
+
+    tunnels_open: IntGaugeVec ["caller"] =
+        "Tunnels that are open. Tunnels; sum over hosts.";
+    tunnels_total: IntCounterVec ["caller", "alpn"] =
+        "Tunnels whose ClientHello was let through, by what it offers. Tunnels; sum over hosts.";
+    tunnel_bytes_total: IntCounterVec ["direction"] =
+        "Bytes carried in tunnels. Bytes; sum over hosts.";
+
+    config_info: GaugeVec ["hash"] =
+        "1, with the SHA-256 of the configuration in force. Differing hashes between hosts are a fault; do not sum.";
+    build_info: GaugeVec ["version"] =
+        "1, with the version of the program. Do not sum.";
+    config_last_reload_successful: GaugeVec [] =
+        "1 if the configuration last read was taken, 0 if it was refused. Minimum over hosts.";
+    config_last_reload_timestamp_seconds: GaugeVec [] =
+        "When a configuration was last taken. Seconds since 1970; minimum over hosts.";
+
+    retries_total: IntCounterVec ["reason"] =
+        "Calls that were sent to kintone again. Calls; sum over hosts.";
+    limit_hits_total: IntCounterVec ["limit"] =
+        "How often a limit of this host was reached. Events; sum over hosts.";
+    access_log_dropped_total: IntCounterVec [] =
+        "Lines of the access log that were lost because it could not be written fast enough or at all. Lines; sum over hosts.";
+    upstream_connects_total: IntCounterVec ["address", "result"] =
+        "Attempts to connect to kintone. Attempts; sum over hosts.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_help_text_says_how_hosts_are_put_together() {
+        for metric in Metrics::DECLARED {
+            assert!(metric.name.starts_with(PREFIX), "{}", metric.name);
+            assert!(
+                ["sum", "maximum", "inimum"]
+                    .iter()
+                    .any(|word| metric.help.contains(word)),
+                "{}",
+                metric.name
+            );
+        }
+    }
+
+    #[test]
+    fn no_host_name_is_a_label() {
+        for metric in Metrics::DECLARED {
+            assert!(!metric.labels.contains(&"host"), "{}", metric.name);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What there is to show of this host at one moment: the figures behind the gauges, the API and
+//! the status page. Whoever wires the gateway fills them from the quota and the egress.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::model::{Account, Bind, CallerName, Priority, Published, Tenant};
+
+/// An account that is in use on this host.
+#[derive(Clone, Debug, Serialize)]
+pub struct AccountView {
+    /// Its domain.
+    #[serde(serialize_with = "shown")]
+    pub account: Account,
+    /// Its figures.
+    #[serde(flatten)]
+    pub load: AccountLoad,
+    /// Its tenants.
+    pub tenants: Vec<TenantView>,
+    /// The calls that wait, by who made them.
+    pub waiting: Vec<WaitingView>,
+}
+
+/// The figures of an account. Numbers of calls or permits, of this host.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct AccountLoad {
+    /// kintone's limit of calls at once, as used here.
+    pub limit: u32,
+    /// Permits that this host may use at this moment.
+    pub allowed: u32,
+    /// Calls at kintone that are not ours, as estimated.
+    pub outside_load: u32,
+    /// Permits in use, settling ones included.
+    pub inflight: u32,
+    /// Permits of calls whose end at kintone was not seen.
+    pub settling: u32,
+    /// Calls that wait.
+    pub queued: u32,
+    /// How long the longest waiting call has waited.
+    #[serde(rename = "oldest_wait_ms", serialize_with = "milliseconds")]
+    pub oldest_wait: Option<Duration>,
+    /// `X-ConcurrencyLimit-Running` as last said.
+    pub kintone_running: Option<u32>,
+    /// `X-ConcurrencyLimit-Limit` as last said.
+    pub kintone_limit: Option<u32>,
+}
+
+/// A tenant of an account.
+#[derive(Clone, Debug, Serialize)]
+pub struct TenantView {
+    /// Its name.
+    #[serde(serialize_with = "shown")]
+    pub tenant: Tenant,
+    /// Permits in use.
+    pub inflight: u32,
+    /// Calls that wait.
+    pub queued: u32,
+    /// Calls admitted so far.
+    pub requests_total: u64,
+    /// Permits times how long they were held, in seconds, so far.
+    pub permit_seconds_total: f64,
+}
+
+/// Calls that wait, by who made them.
+#[derive(Clone, Debug, Serialize)]
+pub struct WaitingView {
+    /// The caller.
+    #[serde(serialize_with = "shown")]
+    pub caller: CallerName,
+    /// The tenant it named.
+    #[serde(serialize_with = "shown_or_null")]
+    pub tenant: Option<Tenant>,
+    /// How urgent they are.
+    #[serde(serialize_with = "shown_priority")]
+    pub priority: Priority,
+    /// How many they are.
+    pub queued: u32,
+}
+
+/// A published address that this host binds.
+#[derive(Clone, Debug, Serialize)]
+pub struct AddressView {
+    /// What customers see.
+    #[serde(serialize_with = "shown")]
+    pub published: Published,
+    /// What this host binds.
+    #[serde(serialize_with = "shown")]
+    pub bind: Bind,
+    /// Its state in the configuration: `planned`, `active`, `retiring`.
+    pub state: &'static str,
+    /// Whether it is on this host and usable.
+    pub presence: Presence,
+    /// How long it has been so.
+    #[serde(rename = "since_ms", serialize_with = "milliseconds")]
+    pub since: Option<Duration>,
+    /// Connections to kintone open from it.
+    pub connections: u64,
+    /// Those of them that wait in the pool.
+    pub pooled: u64,
+}
+
+/// Whether a bind address can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Presence {
+    /// It is on this host.
+    Up,
+    /// It is not.
+    Absent,
+}
+
+/// The permits of all accounts since the start, read at one instant:
+/// acquired - released - held is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Balance {
+    /// Handed out.
+    pub acquired: u64,
+    /// Given back.
+    pub released: u64,
+    /// Out.
+    pub held: u64,
+}
+
+/// Everything that the gauges are computed from.
+#[derive(Clone, Debug, Default)]
+pub struct Views {
+    /// The accounts in use.
+    pub accounts: Vec<AccountView>,
+    /// The addresses with a bind on this host.
+    pub addresses: Vec<AddressView>,
+    /// Local ports in use on bind addresses, where that is known.
+    pub local_ports: Vec<(Published, u32)>,
+    /// The permits.
+    pub balance: Balance,
+}
+
+/// Serializes what has a text form as that text.
+///
+/// # Errors
+/// The serializer's.
+pub fn shown<S: Serializer>(value: &impl Display, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
+/// The same, or `null`.
+///
+/// # Errors
+/// The serializer's.
+pub fn shown_or_null<S: Serializer>(
+    value: &Option<impl Display>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => to.collect_str(value),
+        None => to.serialize_none(),
+    }
+}
+
+/// Serializes a time in whole milliseconds, or `null`.
+///
+/// # Errors
+/// The serializer's.
+pub fn milliseconds<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => to.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX)),
+        None => to.serialize_none(),
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn shown_priority<S: Serializer>(value: &Priority, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(value.label())
+}
