@@ -1,0 +1,166 @@
+//! The only bind and the only connect of the data path.
+
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+use super::source::Presence;
+use super::verdict::Verdict;
+use crate::model::{Bind, Denial, Detail, Failure};
+
+/// Idle time before the kernel probes a connection, and between its probes.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
+
+/// How long sent data may stay without acknowledgement (RFC 5482).
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long one address of several is waited for before the next is tried too (RFC 8305 section 5).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// A connection, and where it goes.
+pub(super) type Dialled = (TcpStream, SocketAddrV4);
+
+/// Connects from `bind` to the first of `destinations` that answers. They are tried in turn, the
+/// next one after a failure or [`STAGGER`]; one connection is left in the end. The caller bounds
+/// the time.
+///
+/// # Errors
+/// The last failure, and where it happened.
+pub(super) async fn dial(
+    bind: Bind,
+    destinations: &[SocketAddrV4],
+) -> Result<Dialled, (Verdict, Option<SocketAddrV4>)> {
+    let mut waiting = destinations.iter().copied();
+    let Some(first) = waiting.next() else {
+        return Err((Verdict::Failed(Failure::Dns(Detail::DnsNotFound)), None));
+    };
+    if destinations.len() == 1 {
+        return dial_one(bind, first)
+            .await
+            .map_err(|verdict| (verdict, Some(first)));
+    }
+    let mut running = JoinSet::new();
+    let start = |running: &mut JoinSet<_>, to: SocketAddrV4| {
+        running.spawn(async move { (dial_one(bind, to).await.map(|ok| ok.0), to) });
+    };
+    start(&mut running, first);
+    let mut last = (Verdict::Failed(Failure::Internal), Some(first));
+    loop {
+        let ended = if waiting.len() == 0 {
+            running.join_next().await
+        } else {
+            let Ok(ended) = tokio::time::timeout(STAGGER, running.join_next()).await else {
+                waiting
+                    .next()
+                    .into_iter()
+                    .for_each(|to| start(&mut running, to));
+                continue;
+            };
+            ended
+        };
+        match ended {
+            Some(Ok((Ok(stream), to))) => return Ok((stream, to)),
+            Some(Ok((Err(verdict), to))) => last = (verdict, Some(to)),
+            Some(Err(_)) => {}
+            None => return Err(last),
+        }
+        if let Verdict::Denied(_) = last.0 {
+            return Err(last);
+        }
+        waiting
+            .next()
+            .into_iter()
+            .for_each(|to| start(&mut running, to));
+    }
+}
+
+/// Whether `bind` is on this host: binds a socket to it and lets it go.
+pub(super) fn probe(bind: Bind) -> Presence {
+    match bound_socket(bind) {
+        Err(error) if error.raw_os_error() == Some(Errno::EADDRNOTAVAIL as i32) => Presence::Absent,
+        // Out of descriptors or memory says nothing about the address.
+        Ok(_) | Err(_) => Presence::Up,
+    }
+}
+
+async fn dial_one(bind: Bind, to: SocketAddrV4) -> Result<Dialled, Verdict> {
+    let socket = bound_socket(bind).map_err(|error| judge_bind(&error))?;
+    match TcpSocket::from_std_stream(socket.into())
+        .connect(SocketAddr::V4(to))
+        .await
+    {
+        Ok(stream) => Ok((stream, to)),
+        Err(error) => Err(judge_connect(&error, bind)),
+    }
+}
+
+/// A socket that can leave from `bind` and from nowhere else. The port is chosen at connect, so
+/// that it need be free only towards that destination.
+fn bound_socket(bind: Bind) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::IPV4,
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
+    setsockopt(&socket, IpBindAddressNoPort, &true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.bind(&SocketAddrV4::new(bind.0, 0).into())?;
+    Ok(socket)
+}
+
+fn judge_bind(error: &io::Error) -> Verdict {
+    match judge_resource(error) {
+        Some(denial) => Verdict::Denied(denial),
+        None => Verdict::Denied(Denial::EgressUnavailable(Detail::AddressAbsent)),
+    }
+}
+
+fn judge_connect(error: &io::Error, bind: Bind) -> Verdict {
+    if let Some(denial) = judge_resource(error) {
+        return Verdict::Denied(denial);
+    }
+    let errno = error
+        .raw_os_error()
+        .map_or(Errno::UnknownErrno, Errno::from_raw);
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the kernel has many more; none of them lets a packet leave"
+    )]
+    match errno {
+        // EINVAL: the source address went away between bind and connect.
+        Errno::EADDRNOTAVAIL | Errno::EINVAL if probe(bind) == Presence::Absent => {
+            Verdict::Denied(Denial::EgressUnavailable(Detail::AddressAbsent))
+        }
+        Errno::EADDRNOTAVAIL => Verdict::Denied(Denial::Overloaded(Detail::LocalPorts)),
+        Errno::ECONNREFUSED => Verdict::Failed(Failure::Connect(Detail::ConnectRefused)),
+        Errno::ETIMEDOUT => Verdict::Failed(Failure::Connect(Detail::ConnectTimeout)),
+        Errno::ECONNRESET => Verdict::Failed(Failure::Connect(Detail::ConnectReset)),
+        _ => Verdict::Failed(Failure::Connect(Detail::ConnectUnreachable)),
+    }
+}
+
+fn judge_resource(error: &io::Error) -> Option<Denial> {
+    let errno = Errno::from_raw(error.raw_os_error()?);
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only these four mean that this host has run out of something"
+    )]
+    let detail = match errno {
+        Errno::EMFILE | Errno::ENFILE => Detail::FileDescriptors,
+        Errno::ENOBUFS | Errno::ENOMEM => Detail::Memory,
+        _ => return None,
+    };
+    Some(Denial::Overloaded(detail))
+}
