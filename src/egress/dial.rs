@@ -121,9 +121,14 @@ fn bound_socket(bind: Bind) -> io::Result<Socket> {
 }
 
 fn judge_bind(error: &io::Error) -> Verdict {
-    match judge_resource(error) {
-        Some(denial) => Verdict::Denied(denial),
-        None => Verdict::Denied(Denial::EgressUnavailable(Detail::AddressAbsent)),
+    if let Some(denial) = judge_resource(error) {
+        return Verdict::Denied(denial);
+    }
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EADDRNOTAVAIL) => {
+            Verdict::Denied(Denial::EgressUnavailable(Detail::AddressAbsent))
+        }
+        Some(_) | None => Verdict::Failed(Failure::Internal),
     }
 }
 
@@ -163,4 +168,97 @@ fn judge_resource(error: &io::Error) -> Option<Denial> {
         _ => return None,
     };
     Some(Denial::Overloaded(detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use nix::sys::socket::getsockopt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const BIND: Bind = Bind(Ipv4Addr::new(127, 0, 0, 77));
+
+    /// Documentation address (RFC 5737), on no host.
+    const ABSENT: Bind = Bind(Ipv4Addr::new(203, 0, 113, 9));
+
+    async fn listener(ip: Ipv4Addr, port: u16) -> (TcpListener, SocketAddrV4) {
+        let listener = TcpListener::bind((ip, port)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, SocketAddrV4::new(ip, port))
+    }
+
+    #[test]
+    fn a_bound_socket_has_the_address_and_no_port_yet() {
+        let socket = bound_socket(BIND).unwrap();
+        let local = socket.local_addr().unwrap().as_socket_ipv4().unwrap();
+        assert_eq!(local, SocketAddrV4::new(BIND.0, 0));
+        assert!(getsockopt(&socket, IpBindAddressNoPort).unwrap());
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_absent() {
+        assert_eq!(probe(ABSENT), Presence::Absent);
+        assert_eq!(probe(BIND), Presence::Up);
+    }
+
+    #[tokio::test]
+    async fn nothing_leaves_when_the_address_is_absent() {
+        let (listener, to) = listener(Ipv4Addr::LOCALHOST, 0).await;
+        let denied = Verdict::Denied(Denial::EgressUnavailable(Detail::AddressAbsent));
+        assert_eq!(dial(ABSENT, &[to]).await.unwrap_err(), (denied, Some(to)));
+        assert_eq!(dial(ABSENT, &[to, to]).await.unwrap_err().0, denied);
+        let came = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(came.is_err(), "{came:?}");
+    }
+
+    #[tokio::test]
+    async fn the_peer_sees_the_bound_address() {
+        let (listener, to) = listener(Ipv4Addr::LOCALHOST, 0).await;
+        let (stream, upstream) = dial(BIND, &[to]).await.unwrap();
+        let (_, peer) = listener.accept().await.unwrap();
+        assert_eq!(peer.ip(), BIND.0);
+        assert_eq!(peer, stream.local_addr().unwrap());
+        assert_eq!(upstream, to);
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_after_a_refusal_and_one_connection_is_left() {
+        let (two, second) = listener(Ipv4Addr::new(127, 0, 0, 2), 0).await;
+        let refusing = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 3), second.port());
+        let (three, third) = listener(Ipv4Addr::new(127, 0, 0, 4), second.port()).await;
+        let (_stream, upstream) = dial(BIND, &[refusing, second, third]).await.unwrap();
+        assert_eq!(upstream, second);
+        two.accept().await.unwrap();
+        let other = tokio::time::timeout(Duration::from_millis(50), three.accept()).await;
+        assert!(other.is_err(), "{other:?}");
+
+        drop(two);
+        let refused = Verdict::Failed(Failure::Connect(Detail::ConnectRefused));
+        let error = dial(BIND, &[refusing, second]).await.unwrap_err();
+        assert_eq!(error, (refused, Some(second)));
+    }
+
+    #[tokio::test]
+    async fn a_silent_address_delays_by_the_stagger_only() {
+        // A listener whose backlog is full drops further SYNs.
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        full.bind(&SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 5), 0).into())
+            .unwrap();
+        full.listen(0).unwrap();
+        let silent = full.local_addr().unwrap().as_socket_ipv4().unwrap();
+        let mut held = Vec::new();
+        while let Ok(Ok(stream)) =
+            tokio::time::timeout(Duration::from_millis(100), dial(BIND, &[silent])).await
+        {
+            held.push(stream);
+        }
+        let (_listener, second) = listener(Ipv4Addr::LOCALHOST, 0).await;
+        let (_stream, upstream) = dial(BIND, &[silent, second]).await.unwrap();
+        assert_eq!(upstream, second);
+    }
 }

@@ -121,17 +121,22 @@ impl<B> Pool<B> {
         };
         loop {
             let mut idle = self.pop(host, source.bind, idle_max)?;
-            if idle.sender.is_ready() || becomes_ready(&mut idle.sender).await {
-                return Some(Checkout {
-                    sender: idle.sender,
-                    pool: Arc::clone(self),
-                    host: host.clone(),
-                    source,
-                    upstream: idle.upstream,
-                    timings: Timings::default(),
-                    origin: Origin::Pooled,
-                });
+            if !idle.sender.is_ready() {
+                match tokio::time::timeout(READY_WAIT, idle.sender.ready()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_closed)) => continue,
+                    Err(_elapsed) => return None,
+                }
             }
+            return Some(Checkout {
+                sender: idle.sender,
+                pool: Arc::clone(self),
+                host: host.clone(),
+                source,
+                upstream: idle.upstream,
+                timings: Timings::default(),
+                origin: Origin::Pooled,
+            });
         }
     }
 
@@ -304,13 +309,6 @@ where
                 error: error.into_error(),
             })
     }
-}
-
-async fn becomes_ready<B>(sender: &mut SendRequest<B>) -> bool {
-    matches!(
-        tokio::time::timeout(READY_WAIT, sender.ready()).await,
-        Ok(Ok(()))
-    )
 }
 
 impl<B> fmt::Debug for SendError<B> {

@@ -82,3 +82,83 @@ pub fn is_allowed(address: Ipv4Addr, allow_networks: &[Ipv4Net]) -> bool {
 const fn net(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(address: &str) -> Class {
+        classify(address.parse().unwrap())
+    }
+
+    #[test]
+    fn every_special_network_is_known_to_its_edges() {
+        let edges = [
+            ("0.0.0.0", "0.255.255.255", Class::ThisNetwork),
+            ("10.0.0.0", "10.255.255.255", Class::Private),
+            ("100.64.0.0", "100.127.255.255", Class::Shared),
+            ("127.0.0.0", "127.255.255.255", Class::Loopback),
+            ("169.254.0.0", "169.254.255.255", Class::LinkLocal),
+            ("172.16.0.0", "172.31.255.255", Class::Private),
+            ("192.0.0.0", "192.0.0.8", Class::ProtocolAssignments),
+            ("192.0.0.11", "192.0.0.255", Class::ProtocolAssignments),
+            ("192.0.2.0", "192.0.2.255", Class::Documentation),
+            ("192.88.99.0", "192.88.99.255", Class::SixToFourRelay),
+            ("192.168.0.0", "192.168.255.255", Class::Private),
+            ("198.18.0.0", "198.19.255.255", Class::Benchmarking),
+            ("198.51.100.0", "198.51.100.255", Class::Documentation),
+            ("203.0.113.0", "203.0.113.255", Class::Documentation),
+            ("224.0.0.0", "239.255.255.255", Class::Multicast),
+            ("240.0.0.0", "255.255.255.254", Class::Reserved),
+            ("255.255.255.255", "255.255.255.255", Class::Broadcast),
+        ];
+        for (first, last, expected) in edges {
+            assert_eq!(class(first), expected, "{first}");
+            assert_eq!(class(last), expected, "{last}");
+        }
+    }
+
+    #[test]
+    fn what_lies_beside_them_is_global() {
+        for address in [
+            "1.0.0.0",
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "126.255.255.255",
+            "128.0.0.0",
+            "169.253.255.255",
+            "169.255.0.0",
+            "172.15.255.255",
+            "172.32.0.0",
+            "191.255.255.255",
+            "192.0.0.9",
+            "192.0.0.10",
+            "192.0.1.0",
+            "192.0.3.0",
+            "192.88.98.255",
+            "192.88.100.0",
+            "192.167.255.255",
+            "192.169.0.0",
+            "198.17.255.255",
+            "198.20.0.0",
+            "198.51.99.255",
+            "203.0.114.0",
+            "223.255.255.255",
+            "18.177.83.94",
+        ] {
+            assert_eq!(class(address), Class::Global, "{address}");
+        }
+    }
+
+    #[test]
+    fn only_global_addresses_and_configured_networks_may_be_dialled() {
+        let allow = ["127.0.0.0/30".parse().unwrap()];
+        assert!(is_allowed(Ipv4Addr::new(127, 0, 0, 1), &allow));
+        assert!(!is_allowed(Ipv4Addr::new(127, 0, 0, 4), &allow));
+        assert!(!is_allowed(Ipv4Addr::new(10, 0, 0, 1), &allow));
+        assert!(!is_allowed(Ipv4Addr::new(127, 0, 0, 1), &[]));
+        assert!(is_allowed(Ipv4Addr::new(103, 79, 12, 1), &[]));
+    }
+}

@@ -127,3 +127,143 @@ fn is_first_record_short(bytes: &[u8]) -> bool {
     let length = usize::from(u16::from_be_bytes([high, low]));
     major == 3 && length <= RECORD_PAYLOAD_MAX && bytes.len() < 5 + length
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use rustls::crypto::aws_lc_rs;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    use super::*;
+
+    /// The first flight of a rustls client.
+    fn hello(name: &str, alpn: &[&str]) -> Vec<u8> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+        let name = name.to_owned().try_into().unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn client(sni: Option<&str>, alpn: Alpn) -> Hello {
+        Hello::Client {
+            sni: sni.map(str::to_owned),
+            alpn,
+        }
+    }
+
+    /// The same handshake message in records of `size` bytes (RFC 8446 section 5.1).
+    fn fragment(hello: &[u8], size: usize) -> Vec<u8> {
+        let records = hello[5..].chunks(size);
+        records
+            .flat_map(|payload| {
+                let [high, low] = u16::try_from(payload.len()).unwrap().to_be_bytes();
+                [&[HANDSHAKE, 3, 1, high, low], payload].concat()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn name_and_protocols_are_read() {
+        let cases: [(&[&str], Alpn); 6] = [
+            (&[], Alpn::None),
+            (&["http/1.1"], Alpn::H1),
+            (&["h2", "http/1.1"], Alpn::H2),
+            (&["http/1.1", "h2"], Alpn::H2),
+            (&["h2", "x"], Alpn::H2),
+            (&["x"], Alpn::None),
+        ];
+        for (offered, alpn) in cases {
+            let bytes = hello("ACME.cybozu.com", offered);
+            let expected = client(Some("acme.cybozu.com"), alpn);
+            assert_eq!(read_hello(&bytes), expected, "{offered:?}");
+        }
+        let no_name = hello("192.0.2.1", &[]);
+        assert_eq!(read_hello(&no_name), client(None, Alpn::None));
+    }
+
+    #[test]
+    fn a_hello_may_come_byte_by_byte_and_in_any_records() {
+        let whole = hello("acme.cybozu.com", &["h2"]);
+        let expected = client(Some("acme.cybozu.com"), Alpn::H2);
+        for bytes in [fragment(&whole, 1), fragment(&whole, 100), whole] {
+            assert!(bytes.len() < HELLO_SIZE_MAX);
+            for end in 0..bytes.len() {
+                assert_eq!(read_hello(&bytes[..end]), Hello::Incomplete, "{end}");
+            }
+            assert_eq!(read_hello(&bytes), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_not_tls_is_told_by_its_first_byte() {
+        for bytes in [&b"G"[..], b"SSH-2.0-x", b"\x80\x2e\x01\x03\x01", b"\x15\x03\x01"] {
+            assert_eq!(read_hello(bytes), Hello::NotTls, "{bytes:?}");
+        }
+        assert_eq!(read_hello(b""), Hello::Incomplete);
+    }
+
+    #[test]
+    fn handshakes_that_are_no_hello_are_refused() {
+        let mut server_hello = hello("acme.cybozu.com", &[]);
+        server_hello[5] = 2;
+        assert_eq!(read_hello(&server_hello), Hello::NotTls);
+        // A record longer than there is, and a message longer than rustls takes.
+        assert_eq!(read_hello(b"\x16\x03\x01\xff\xff\x01"), Hello::NotTls);
+        assert_eq!(
+            read_hello(b"\x16\x03\x01\x00\x04\x01\xff\xff\xff"),
+            Hello::NotTls
+        );
+    }
+
+    #[test]
+    fn alerts_are_whole_records_that_a_client_understands() {
+        for (alert, name) in [
+            (FatalAlert::UnrecognizedName, "UnrecognisedName"),
+            (FatalAlert::NoApplicationProtocol, "NoApplicationProtocol"),
+        ] {
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(RootCertStore::empty())
+                .with_no_client_auth();
+            let host = "acme.cybozu.com".try_into().unwrap();
+            let mut client = ClientConnection::new(Arc::new(config), host).unwrap();
+            client.read_tls(&mut &fatal_alert(alert)[..]).unwrap();
+            let error = client.process_new_packets().unwrap_err();
+            let rustls::Error::AlertReceived(received) = error else {
+                panic!("{error}");
+            };
+            assert_eq!(format!("{received:?}"), name);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = read_hello(&bytes);
+            let _ = read_hello(&[&[HANDSHAKE, 3, 1], &bytes[..]].concat());
+        }
+
+        #[test]
+        fn no_damage_makes_it_panic(at in 0..300_usize, to: u8, end in 0..2000_usize) {
+            let mut bytes = hello("acme.cybozu.com", &["h2", "http/1.1"]);
+            let end = end.min(bytes.len());
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = to;
+            }
+            let _ = read_hello(&bytes[..end]);
+            let _ = read_hello(&bytes);
+        }
+    }
+}
