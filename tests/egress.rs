@@ -262,3 +262,226 @@ async fn calls_leave_from_the_configured_addresses_in_turn() {
     let peers: Vec<_> = origin.peers().iter().map(|peer| *peer.ip()).collect();
     assert_eq!(peers, sources);
 }
+
+#[tokio::test]
+async fn a_connection_given_back_is_used_again_and_a_dropped_one_is_not() {
+    let authority = Authority::new();
+    let mut origin = Origin::start(authority.server(HOST, Validity::Now), OK).await;
+    let egress = egress(&[FIRST], origin.address, &authority);
+    call(&egress, Reuse::Any).await.give_back();
+    for reuse in [Reuse::Any, Reuse::Fresh] {
+        let checkout = call(&egress, reuse).await;
+        assert!(checkout.reused() && checkout.timings().tls.is_none());
+        checkout.give_back();
+    }
+    assert_eq!(origin.peers().len(), 1);
+    assert_eq!(egress.addresses()[0].pooled, 1);
+    drop(call(&egress, Reuse::Any).await);
+    until_open(&egress, 0).await;
+    drop(call(&egress, Reuse::Any).await);
+    assert_eq!(origin.peers().len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_kintone_closed_is_not_used_again() {
+    const CLOSE: &str =
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\nX-Then: close\r\n\r\nok";
+    const SILENTLY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Then: close\r\n\r\nok";
+    let authority = Authority::new();
+    for answer in [CLOSE, SILENTLY] {
+        let mut origin = Origin::start(authority.server(HOST, Validity::Now), answer).await;
+        let egress = egress(&[FIRST], origin.address, &authority);
+        call(&egress, Reuse::Any).await.give_back();
+        until_open(&egress, 0).await;
+        let checkout = call(&egress, Reuse::Any).await;
+        assert!(!checkout.reused());
+        assert_eq!(origin.peers().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_was_not_sent_comes_back() {
+    let authority = Authority::new();
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Then: close\r\n\r\nok";
+    let origin = Origin::start(authority.server(HOST, Validity::Now), answer).await;
+    let egress = egress(&[FIRST], origin.address, &authority);
+    let mut checkout = call(&egress, Reuse::Any).await;
+    until_open(&egress, 0).await;
+    let request = Request::post("/k/v1/record.json")
+        .body(Body::from("{}"))
+        .unwrap();
+    let error = checkout.send(request).await.unwrap_err();
+    assert_eq!(error.unsent.unwrap().uri(), "/k/v1/record.json");
+}
+
+#[tokio::test]
+async fn without_a_usable_address_nothing_leaves() {
+    let authority = Authority::new();
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let to = v4(listener.local_addr().unwrap());
+    let egress = egress(&[ABSENT], to, &authority);
+    let denied = Denial::EgressUnavailable(Detail::AddressAbsent);
+    assert_eq!(egress.choose(), Err(denied));
+    // Nor when somebody insists on it, or makes an address up.
+    for ip in [ABSENT, FIRST] {
+        let source = Source {
+            published: Published(ip),
+            bind: Bind(ip),
+        };
+        let refused = |error: ConnectError| assert_eq!(error.verdict, Verdict::Denied(denied));
+        refused(egress.connect(&host(), source).await.unwrap_err());
+        refused(
+            egress
+                .checkout(&host(), source, Reuse::Any)
+                .await
+                .unwrap_err(),
+        );
+    }
+    assert_eq!(egress.addresses()[0].presence, Presence::Absent);
+    // On loopback a connection is in the backlog as soon as `connect` has begun.
+    assert!(listener.accept().is_err());
+}
+
+#[tokio::test]
+async fn forbidden_destinations_are_not_dialled() {
+    let authority = Authority::new();
+    for ip in ["10.0.0.1", "169.254.169.254", "192.0.2.1", "0.0.0.0"] {
+        let to = SocketAddrV4::new(ip.parse().unwrap(), 443);
+        let egress = egress(&[FIRST], to, &authority);
+        let source = egress.choose().unwrap();
+        let error = egress.connect(&host(), source).await.unwrap_err();
+        let denial = Denial::DestinationForbidden(Detail::AddressForbidden);
+        assert_eq!(error.verdict, Verdict::Denied(denial), "{ip}");
+        assert_eq!((error.upstream, error.timings.connect), (None, None));
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_tls_is_told_apart() {
+    let authority = Authority::new();
+    let stranger = Authority::new();
+    let cases = [
+        (authority.server(HOST, Validity::Past), Detail::TlsExpired),
+        (
+            authority.server(HOST, Validity::Future),
+            Detail::TlsNotYetValid,
+        ),
+        (
+            authority.server("other.cybozu.com", Validity::Now),
+            Detail::TlsNameMismatch,
+        ),
+        (stranger.server(HOST, Validity::Now), Detail::TlsUntrusted),
+    ];
+    for (server, detail) in cases {
+        let origin = Origin::start(server, OK).await;
+        let egress = egress(&[FIRST], origin.address, &authority);
+        let error = failure(&egress).await;
+        assert_eq!(error.verdict, Verdict::Failed(Failure::Tls(detail)));
+        assert_eq!(error.upstream, Some(origin.address));
+        assert!(error.timings.connect.is_some() && error.timings.tls.is_some());
+        until_open(&egress, 0).await;
+        assert_eq!(counted(&egress), [(ConnectResult::Tls, 1)]);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_tls_or_nothing_at_all_fails() {
+    let authority = Authority::new();
+    let cases: [(&'static [u8], Failure); 2] = [
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            Failure::Tls(Detail::TlsProtocol),
+        ),
+        (b"", Failure::Connect(Detail::ConnectReset)),
+    ];
+    for (says, expected) in cases {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let to = v4(listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(says).await;
+            let _ = stream.shutdown().await;
+        });
+        let egress = egress(&[FIRST], to, &authority);
+        assert_eq!(failure(&egress).await.verdict, Verdict::Failed(expected));
+    }
+}
+
+#[tokio::test]
+async fn everything_together_ends_within_the_connect_timeout() {
+    let authority = Authority::new();
+    // Accepts by its backlog, and never says a word.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let to = v4(listener.local_addr().unwrap());
+    let upstream = Upstream {
+        connect_timeout: Duration::from_millis(100),
+        ..upstream(&[to])
+    };
+    let config = config(vec![address(FIRST, AddressState::Active)], upstream);
+    let egress: Arc<Egress<Body>> =
+        Egress::new(&config, Outbound::new(Some(authority.path())).unwrap()).unwrap();
+    let error = failure(&egress).await;
+    assert_eq!(
+        error.verdict,
+        Verdict::Failed(Failure::Tls(Detail::TlsTimeout))
+    );
+    assert_eq!(counted(&egress), [(ConnectResult::Timeout, 1)]);
+}
+
+#[tokio::test]
+async fn a_tunnel_gets_the_bare_connection_and_is_counted_while_open() {
+    let authority = Authority::new();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let to = v4(listener.local_addr().unwrap());
+    let egress = egress(&[FIRST], to, &authority);
+    let source = egress.choose().unwrap();
+    let connected = egress.connect(&host(), source).await.unwrap();
+    let (_, peer) = listener.accept().await.unwrap();
+    assert_eq!(peer.ip(), FIRST);
+    assert_eq!((connected.upstream, connected.source), (to, source));
+    assert_eq!(egress.addresses()[0].open, 1);
+    drop(connected);
+    assert_eq!(egress.addresses()[0].open, 0);
+    assert_eq!(counted(&egress), [(ConnectResult::Ok, 1)]);
+
+    drop(listener);
+    let error = egress.connect(&host(), source).await.unwrap_err();
+    let refused = Failure::Connect(Detail::ConnectRefused);
+    assert_eq!(error.verdict, Verdict::Failed(refused));
+    assert_eq!(error.upstream, Some(to));
+}
+
+#[test]
+fn a_ca_file_must_hold_certificates() {
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    assert!(Outbound::new(Some(empty.path())).is_err());
+    assert!(Outbound::new(Some(Path::new("/nonexistent/ca.pem"))).is_err());
+}
+
+async fn failure(egress: &Egress<Body>) -> ConnectError {
+    let source = egress.choose().unwrap();
+    egress
+        .checkout(&host(), source, Reuse::Any)
+        .await
+        .unwrap_err()
+}
+
+/// Waits until the first address has so many connections open.
+async fn until_open(egress: &Egress<Body>, open: usize) {
+    let reached = async {
+        while egress.addresses()[0].open != open {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), reached)
+        .await
+        .unwrap();
+}
+
+/// The results that were counted at the first address.
+fn counted(egress: &Egress<Body>) -> Vec<(ConnectResult, u64)> {
+    let connects = egress.addresses()[0].connects;
+    connects.into_iter().filter(|(_, n)| *n > 0).collect()
+}

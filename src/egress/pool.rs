@@ -330,3 +330,184 @@ impl<B> fmt::Debug for Checkout<B> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use http_body_util::Empty;
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+    use crate::config::{AddressState, EgressAddress};
+    use crate::model::Published;
+
+    type TestPool = Arc<Pool<Empty<Bytes>>>;
+
+    const FIRST: Bind = Bind(Ipv4Addr::new(127, 0, 0, 77));
+    const SECOND: Bind = Bind(Ipv4Addr::new(127, 0, 0, 78));
+    const LIMITS: PoolLimits = PoolLimits {
+        idle: Duration::from_secs(4),
+        per_host: 3,
+        total: 5,
+    };
+
+    fn source(bind: Bind) -> Source {
+        Source {
+            published: Published(bind.0),
+            bind,
+        }
+    }
+
+    fn pool() -> TestPool {
+        let addresses: Vec<_> = [FIRST, SECOND]
+            .iter()
+            .map(|bind| EgressAddress {
+                published: Published(bind.0),
+                bind: Some(*bind),
+                state: AddressState::Active,
+                valid_from: None,
+                retire_after: None,
+            })
+            .collect();
+        Arc::new(Pool::new(LIMITS, Arc::new(Addresses::new(&addresses))))
+    }
+
+    fn host(name: &str) -> Host {
+        Host::from_normal(name)
+    }
+
+    /// A connection whose other end is in the hands of the test; `port` names it.
+    async fn connection(
+        pool: &TestPool,
+        name: &str,
+        bind: Bind,
+        port: u16,
+    ) -> (Checkout<Empty<Bytes>>, DuplexStream) {
+        let (ours, theirs) = duplex(4096);
+        let (sender, connection) = http1::handshake(TokioIo::new(ours)).await.unwrap();
+        tokio::spawn(connection);
+        let upstream = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        let timings = Timings::default();
+        let checkout = pool.admit(&host(name), source(bind), upstream, timings, sender);
+        (checkout, theirs)
+    }
+
+    async fn take(pool: &TestPool, name: &str, bind: Bind, reuse: Reuse) -> Option<u16> {
+        let checkout = pool.take(&host(name), source(bind), reuse).await?;
+        assert!(checkout.reused());
+        Some(checkout.upstream().port())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_one_given_back_is_handed_out_first() {
+        let pool = pool();
+        let mut ends = Vec::new();
+        for port in [1, 2] {
+            let (checkout, end) = connection(&pool, "a", FIRST, port).await;
+            checkout.give_back();
+            ends.push(end);
+        }
+        assert_eq!(pool.count(FIRST), 2);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Never).await, None);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, Some(2));
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, Some(1));
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn host_names_and_addresses_share_nothing() {
+        let pool = pool();
+        let (checkout, _end) = connection(&pool, "a", FIRST, 1).await;
+        checkout.give_back();
+        assert_eq!(take(&pool, "b", FIRST, Reuse::Any).await, None);
+        assert_eq!(take(&pool, "a", SECOND, Reuse::Any).await, None);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_connections_age() {
+        let pool = pool();
+        let (checkout, mut end) = connection(&pool, "a", FIRST, 1).await;
+        checkout.give_back();
+        tokio::time::advance(Duration::from_millis(999)).await;
+        let fresh = pool.take(&host("a"), source(FIRST), Reuse::Fresh).await;
+        fresh.unwrap().give_back();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Fresh).await, None);
+        tokio::time::advance(Duration::from_millis(2999)).await;
+        pool.sweep(Instant::now());
+        let any = pool.take(&host("a"), source(FIRST), Reuse::Any).await;
+        any.unwrap().give_back();
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, None);
+        pool.sweep(Instant::now());
+        assert_eq!(pool.count(FIRST), 0);
+        assert_eq!(pool.lock().total, 0);
+        assert!(is_closed(&mut end).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_other_end_closed_is_not_handed_out() {
+        let pool = pool();
+        let (one, _end) = connection(&pool, "a", FIRST, 1).await;
+        let (two, end) = connection(&pool, "a", FIRST, 2).await;
+        one.give_back();
+        two.give_back();
+        drop(end);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, Some(1));
+        assert_eq!(pool.lock().total, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_given_back_is_closed() {
+        let pool = pool();
+        let (checkout, mut end) = connection(&pool, "a", FIRST, 1).await;
+        drop(checkout);
+        assert!(is_closed(&mut end).await);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pool_is_bounded_by_host_and_in_all() {
+        let pool = pool();
+        let mut ends = Vec::new();
+        let names = ["a", "a", "a", "a", "b", "c", "d"];
+        for (name, port) in names.into_iter().zip(1..) {
+            let (checkout, end) = connection(&pool, name, FIRST, port).await;
+            checkout.give_back();
+            ends.push(end);
+        }
+        assert_eq!(pool.count(FIRST), LIMITS.total);
+        assert!(is_closed(&mut ends[3]).await, "a fourth of one host name");
+        assert!(is_closed(&mut ends[6]).await, "a sixth in all");
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, Some(3));
+        assert_eq!(take(&pool, "c", FIRST, Reuse::Any).await, Some(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_left_keeps_no_connection() {
+        let pool = pool();
+        let (idle, mut idle_end) = connection(&pool, "a", FIRST, 1).await;
+        let (other, _other_end) = connection(&pool, "a", SECOND, 2).await;
+        let (late, mut late_end) = connection(&pool, "a", FIRST, 3).await;
+        idle.give_back();
+        other.give_back();
+        let address = Arc::clone(pool.addresses.usable(FIRST).unwrap());
+        address.set(super::super::source::Presence::Absent);
+        pool.close(FIRST);
+        late.give_back();
+        assert!(is_closed(&mut idle_end).await && is_closed(&mut late_end).await);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, None);
+        assert_eq!(take(&pool, "a", SECOND, Reuse::Any).await, Some(2));
+    }
+
+    /// Whether our side closed without a byte.
+    async fn is_closed(end: &mut DuplexStream) -> bool {
+        use tokio::io::AsyncReadExt;
+        let read = tokio::time::timeout(Duration::from_millis(1), end.read(&mut [0])).await;
+        matches!(read, Ok(Ok(0)))
+    }
+}

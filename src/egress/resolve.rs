@@ -437,7 +437,11 @@ mod tests {
             assert_eq!(resolver.resolve(&host()).await, Err(detail));
             let asked = server.asked().len();
             assert_eq!(resolver.resolve(&host()).await, Err(detail));
-            assert_eq!(server.asked().len(), 0, "after {asked}, too soon for another");
+            assert_eq!(
+                server.asked().len(),
+                0,
+                "after {asked}, too soon for another"
+            );
         }
     }
 
@@ -492,10 +496,7 @@ mod tests {
         };
         let zone = NamePattern::Below(".cybozu.com".into());
         let exact = NamePattern::Exact("acme.cybozu.com".into());
-        let statics = vec![
-            answer(exact, FIRST, None),
-            answer(zone, SECOND, Some(8443)),
-        ];
+        let statics = vec![answer(exact, FIRST, None), answer(zone, SECOND, Some(8443))];
         let resolver = Resolver(Arc::new(Inner {
             statics,
             nameservers: Nameservers::system(Duration::from_secs(1)),
@@ -503,7 +504,11 @@ mod tests {
             cache: Mutex::default(),
         }));
         let resolved = resolver.resolve(&host()).await;
-        let to = |address, port| Ok(Resolved::Static(smallvec![SocketAddrV4::new(address, port)]));
+        let to = |address, port| {
+            Ok(Resolved::Static(smallvec![SocketAddrV4::new(
+                address, port
+            )]))
+        };
         assert_eq!(resolved, to(FIRST, 443));
         let other = Host::from_normal("other.cybozu.com");
         assert_eq!(resolver.resolve(&other).await, to(SECOND, 8443));

@@ -205,3 +205,86 @@ impl Drop for OpenConnection {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);
+    const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 78);
+    /// Documentation address (RFC 5737), on no host.
+    const ABSENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+
+    fn addresses(of: &[(Ipv4Addr, AddressState)]) -> Addresses {
+        let of: Vec<_> = of
+            .iter()
+            .map(|(ip, state)| EgressAddress {
+                published: Published(*ip),
+                bind: Some(Bind(*ip)),
+                state: *state,
+                valid_from: None,
+                retire_after: None,
+            })
+            .collect();
+        Addresses::new(&of)
+    }
+
+    fn chosen(addresses: &Addresses) -> Vec<Ipv4Addr> {
+        let chosen = (0..4).map(|_| addresses.choose().map(|source| source.bind.0));
+        chosen.filter_map(Result::ok).collect()
+    }
+
+    #[tokio::test]
+    async fn active_addresses_of_this_host_take_turns() {
+        use AddressState::{Active, Planned, Retiring};
+        let third = Ipv4Addr::new(127, 0, 0, 79);
+        let of = addresses(&[
+            (ABSENT, Active),
+            (FIRST, Active),
+            (third, Planned),
+            (SECOND, Active),
+            (third, Retiring),
+        ]);
+        assert_eq!(chosen(&of), [FIRST, SECOND, FIRST, SECOND]);
+        assert!(of.usable(Bind(FIRST)).is_ok());
+        assert!(of.usable(Bind(third)).is_err());
+        assert!(of.usable(Bind(ABSENT)).is_err());
+    }
+
+    #[tokio::test]
+    async fn without_a_usable_address_there_is_none() {
+        let none = |detail| Err(Denial::EgressUnavailable(detail));
+        let absent = addresses(&[(ABSENT, AddressState::Active)]);
+        assert_eq!(absent.choose(), none(Detail::AddressAbsent));
+        let planned = addresses(&[(FIRST, AddressState::Planned)]);
+        assert_eq!(planned.choose(), none(Detail::NoAddress));
+        assert_eq!(addresses(&[]).choose(), none(Detail::NoAddress));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_left_is_not_used_until_it_is_back() {
+        let of = addresses(&[
+            (FIRST, AddressState::Active),
+            (SECOND, AddressState::Active),
+        ]);
+        of.usable(Bind(FIRST)).unwrap().set(Presence::Absent);
+        assert_eq!(chosen(&of), [SECOND; 4]);
+        assert_eq!(of.snapshots().next().unwrap().presence, Presence::Absent);
+        // Loopback addresses are always there, so the next look finds it.
+        assert_eq!(of.look().count(), 0);
+        assert_eq!(chosen(&of), [FIRST, SECOND, FIRST, SECOND]);
+    }
+
+    #[tokio::test]
+    async fn a_look_tells_which_addresses_have_left() {
+        let of = addresses(&[
+            (ABSENT, AddressState::Active),
+            (FIRST, AddressState::Active),
+        ]);
+        of.list[0].set(Presence::Up);
+        assert_eq!(of.look().collect::<Vec<_>>(), [Bind(ABSENT)]);
+        assert_eq!(of.look().count(), 0, "it is told once");
+    }
+}

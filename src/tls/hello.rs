@@ -205,8 +205,26 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_the_hello_does_not_matter() {
+        let expected = client(Some("acme.cybozu.com"), Alpn::None);
+        for next in [
+            &b"\x14\x03\x03\x00\x01\x01"[..],
+            b"\x17\x03\x03\x00\x02xx",
+            b"\x17",
+        ] {
+            let bytes = [&hello("acme.cybozu.com", &[])[..], next].concat();
+            assert_eq!(read_hello(&bytes), expected, "{next:?}");
+        }
+    }
+
+    #[test]
     fn what_is_not_tls_is_told_by_its_first_byte() {
-        for bytes in [&b"G"[..], b"SSH-2.0-x", b"\x80\x2e\x01\x03\x01", b"\x15\x03\x01"] {
+        for bytes in [
+            &b"G"[..],
+            b"SSH-2.0-x",
+            b"\x80\x2e\x01\x03\x01",
+            b"\x15\x03\x01",
+        ] {
             assert_eq!(read_hello(bytes), Hello::NotTls, "{bytes:?}");
         }
         assert_eq!(read_hello(b""), Hello::Incomplete);
