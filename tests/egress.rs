@@ -21,7 +21,7 @@ use kintone_egress::egress::{
 use kintone_egress::model::{Bind, Denial, Detail, Failure, Host, Published};
 use kintone_egress::tls::Outbound;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use rustls::ServerConfig;
+use rustls::{HandshakeKind, ServerConfig};
 use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -46,6 +46,7 @@ struct Authority {
 struct Origin {
     address: SocketAddrV4,
     accepted: mpsc::UnboundedReceiver<SocketAddr>,
+    shaken: mpsc::UnboundedReceiver<(Option<HandshakeKind>, Option<Vec<u8>>)>,
 }
 
 #[derive(Clone, Copy)]
@@ -99,16 +100,20 @@ impl Origin {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = v4(listener.local_addr().unwrap());
         let (tell, accepted) = mpsc::unbounded_channel();
+        let (tell_shaken, shaken) = mpsc::unbounded_channel();
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         tokio::spawn(async move {
             loop {
                 let (stream, peer) = listener.accept().await.unwrap();
                 let _ = tell.send(peer);
-                let acceptor = acceptor.clone();
+                let (acceptor, tell_shaken) = (acceptor.clone(), tell_shaken.clone());
                 tokio::spawn(async move {
                     let Ok(mut stream) = acceptor.accept(stream).await else {
                         return;
                     };
+                    let tls = stream.get_ref().1;
+                    let alpn = tls.alpn_protocol().map(<[u8]>::to_vec);
+                    let _ = tell_shaken.send((tls.handshake_kind(), alpn));
                     let mut seen = Vec::new();
                     while stream.read_buf(&mut seen).await.is_ok_and(|n| n > 0) {
                         if !seen.ends_with(b"\r\n\r\n") {
@@ -125,7 +130,11 @@ impl Origin {
                 });
             }
         });
-        Self { address, accepted }
+        Self {
+            address,
+            accepted,
+            shaken,
+        }
     }
 
     /// Who has come since the last look.
@@ -283,12 +292,16 @@ async fn a_connection_given_back_is_used_again_and_a_dropped_one_is_not() {
 }
 
 #[tokio::test]
-async fn a_connection_that_kintone_closed_is_not_used_again() {
+async fn a_connection_that_cannot_go_on_is_not_used_again() {
     const CLOSE: &str =
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\nX-Then: close\r\n\r\nok";
     const SILENTLY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Then: close\r\n\r\nok";
     let authority = Authority::new();
-    for answer in [CLOSE, SILENTLY] {
+    const TWICE: &str = concat!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nanother",
+    );
+    for answer in [CLOSE, SILENTLY, TWICE] {
         let mut origin = Origin::start(authority.server(HOST, Validity::Now), answer).await;
         let egress = egress(&[FIRST], origin.address, &authority);
         call(&egress, Reuse::Any).await.give_back();
@@ -297,6 +310,36 @@ async fn a_connection_that_kintone_closed_is_not_used_again() {
         assert!(!checkout.reused());
         assert_eq!(origin.peers().len(), 2);
     }
+}
+
+#[tokio::test]
+async fn a_second_connection_resumes_the_session_and_both_speak_http_1() {
+    let authority = Authority::new();
+    let mut origin = Origin::start(authority.server(HOST, Validity::Now), OK).await;
+    let egress = egress(&[FIRST], origin.address, &authority);
+    for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let checkout = call(&egress, Reuse::Never).await;
+        let (kind, alpn) = origin.shaken.recv().await.unwrap();
+        assert_eq!((kind, alpn), (Some(expected), Some(b"http/1.1".to_vec())));
+        drop(checkout);
+    }
+}
+
+#[tokio::test]
+async fn a_head_beyond_the_limit_is_not_taken() {
+    let authority = Authority::new();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nX-Long: {}\r\n\r\n",
+        "x".repeat(65 << 10)
+    );
+    let answer: &'static str = head.leak();
+    let origin = Origin::start(authority.server(HOST, Validity::Now), answer).await;
+    let egress = egress(&[FIRST], origin.address, &authority);
+    let source = egress.choose().unwrap();
+    let mut checkout = egress.checkout(&host(), source, Reuse::Any).await.unwrap();
+    let request = Request::get("/").body(Body::default()).unwrap();
+    let error = checkout.send(request).await.unwrap_err();
+    assert!(error.error.is_parse_too_large() && error.unsent.is_none());
 }
 
 #[tokio::test]

@@ -265,4 +265,38 @@ mod tests {
         let (_stream, upstream) = dial(BIND, &[silent, second]).await.unwrap();
         assert_eq!(upstream, second);
     }
+
+    #[test]
+    fn errors_of_the_kernel_are_told_apart() {
+        let of = |errno: Errno| io::Error::from_raw_os_error(errno as i32);
+        let connect = |errno| judge_connect(&of(errno), BIND);
+        let failed = |detail| Verdict::Failed(Failure::Connect(detail));
+        let overloaded = |detail| Verdict::Denied(Denial::Overloaded(detail));
+        let absent = Verdict::Denied(Denial::EgressUnavailable(Detail::AddressAbsent));
+        for errno in [Errno::EMFILE, Errno::ENFILE] {
+            assert_eq!(judge_bind(&of(errno)), overloaded(Detail::FileDescriptors));
+        }
+        assert_eq!(judge_bind(&of(Errno::EADDRNOTAVAIL)), absent);
+        assert_eq!(
+            judge_bind(&of(Errno::EACCES)),
+            Verdict::Failed(Failure::Internal)
+        );
+        assert_eq!(
+            connect(Errno::EADDRNOTAVAIL),
+            overloaded(Detail::LocalPorts)
+        );
+        assert_eq!(judge_connect(&of(Errno::EADDRNOTAVAIL), ABSENT), absent);
+        assert_eq!(judge_connect(&of(Errno::EINVAL), ABSENT), absent);
+        assert_eq!(connect(Errno::ECONNREFUSED), failed(Detail::ConnectRefused));
+        assert_eq!(connect(Errno::ETIMEDOUT), failed(Detail::ConnectTimeout));
+        assert_eq!(
+            connect(Errno::ENETUNREACH),
+            failed(Detail::ConnectUnreachable)
+        );
+        assert_eq!(
+            connect(Errno::EHOSTUNREACH),
+            failed(Detail::ConnectUnreachable)
+        );
+        assert_eq!(connect(Errno::ENOBUFS), overloaded(Detail::Memory));
+    }
 }

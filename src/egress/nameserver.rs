@@ -44,6 +44,9 @@ enum Stamp {
 /// The files that decide, on every Unix.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
+/// Addresses of one name that are kept.
+const ADDRESSES_MAX: usize = 16;
+
 impl Nameservers {
     /// Those of this host.
     pub(super) const fn system(attempt_timeout: Duration) -> Self {
@@ -84,7 +87,7 @@ impl Nameservers {
                 None
             }
         });
-        let addresses: SmallVec<_> = addresses.collect();
+        let addresses: SmallVec<_> = addresses.take(ADDRESSES_MAX).collect();
         if addresses.is_empty() {
             return Err(Detail::DnsNotFound);
         }
@@ -106,9 +109,18 @@ impl Nameservers {
         {
             return Ok(resolver.clone());
         }
-        let resolver = self.build()?;
-        *built = Some((stamp, resolver.clone()));
-        Ok(resolver)
+        match (self.build(), &*built) {
+            (Ok(resolver), _) => {
+                *built = Some((stamp, resolver.clone()));
+                Ok(resolver)
+            }
+            // Caught half written, perhaps; the next query looks again.
+            (Err(error), Some((_, before))) => {
+                tracing::warn!(%error, "name servers: the configuration of before still serves");
+                Ok(before.clone())
+            }
+            (Err(error), None) => Err(error.into()),
+        }
     }
 
     fn build(&self) -> Result<TokioResolver, NetError> {

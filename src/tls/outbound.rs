@@ -116,6 +116,7 @@ fn classify(error: &io::Error) -> Failure {
         }
         Some(RustlsError::NoCertificatesPresented) => Failure::Tls(Detail::TlsCertificate),
         Some(_) => Failure::Tls(Detail::TlsProtocol),
+        None if error.kind() == io::ErrorKind::TimedOut => Failure::Tls(Detail::TlsTimeout),
         None => Failure::Connect(Detail::ConnectReset),
     }
 }
