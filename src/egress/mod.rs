@@ -1,0 +1,313 @@
+//! The one way out: which address a call leaves from, where it may go, and the connections.
+//!
+//! Nothing else of the program binds or connects a socket towards kintone. A connection is made in
+//! this order: the address is on this host, the name resolves, the answer is vetted, the address
+//! judged is the address dialled, TLS. Nothing is repeated here, and nothing is known of quotas.
+
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use ipnet::Ipv4Net;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, MissedTickBehavior, timeout_at};
+
+use crate::config::Config;
+use crate::model::{Denial, Detail, Failure, Host};
+use crate::tls::Outbound;
+
+pub use nameserver::ResolverError;
+pub use pool::{Checkout, Reuse, SendError};
+pub use source::{AddressSnapshot, OpenConnection, Presence, Source};
+pub use verdict::{ConnectError, ConnectResult, Timings, Verdict};
+
+mod dial;
+mod nameserver;
+mod pool;
+mod resolve;
+mod source;
+mod verdict;
+pub mod vet;
+
+use nameserver::Nameservers;
+use pool::{Pool, PoolLimits};
+use resolve::{Destinations, Resolved, Resolver};
+use source::Addresses;
+
+/// The one way out. `B` is the body of requests to kintone.
+pub struct Egress<B> {
+    addresses: Arc<Addresses>,
+    resolver: Resolver,
+    allow_networks: Vec<Ipv4Net>,
+    connect_timeout: Duration,
+    tls: Outbound,
+    http: http1::Builder,
+    pool: Arc<Pool<B>>,
+}
+
+/// Why there is no way out.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// This host cannot resolve names, and the configuration has no static answer.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
+}
+
+/// A bare connection to kintone, for a tunnel.
+#[derive(Debug)]
+pub struct Connected {
+    /// The connection.
+    pub stream: TcpStream,
+    /// Where kintone is reached.
+    pub upstream: SocketAddrV4,
+    /// The address it leaves from.
+    pub source: Source,
+    /// How long it took.
+    pub timings: Timings,
+    /// Counts the connection as open; to be kept as long as the stream.
+    pub open: OpenConnection,
+}
+
+/// How often it is looked whether the addresses are on this host.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl<B> Egress<B> {
+    /// Reads what the configuration says, and looks which addresses are on this host.
+    ///
+    /// # Errors
+    /// [`EgressError`] if no name could be resolved.
+    pub fn new(config: &Config, tls: Outbound) -> Result<Arc<Self>, EgressError> {
+        let upstream = &config.upstream;
+        // Two attempts fit into the time there is.
+        let nameservers = Nameservers::system(upstream.connect_timeout / 2);
+        let statics = upstream.resolve.clone();
+        let resolver = Resolver::new(statics, nameservers, upstream.connect_timeout)?;
+        let addresses = Arc::new(Addresses::new(&config.addresses));
+        let limits = PoolLimits {
+            idle: upstream.pool_idle,
+            per_host: upstream.pool_per_host,
+            total: config.limits.connections,
+        };
+        let mut http = http1::Builder::new();
+        http.preserve_header_case(true)
+            .max_header_size(config.limits.head_size);
+        Ok(Arc::new(Self {
+            resolver,
+            allow_networks: upstream.allow_networks.clone(),
+            connect_timeout: upstream.connect_timeout,
+            tls,
+            http,
+            pool: Arc::new(Pool::new(limits, Arc::clone(&addresses))),
+            addresses,
+        }))
+    }
+
+    /// The next usable address, in turn.
+    ///
+    /// # Errors
+    /// [`Denial::EgressUnavailable`] if none is in use or none of those is on this host. Then
+    /// nothing may leave.
+    pub fn choose(&self) -> Result<Source, Denial> {
+        self.addresses.choose()
+    }
+
+    /// Connects to `host` from `source`, within `connect_timeout`. TLS is the caller's own.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; nothing was sent.
+    pub async fn connect(&self, host: &Host, source: Source) -> Result<Connected, ConnectError> {
+        let connected = self.connect_by(host, source, self.deadline()).await?;
+        connected.open.ended(ConnectResult::Ok);
+        Ok(connected)
+    }
+
+    /// What every address with a bind on this host is like at this instant.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<AddressSnapshot> {
+        let snapshots = self.addresses.snapshots();
+        snapshots
+            .map(|snapshot| AddressSnapshot {
+                pooled: self.pool.count(snapshot.bind),
+                ..snapshot
+            })
+            .collect()
+    }
+
+    /// Looks every second which addresses are on this host, and closes idle connections of those
+    /// that have left, and those idle for too long. Never returns.
+    pub async fn watch(&self) {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.look();
+        }
+    }
+
+    fn look(&self) {
+        for left in self.addresses.look() {
+            self.pool.close(left);
+        }
+        self.pool.sweep(Instant::now());
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.connect_timeout
+    }
+
+    async fn connect_by(
+        &self,
+        host: &Host,
+        source: Source,
+        deadline: Instant,
+    ) -> Result<Connected, ConnectError> {
+        let mut timings = Timings::default();
+        let fail = |verdict, timings, upstream| ConnectError {
+            verdict,
+            timings,
+            upstream,
+        };
+        let address = Arc::clone(
+            self.addresses
+                .usable(source.bind)
+                .map_err(|denial| fail(Verdict::Denied(denial), timings, None))?,
+        );
+        let destinations = self
+            .destinations(host, deadline, &mut timings)
+            .await
+            .map_err(|verdict| fail(verdict, timings, None))?;
+        let started = Instant::now();
+        let dialled = timeout_at(deadline, dial::dial(source.bind, &destinations)).await;
+        timings.connect = Some(started.elapsed());
+        let dialled = dialled.unwrap_or_else(|_| {
+            let timeout = Verdict::Failed(Failure::Connect(Detail::ConnectTimeout));
+            Err((timeout, destinations.last().copied()))
+        });
+        match dialled {
+            Ok((stream, upstream)) => Ok(Connected {
+                stream,
+                upstream,
+                source,
+                timings,
+                open: OpenConnection::new(&address),
+            }),
+            Err((verdict, upstream)) => {
+                let result = ConnectResult::of(verdict);
+                address.count(result);
+                if result == ConnectResult::AddressAbsent {
+                    address.set(Presence::Absent);
+                    self.pool.close(source.bind);
+                }
+                Err(fail(verdict, timings, upstream))
+            }
+        }
+    }
+
+    /// The addresses of `host` that may be dialled.
+    async fn destinations(
+        &self,
+        host: &Host,
+        deadline: Instant,
+        timings: &mut Timings,
+    ) -> Result<Destinations, Verdict> {
+        let started = Instant::now();
+        let resolved = timeout_at(deadline, self.resolver.resolve(host))
+            .await
+            .unwrap_or(Err(Detail::DnsTimeout));
+        let mut destinations = match resolved {
+            Ok(Resolved::Static(destinations)) => destinations,
+            Ok(Resolved::Looked(destinations)) => {
+                timings.dns = Some(started.elapsed());
+                destinations
+            }
+            Err(detail) => {
+                timings.dns = Some(started.elapsed());
+                return Err(Verdict::Failed(Failure::Dns(detail)));
+            }
+        };
+        destinations.retain(|to| vet::is_allowed(*to.ip(), &self.allow_networks));
+        if destinations.is_empty() {
+            let denial = Denial::DestinationForbidden(Detail::AddressForbidden);
+            return Err(Verdict::Denied(denial));
+        }
+        Ok(destinations)
+    }
+}
+
+impl<B> Egress<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// A connection to `host` from `source` that is ready for one call: an idle one that `reuse`
+    /// allows, or a new one with TLS, within `connect_timeout`.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; nothing was sent.
+    pub async fn checkout(
+        &self,
+        host: &Host,
+        source: Source,
+        reuse: Reuse,
+    ) -> Result<Checkout<B>, ConnectError> {
+        if let Err(denial) = self.addresses.usable(source.bind) {
+            return Err(ConnectError {
+                verdict: Verdict::Denied(denial),
+                timings: Timings::default(),
+                upstream: None,
+            });
+        }
+        if let Some(checkout) = self.pool.take(host, source, reuse).await {
+            return Ok(checkout);
+        }
+        let deadline = self.deadline();
+        let connected = self.connect_by(host, source, deadline).await?;
+        self.shake_hands(host, connected, deadline).await
+    }
+
+    async fn shake_hands(
+        &self,
+        host: &Host,
+        connected: Connected,
+        deadline: Instant,
+    ) -> Result<Checkout<B>, ConnectError> {
+        let Connected {
+            stream,
+            upstream,
+            source,
+            mut timings,
+            open,
+        } = connected;
+        let started = Instant::now();
+        let shaken = timeout_at(deadline, self.tls.handshake(host, stream))
+            .await
+            .unwrap_or(Err(Failure::Tls(Detail::TlsTimeout)));
+        timings.tls = Some(started.elapsed());
+        let failed = |failure| {
+            let verdict = Verdict::Failed(failure);
+            open.ended(ConnectResult::of(verdict));
+            ConnectError {
+                verdict,
+                timings,
+                upstream: Some(upstream),
+            }
+        };
+        let stream = shaken.map_err(failed)?;
+        let (sender, connection) = self
+            .http
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| failed(Failure::Internal))?;
+        open.ended(ConnectResult::Ok);
+        tokio::spawn(async move {
+            // Its end, good or bad, is told to the call that uses it, or shows in `is_closed`.
+            let _ = connection.await;
+            drop(open);
+        });
+        Ok(self.pool.admit(host, source, upstream, timings, sender))
+    }
+}

@@ -1,0 +1,513 @@
+//! Idle connections to kintone, kept per host name and bind address.
+//!
+//! A connection is in one place at a time: here, or in the one [`Checkout`] that uses it. It never
+//! carries two host names.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddrV4;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use tokio::time::Instant;
+
+use super::source::{Addresses, Source};
+use super::verdict::Timings;
+use crate::model::{Bind, Host};
+
+/// Which connections a call may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// Any idle one: the call is safe to repeat.
+    Any,
+    /// One that was idle for less than a second, so that kintone hardly closes it at this moment.
+    Fresh,
+    /// A new one.
+    Never,
+}
+
+/// The error of [`Checkout::send`].
+pub struct SendError<B> {
+    /// What happened.
+    pub error: hyper::Error,
+    /// The request, if not a byte of it was sent.
+    pub unsent: Option<Request<B>>,
+}
+
+/// A connection to kintone in the hands of one call. Dropping it closes the connection.
+pub struct Checkout<B> {
+    sender: SendRequest<B>,
+    pool: Arc<Pool<B>>,
+    host: Host,
+    source: Source,
+    upstream: SocketAddrV4,
+    timings: Timings,
+    origin: Origin,
+}
+
+/// Where a checked-out connection came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Dialled,
+    Pooled,
+}
+
+/// The limits of a pool.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PoolLimits {
+    pub(super) idle: Duration,
+    pub(super) per_host: usize,
+    pub(super) total: usize,
+}
+
+pub(super) struct Pool<B> {
+    limits: PoolLimits,
+    addresses: Arc<Addresses>,
+    shelves: Mutex<Shelves<B>>,
+}
+
+struct Shelves<B> {
+    by_host: HashMap<Host, Vec<Shelf<B>>>,
+    total: usize,
+}
+
+/// Idle connections of one host name and bind address, the latest at the end.
+struct Shelf<B> {
+    bind: Bind,
+    idle: Vec<Idle<B>>,
+}
+
+struct Idle<B> {
+    sender: SendRequest<B>,
+    upstream: SocketAddrV4,
+    since: Instant,
+}
+
+/// Idle for less than this, a connection is [`Reuse::Fresh`] (contract, `pool_idle`).
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How long a connection just given back may take to become ready. Its task needs to be polled
+/// once; when it takes longer, kintone has not finished with it.
+const READY_WAIT: Duration = Duration::from_millis(100);
+
+impl<B> Pool<B> {
+    pub(super) fn new(limits: PoolLimits, addresses: Arc<Addresses>) -> Self {
+        Self {
+            limits,
+            addresses,
+            shelves: Mutex::new(Shelves {
+                by_host: HashMap::new(),
+                total: 0,
+            }),
+        }
+    }
+
+    /// An idle connection of `host` from `source` that is ready, the one used last first.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        host: &Host,
+        source: Source,
+        reuse: Reuse,
+    ) -> Option<Checkout<B>> {
+        let idle_max = match reuse {
+            Reuse::Any => self.limits.idle,
+            Reuse::Fresh => self.limits.idle.min(FRESH),
+            Reuse::Never => return None,
+        };
+        loop {
+            let mut idle = self.pop(host, source.bind, idle_max)?;
+            if !idle.sender.is_ready() {
+                match tokio::time::timeout(READY_WAIT, idle.sender.ready()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_closed)) => continue,
+                    Err(_elapsed) => return None,
+                }
+            }
+            return Some(Checkout {
+                sender: idle.sender,
+                pool: Arc::clone(self),
+                host: host.clone(),
+                source,
+                upstream: idle.upstream,
+                timings: Timings::default(),
+                origin: Origin::Pooled,
+            });
+        }
+    }
+
+    /// A connection just made, in the hands of the call that made it.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        host: &Host,
+        source: Source,
+        upstream: SocketAddrV4,
+        timings: Timings,
+        sender: SendRequest<B>,
+    ) -> Checkout<B> {
+        Checkout {
+            sender,
+            pool: Arc::clone(self),
+            host: host.clone(),
+            source,
+            upstream,
+            timings,
+            origin: Origin::Dialled,
+        }
+    }
+
+    /// Closes what has been idle for too long or was closed by kintone.
+    pub(super) fn sweep(&self, at: Instant) {
+        self.retain(|_, idle| {
+            !idle.sender.is_closed() && at.duration_since(idle.since) < self.limits.idle
+        });
+    }
+
+    /// Closes every idle connection from `bind`.
+    pub(super) fn close(&self, bind: Bind) {
+        self.retain(|of, _| of != bind);
+    }
+
+    /// Idle connections from `bind`.
+    pub(super) fn count(&self, bind: Bind) -> usize {
+        let shelves = self.lock();
+        let shelves = shelves.by_host.values().flatten();
+        shelves
+            .filter(|shelf| shelf.bind == bind)
+            .map(|shelf| shelf.idle.len())
+            .sum()
+    }
+
+    fn pop(&self, host: &Host, bind: Bind, idle_max: Duration) -> Option<Idle<B>> {
+        let mut shelves = self.lock();
+        let Shelves { by_host, total } = &mut *shelves;
+        let shelf = by_host
+            .get_mut(host)?
+            .iter_mut()
+            .find(|shelf| shelf.bind == bind)?;
+        while let Some(idle) = shelf.idle.pop() {
+            if idle.sender.is_closed() {
+                *total -= 1;
+                continue;
+            }
+            if idle.since.elapsed() >= idle_max {
+                // Those below it are older still. The sweep closes what is too old for all.
+                shelf.idle.push(idle);
+                return None;
+            }
+            *total -= 1;
+            return Some(idle);
+        }
+        None
+    }
+
+    fn put(&self, host: Host, bind: Bind, idle: Idle<B>) {
+        let mut shelves = self.lock();
+        // Looked at under the lock: an address is marked absent before its shelves are emptied.
+        if self.addresses.usable(bind).is_err() || shelves.total >= self.limits.total {
+            return;
+        }
+        let Shelves { by_host, total } = &mut *shelves;
+        let of_host = by_host.entry(host).or_default();
+        let at = of_host.iter().position(|shelf| shelf.bind == bind);
+        let shelf = match at {
+            Some(at) => &mut of_host[at],
+            None => {
+                of_host.push(Shelf {
+                    bind,
+                    idle: Vec::new(),
+                });
+                of_host.last_mut().expect("one was just pushed")
+            }
+        };
+        if shelf.idle.len() < self.limits.per_host {
+            shelf.idle.push(idle);
+            *total += 1;
+        }
+    }
+
+    fn retain(&self, keep: impl Fn(Bind, &Idle<B>) -> bool) {
+        let mut shelves = self.lock();
+        let mut total = 0;
+        shelves.by_host.retain(|_, of_host| {
+            of_host.retain_mut(|shelf| {
+                shelf.idle.retain(|idle| keep(shelf.bind, idle));
+                total += shelf.idle.len();
+                !shelf.idle.is_empty()
+            });
+            !of_host.is_empty()
+        });
+        shelves.total = total;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelves<B>> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B> Checkout<B> {
+    /// Where kintone is reached.
+    #[must_use]
+    pub const fn upstream(&self) -> SocketAddrV4 {
+        self.upstream
+    }
+
+    /// The address it leaves from.
+    #[must_use]
+    pub const fn source(&self) -> Source {
+        self.source
+    }
+
+    /// How long it took to make; all `None` for a reused one.
+    #[must_use]
+    pub const fn timings(&self) -> Timings {
+        self.timings
+    }
+
+    /// Whether it had carried a call before.
+    #[must_use]
+    pub fn reused(&self) -> bool {
+        self.origin == Origin::Pooled
+    }
+
+    /// Back into the pool, for the next call to the same host name. For calls whose answer was
+    /// read to its end and whose body was sent to its end; what kintone or hyper has closed goes
+    /// no further.
+    pub fn give_back(self) {
+        if self.sender.is_closed() {
+            return;
+        }
+        let idle = Idle {
+            sender: self.sender,
+            upstream: self.upstream,
+            since: Instant::now(),
+        };
+        self.pool.put(self.host, self.source.bind, idle);
+    }
+}
+
+impl<B> Checkout<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+{
+    /// Sends one request and waits for the head of its answer. Dropping the future closes the
+    /// connection.
+    ///
+    /// # Errors
+    /// [`SendError`], with the request where not a byte of it was sent. Without it the outcome at
+    /// kintone is unknown.
+    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, SendError<B>> {
+        self.sender
+            .try_send_request(request)
+            .await
+            .map_err(|mut error| SendError {
+                unsent: error.take_message(),
+                error: error.into_error(),
+            })
+    }
+}
+
+impl<B> fmt::Debug for SendError<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendError")
+            .field("error", &self.error)
+            .field("unsent", &self.unsent.is_some())
+            .finish()
+    }
+}
+
+impl<B> fmt::Debug for Checkout<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkout")
+            .field("host", &self.host)
+            .field("source", &self.source)
+            .field("upstream", &self.upstream)
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use http_body_util::Empty;
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+    use crate::config::{AddressState, EgressAddress};
+    use crate::model::Published;
+
+    type TestPool = Arc<Pool<Empty<Bytes>>>;
+
+    const FIRST: Bind = Bind(Ipv4Addr::new(127, 0, 0, 77));
+    const SECOND: Bind = Bind(Ipv4Addr::new(127, 0, 0, 78));
+    const LIMITS: PoolLimits = PoolLimits {
+        idle: Duration::from_secs(4),
+        per_host: 3,
+        total: 5,
+    };
+
+    fn source(bind: Bind) -> Source {
+        Source {
+            published: Published(bind.0),
+            bind,
+        }
+    }
+
+    fn pool() -> TestPool {
+        let addresses: Vec<_> = [FIRST, SECOND]
+            .iter()
+            .map(|bind| EgressAddress {
+                published: Published(bind.0),
+                bind: Some(*bind),
+                state: AddressState::Active,
+                valid_from: None,
+                retire_after: None,
+            })
+            .collect();
+        Arc::new(Pool::new(LIMITS, Arc::new(Addresses::new(&addresses))))
+    }
+
+    fn host(name: &str) -> Host {
+        Host::from_normal(name)
+    }
+
+    /// A connection whose other end is in the hands of the test; `port` names it.
+    async fn connection(
+        pool: &TestPool,
+        name: &str,
+        bind: Bind,
+        port: u16,
+    ) -> (Checkout<Empty<Bytes>>, DuplexStream) {
+        let (ours, theirs) = duplex(4096);
+        let (sender, connection) = http1::handshake(TokioIo::new(ours)).await.unwrap();
+        tokio::spawn(connection);
+        let upstream = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        let timings = Timings::default();
+        let checkout = pool.admit(&host(name), source(bind), upstream, timings, sender);
+        (checkout, theirs)
+    }
+
+    async fn take(pool: &TestPool, name: &str, bind: Bind, reuse: Reuse) -> Option<u16> {
+        let checkout = pool.take(&host(name), source(bind), reuse).await?;
+        assert!(checkout.reused());
+        Some(checkout.upstream().port())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_one_given_back_is_handed_out_first() {
+        let pool = pool();
+        let mut ends = Vec::new();
+        for port in [1, 2] {
+            let (checkout, end) = connection(&pool, "a", FIRST, port).await;
+            checkout.give_back();
+            ends.push(end);
+        }
+        assert_eq!(pool.count(FIRST), 2);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Never).await, None);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, Some(2));
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, Some(1));
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn host_names_and_addresses_share_nothing() {
+        let pool = pool();
+        let (checkout, _end) = connection(&pool, "a", FIRST, 1).await;
+        checkout.give_back();
+        assert_eq!(take(&pool, "b", FIRST, Reuse::Any).await, None);
+        assert_eq!(take(&pool, "a", SECOND, Reuse::Any).await, None);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_connections_age() {
+        let pool = pool();
+        let (checkout, mut end) = connection(&pool, "a", FIRST, 1).await;
+        checkout.give_back();
+        tokio::time::advance(Duration::from_millis(999)).await;
+        let fresh = pool.take(&host("a"), source(FIRST), Reuse::Fresh).await;
+        fresh.unwrap().give_back();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Fresh).await, None);
+        tokio::time::advance(Duration::from_millis(2999)).await;
+        pool.sweep(Instant::now());
+        let any = pool.take(&host("a"), source(FIRST), Reuse::Any).await;
+        any.unwrap().give_back();
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, None);
+        pool.sweep(Instant::now());
+        assert_eq!(pool.count(FIRST), 0);
+        assert_eq!(pool.lock().total, 0);
+        assert!(is_closed(&mut end).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_other_end_closed_is_not_handed_out() {
+        let pool = pool();
+        let (one, _end) = connection(&pool, "a", FIRST, 1).await;
+        let (two, end) = connection(&pool, "a", FIRST, 2).await;
+        one.give_back();
+        two.give_back();
+        drop(end);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, Some(1));
+        assert_eq!(pool.lock().total, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_given_back_is_closed() {
+        let pool = pool();
+        let (checkout, mut end) = connection(&pool, "a", FIRST, 1).await;
+        drop(checkout);
+        assert!(is_closed(&mut end).await);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pool_is_bounded_by_host_and_in_all() {
+        let pool = pool();
+        let mut ends = Vec::new();
+        let names = ["a", "a", "a", "a", "b", "c", "d"];
+        for (name, port) in names.into_iter().zip(1..) {
+            let (checkout, end) = connection(&pool, name, FIRST, port).await;
+            checkout.give_back();
+            ends.push(end);
+        }
+        assert_eq!(pool.count(FIRST), LIMITS.total);
+        assert!(is_closed(&mut ends[3]).await, "a fourth of one host name");
+        assert!(is_closed(&mut ends[6]).await, "a sixth in all");
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, Some(3));
+        assert_eq!(take(&pool, "c", FIRST, Reuse::Any).await, Some(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_left_keeps_no_connection() {
+        let pool = pool();
+        let (idle, mut idle_end) = connection(&pool, "a", FIRST, 1).await;
+        let (other, _other_end) = connection(&pool, "a", SECOND, 2).await;
+        let (late, mut late_end) = connection(&pool, "a", FIRST, 3).await;
+        idle.give_back();
+        other.give_back();
+        let address = Arc::clone(pool.addresses.usable(FIRST).unwrap());
+        address.set(super::super::source::Presence::Absent);
+        pool.close(FIRST);
+        late.give_back();
+        assert!(is_closed(&mut idle_end).await && is_closed(&mut late_end).await);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, None);
+        assert_eq!(take(&pool, "a", SECOND, Reuse::Any).await, Some(2));
+    }
+
+    /// Whether our side closed without a byte.
+    async fn is_closed(end: &mut DuplexStream) -> bool {
+        use tokio::io::AsyncReadExt;
+        let read = tokio::time::timeout(Duration::from_millis(1), end.read(&mut [0])).await;
+        matches!(read, Ok(Ok(0)))
+    }
+}

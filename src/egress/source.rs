@@ -1,0 +1,290 @@
+//! Which of our addresses a call leaves from, and whether it is there to leave from.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use super::dial;
+use super::verdict::ConnectResult;
+use crate::config::{AddressState, EgressAddress};
+use crate::model::{Bind, Denial, Detail, Published};
+
+/// The address that a call leaves from. Only [`Addresses::choose`] makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// What customers see.
+    pub published: Published,
+    /// What is bound on this host.
+    pub bind: Bind,
+}
+
+/// Whether a bind address is on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Presence {
+    /// A socket can be bound to it.
+    Up,
+    /// It cannot: the address has left, or never came.
+    Absent,
+}
+
+/// What there is to say about one address with a bind on this host.
+#[derive(Clone, Debug)]
+pub struct AddressSnapshot {
+    /// What customers see.
+    pub published: Published,
+    /// What is bound on this host.
+    pub bind: Bind,
+    /// Whether the configuration has it in use.
+    pub state: AddressState,
+    /// Whether it is on this host.
+    pub presence: Presence,
+    /// Since when.
+    pub since: Instant,
+    /// Connections to kintone that are open, idle ones included. Each uses one local port.
+    pub open: usize,
+    /// Those of them that are idle.
+    pub pooled: usize,
+    /// How often each result of a connect came, in the order of [`ConnectResult::ALL`].
+    pub connects: [(ConnectResult, u64); ConnectResult::ALL.len()],
+}
+
+/// The addresses that have a bind on this host.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    list: Vec<Arc<Address>>,
+    turn: AtomicUsize,
+}
+
+/// One connection to kintone that is open; dropping it says that it is closed.
+#[derive(Debug)]
+pub struct OpenConnection(Arc<Address>);
+
+#[derive(Debug)]
+pub(super) struct Address {
+    source: Source,
+    state: AddressState,
+    is_up: AtomicBool,
+    since: Mutex<Instant>,
+    open: AtomicUsize,
+    connects: [AtomicU64; ConnectResult::ALL.len()],
+}
+
+impl Addresses {
+    /// Looks once which of them are on this host.
+    pub(super) fn new(configured: &[EgressAddress]) -> Self {
+        let list = configured.iter().filter_map(|address| {
+            let source = Source {
+                published: address.published,
+                bind: address.bind?,
+            };
+            Some(Arc::new(Address::new(source, address.state)))
+        });
+        Self {
+            list: list.collect(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// The next usable address, in turn.
+    pub(super) fn choose(&self) -> Result<Source, Denial> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let usable = |address: &&Arc<Address>| address.is_usable();
+        let count = self.list.iter().filter(usable).count();
+        if count > 0
+            && let Some(address) = self.list.iter().filter(usable).nth(turn % count)
+        {
+            return Ok(address.source);
+        }
+        let mut states = self.list.iter().map(|address| address.state);
+        Err(Denial::EgressUnavailable(
+            if states.any(|state| state == AddressState::Active) {
+                Detail::AddressAbsent
+            } else {
+                Detail::NoAddress
+            },
+        ))
+    }
+
+    /// The address behind `bind`, if it may be used at this instant.
+    pub(super) fn usable(&self, bind: Bind) -> Result<&Arc<Address>, Denial> {
+        self.list
+            .iter()
+            .find(|address| address.source.bind == bind && address.is_usable())
+            .ok_or(Denial::EgressUnavailable(Detail::AddressAbsent))
+    }
+
+    /// Looks which addresses are on this host; tells those that have left since the last look.
+    pub(super) fn look(&self) -> impl Iterator<Item = Bind> {
+        self.list.iter().filter_map(|address| {
+            let before = address.is_up.load(Ordering::Acquire);
+            let presence = dial::probe(address.source.bind);
+            address.set(presence);
+            (before && presence == Presence::Absent).then_some(address.source.bind)
+        })
+    }
+
+    /// What is known, `pooled` aside.
+    pub(super) fn snapshots(&self) -> impl Iterator<Item = AddressSnapshot> {
+        self.list.iter().map(|address| address.snapshot())
+    }
+}
+
+impl Address {
+    fn new(source: Source, state: AddressState) -> Self {
+        Self {
+            source,
+            state,
+            is_up: AtomicBool::new(dial::probe(source.bind) == Presence::Up),
+            since: Mutex::new(Instant::now()),
+            open: AtomicUsize::new(0),
+            connects: Default::default(),
+        }
+    }
+
+    /// Says what was found, at once and for all calls to come.
+    pub(super) fn set(&self, presence: Presence) {
+        let up = presence == Presence::Up;
+        if self.is_up.swap(up, Ordering::AcqRel) == up {
+            return;
+        }
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let Source { published, bind } = self.source;
+        if up {
+            tracing::info!(%published, %bind, "the address is on this host again");
+        } else {
+            tracing::error!(%published, %bind, "the address has left this host");
+        }
+    }
+
+    pub(super) fn count(&self, result: ConnectResult) {
+        self.connects[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_usable(&self) -> bool {
+        self.state == AddressState::Active && self.is_up.load(Ordering::Acquire)
+    }
+
+    fn snapshot(&self) -> AddressSnapshot {
+        AddressSnapshot {
+            published: self.source.published,
+            bind: self.source.bind,
+            state: self.state,
+            presence: if self.is_up.load(Ordering::Acquire) {
+                Presence::Up
+            } else {
+                Presence::Absent
+            },
+            since: *self.since.lock().unwrap_or_else(PoisonError::into_inner),
+            open: self.open.load(Ordering::Relaxed),
+            pooled: 0,
+            connects: ConnectResult::ALL.map(|result| {
+                (
+                    result,
+                    self.connects[result as usize].load(Ordering::Relaxed),
+                )
+            }),
+        }
+    }
+}
+
+impl OpenConnection {
+    pub(super) fn new(address: &Arc<Address>) -> Self {
+        address.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(address))
+    }
+
+    /// Counts how the attempt ended that this connection was made for.
+    pub(super) fn ended(&self, result: ConnectResult) {
+        self.0.count(result);
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);
+    const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 78);
+    /// Documentation address (RFC 5737), on no host.
+    const ABSENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+
+    fn addresses(of: &[(Ipv4Addr, AddressState)]) -> Addresses {
+        let of: Vec<_> = of
+            .iter()
+            .map(|(ip, state)| EgressAddress {
+                published: Published(*ip),
+                bind: Some(Bind(*ip)),
+                state: *state,
+                valid_from: None,
+                retire_after: None,
+            })
+            .collect();
+        Addresses::new(&of)
+    }
+
+    fn chosen(addresses: &Addresses) -> Vec<Ipv4Addr> {
+        let chosen = (0..4).map(|_| addresses.choose().map(|source| source.bind.0));
+        chosen.filter_map(Result::ok).collect()
+    }
+
+    #[tokio::test]
+    async fn active_addresses_of_this_host_take_turns() {
+        use AddressState::{Active, Planned, Retiring};
+        let third = Ipv4Addr::new(127, 0, 0, 79);
+        let of = addresses(&[
+            (ABSENT, Active),
+            (FIRST, Active),
+            (third, Planned),
+            (SECOND, Active),
+            (third, Retiring),
+        ]);
+        assert_eq!(chosen(&of), [FIRST, SECOND, FIRST, SECOND]);
+        assert!(of.usable(Bind(FIRST)).is_ok());
+        assert!(of.usable(Bind(third)).is_err());
+        assert!(of.usable(Bind(ABSENT)).is_err());
+    }
+
+    #[tokio::test]
+    async fn without_a_usable_address_there_is_none() {
+        let none = |detail| Err(Denial::EgressUnavailable(detail));
+        let absent = addresses(&[(ABSENT, AddressState::Active)]);
+        assert_eq!(absent.choose(), none(Detail::AddressAbsent));
+        let planned = addresses(&[(FIRST, AddressState::Planned)]);
+        assert_eq!(planned.choose(), none(Detail::NoAddress));
+        assert_eq!(addresses(&[]).choose(), none(Detail::NoAddress));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_left_is_not_used_until_it_is_back() {
+        let of = addresses(&[
+            (FIRST, AddressState::Active),
+            (SECOND, AddressState::Active),
+        ]);
+        of.usable(Bind(FIRST)).unwrap().set(Presence::Absent);
+        assert_eq!(chosen(&of), [SECOND; 4]);
+        assert_eq!(of.snapshots().next().unwrap().presence, Presence::Absent);
+        // Loopback addresses are always there, so the next look finds it.
+        assert_eq!(of.look().count(), 0);
+        assert_eq!(chosen(&of), [FIRST, SECOND, FIRST, SECOND]);
+    }
+
+    #[tokio::test]
+    async fn a_look_tells_which_addresses_have_left() {
+        let of = addresses(&[
+            (ABSENT, AddressState::Active),
+            (FIRST, AddressState::Active),
+        ]);
+        of.list[0].set(Presence::Up);
+        assert_eq!(of.look().collect::<Vec<_>>(), [Bind(ABSENT)]);
+        assert_eq!(of.look().count(), 0, "it is told once");
+    }
+}
