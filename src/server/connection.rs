@@ -36,8 +36,8 @@ pub struct Connection {
 struct Pulse {
     phase: Phase,
     since: Instant,
-    /// The head that is arriving has a complete first line.
-    line_seen: bool,
+    /// The first line of the head that is arriving, as far as it has come.
+    line: Line,
     /// The body of the answer was taken whole by hyper, or given up.
     answer_ended: bool,
     /// Bytes wait to be written, and none could be since then.
@@ -46,6 +46,13 @@ struct Pulse {
     end_read: bool,
     /// We have sent our last byte.
     end_sent: bool,
+}
+
+/// The first line of a head: how long it is tells a target that is too long from too many fields.
+#[derive(Debug, Default)]
+struct Line {
+    length: usize,
+    complete: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +88,7 @@ impl Connection {
             pulse: Mutex::new(Pulse {
                 phase: Phase::Fresh,
                 since: Instant::now(),
-                line_seen: false,
+                line: Line::default(),
                 answer_ended: false,
                 blocked: None,
                 end_read: false,
@@ -162,16 +169,17 @@ impl Connection {
         match pulse.phase {
             Phase::Fresh | Phase::Idle => {
                 pulse.enter(Phase::Head);
-                pulse.line_seen = bytes.contains(&b'\n');
+                pulse.line = Line::default();
+                pulse.line.received(bytes);
             }
-            Phase::Head => pulse.line_seen = pulse.line_seen || bytes.contains(&b'\n'),
+            Phase::Head => pulse.line.received(bytes),
             Phase::Busy | Phase::Upgraded => {}
         }
     }
 
-    /// Whether the head that is arriving has a complete first line.
-    pub(super) fn line_seen(&self) -> bool {
-        self.pulse().line_seen
+    /// Bytes of the first line of the head that is arriving, as far as it has come.
+    pub(super) fn line_length(&self) -> usize {
+        self.pulse().line.length
     }
 
     /// A write made progress, or could not.
@@ -223,6 +231,17 @@ impl Connection {
     fn pulse(&self) -> MutexGuard<'_, Pulse> {
         // Every change under the lock is a plain assignment: a poisoned pulse is a whole one.
         self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    fn received(&mut self, bytes: &[u8]) {
+        if self.complete {
+            return;
+        }
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        self.complete = end.is_some();
+        self.length += end.unwrap_or(bytes.len());
     }
 }
 

@@ -41,15 +41,18 @@ impl fmt::Debug for Hooks {
 pub(super) struct Guard {
     connection: Arc<Connection>,
     hooks: Hooks,
+    /// `limits.head_size`, in bytes.
+    head_size: usize,
     /// Our answer in the place of hyper's, as far as it is not written.
     instead: Option<Bytes>,
 }
 
 impl Guard {
-    pub(super) const fn new(connection: Arc<Connection>, hooks: Hooks) -> Self {
+    pub(super) const fn new(connection: Arc<Connection>, hooks: Hooks, head_size: usize) -> Self {
         Self {
             connection,
             hooks,
+            head_size,
             instead: None,
         }
     }
@@ -64,7 +67,7 @@ impl Guard {
             return;
         }
         let status = match status_of(answer) {
-            431 if !self.connection.line_seen() => 414,
+            431 if self.connection.line_length() >= self.head_size => 414,
             status => status,
         };
         self.instead = Some((self.hooks.bare_answer)(status, self.connection.client()));

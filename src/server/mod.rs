@@ -101,11 +101,12 @@ impl Server {
 
     /// The next connection; `None` if it was refused or broke at once.
     async fn accept(&self, listener: &TcpListener) -> Option<Arc<Connection>> {
-        let place = self.place().await;
+        // Looked for before, so that what has no place waits in the kernel; taken after, so that an
+        // idle listener does not keep a place from a busy one.
+        drop(self.place().await);
         match listener.accept().await {
-            Ok((stream, client)) => self.admit(place, stream, Client(client)),
+            Ok((stream, client)) => self.admit(self.place().await, stream, Client(client)),
             Err(error) => {
-                drop(place);
                 self.survive(&error).await;
                 None
             }
@@ -113,16 +114,17 @@ impl Server {
     }
 
     async fn place(&self) -> Place {
-        let try_place = || self.slots.try_place(self.limits.load().connections);
-        if let Some(place) = try_place() {
-            return place;
-        }
-        (self.hooks.limit_hit)(Detail::Connections);
+        let mut told = false;
         loop {
-            self.slots.freed().await;
-            if let Some(place) = try_place() {
+            let freed = self.slots.freed();
+            if let Some(place) = self.slots.try_place(self.limits.load().connections) {
                 return place;
             }
+            if !told {
+                (self.hooks.limit_hit)(Detail::Connections);
+                told = true;
+            }
+            freed.await;
         }
     }
 
@@ -167,3 +169,6 @@ impl Server {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,9 +115,9 @@ where
             }))
         }
     });
-    let io = TokioIo::new(Guard::new(Arc::clone(connection), hooks.clone()));
+    let guard = Guard::new(Arc::clone(connection), hooks.clone(), limits.head_size);
     let http = builder(limits)
-        .serve_connection(io, service)
+        .serve_connection(TokioIo::new(guard), service)
         .with_upgrades();
     let mut http = pin!(http);
     let timer = pin!(sleep_until(Instant::now() + limits.head_timeout.min(FAR)));

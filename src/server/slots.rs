@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// The count of callers' connections over all listeners.
 ///
-/// A place is taken before `accept`, so that a connection without a place waits in the kernel's
-/// backlog and costs nothing here. The map holds only addresses with connections, and is bounded
-/// by their number.
+/// Nothing is accepted while no place is free, so that a connection without a place waits in the
+/// kernel's backlog and costs nothing here. The map holds only addresses with connections, and is
+/// bounded by their number.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     held: Mutex<Held>,
@@ -49,12 +50,13 @@ impl Slots {
         })
     }
 
-    /// Completes when a place was given back since the last time somebody waited.
-    pub(super) async fn freed(&self) {
-        self.freed.notified().await;
+    /// Completes when a place was given back. The future must exist before one looks for a place:
+    /// it hears what happens from then on.
+    pub(super) fn freed(&self) -> Notified<'_> {
+        self.freed.notified()
     }
 
-    /// Connections held.
+    /// Places held.
     pub(super) fn len(&self) -> usize {
         self.held().all
     }
@@ -93,7 +95,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.slots.held().all -= 1;
-        self.slots.freed.notify_one();
+        self.slots.freed.notify_waiters();
     }
 }
 
