@@ -8,6 +8,7 @@ pub mod kintone;
 pub mod model;
 pub mod proxy;
 pub mod quota;
+pub mod model;
 pub mod server;
 pub mod telemetry;
 pub mod tls;

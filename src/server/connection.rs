@@ -1,0 +1,253 @@
+//! One caller's connection, as its handler, its I/O adapter and its watchman share it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::config::Limits;
+use crate::model::Client;
+
+use super::slots::Slot;
+
+/// One caller's connection. It stands as `Arc<Connection>` in the extensions of every request.
+///
+/// Holding it holds the socket and the place among `limits.connections`; a handler lets go of it
+/// when the caller is served.
+#[derive(Debug)]
+pub struct Connection {
+    client: Client,
+    stream: Arc<TcpStream>,
+    pulse: Mutex<Pulse>,
+    _slot: Slot,
+}
+
+/// What the connection is doing, and since when.
+///
+/// ```text
+///   Fresh ──first byte──▶ Head ──request parsed──▶ Busy ──answer flushed──▶ Idle ─┐
+///                          ▲                                                      │
+///                          └──────────────────────first byte──────────────────────┘
+/// ```
+#[derive(Debug)]
+struct Pulse {
+    phase: Phase,
+    since: Instant,
+    /// The first line of the head that is arriving, as far as it has come.
+    line: Line,
+    /// The body of the answer was taken whole by hyper, or given up.
+    answer_ended: bool,
+    /// Bytes wait to be written, and none could be since then.
+    blocked: Option<Instant>,
+    /// The caller has sent its last byte and we have read it.
+    end_read: bool,
+    /// We have sent our last byte.
+    end_sent: bool,
+}
+
+/// The first line of a head: how long it is tells a target that is too long from too many fields.
+#[derive(Debug, Default)]
+struct Line {
+    length: usize,
+    complete: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Accepted, not a byte yet.
+    Fresh,
+    /// Part of a head has come.
+    Head,
+    /// A call is with the service, or its answer is on its way out.
+    Busy,
+    /// Between two calls.
+    Idle,
+    /// Not HTTP any more.
+    Upgraded,
+}
+
+/// Which limit of `[limits]` ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expired {
+    /// `head_timeout`
+    Head,
+    /// `caller_idle`
+    Idle,
+    /// `stall_timeout`
+    Stall,
+}
+
+impl Connection {
+    pub(super) fn new(client: Client, stream: TcpStream, slot: Slot) -> Self {
+        Self {
+            client,
+            stream: Arc::new(stream),
+            pulse: Mutex::new(Pulse {
+                phase: Phase::Fresh,
+                since: Instant::now(),
+                line: Line::default(),
+                answer_ended: false,
+                blocked: None,
+                end_read: false,
+                end_sent: false,
+            }),
+            _slot: slot,
+        }
+    }
+
+    /// Where the caller sits.
+    #[must_use]
+    pub const fn client(&self) -> Client {
+        self.client
+    }
+
+    /// The socket. Reading or writing it is for whoever took the connection over by an upgrade.
+    #[must_use]
+    pub const fn stream(&self) -> &Arc<TcpStream> {
+        &self.stream
+    }
+
+    /// Completes when the caller has closed its side, wholly or for writing, also while bytes it
+    /// sent before are still unread.
+    pub async fn caller_gone(&self) {
+        // Sockets are registered for reading and writing only, so that PRIORITY never shows and
+        // what wakes this is the closed read side: tokio counts it to both READABLE and PRIORITY,
+        // and the latter does not wake for data.
+        while let Ok(ready) = self.stream.ready(Interest::PRIORITY).await {
+            if ready.is_read_closed() {
+                return;
+            }
+            let cleared = self.stream.try_io(Interest::PRIORITY, || {
+                Err::<(), _>(std::io::ErrorKind::WouldBlock.into())
+            });
+            if matches!(cleared, Err(error) if error.kind() != std::io::ErrorKind::WouldBlock) {
+                return;
+            }
+        }
+    }
+
+    /// Whether the caller has closed its side, as far as the reactor has heard.
+    #[must_use]
+    pub fn is_caller_gone(&self) -> bool {
+        let mut look = std::pin::pin!(self.caller_gone());
+        look.as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.pulse().phase
+    }
+
+    /// A request was handed to the service.
+    pub(super) fn call_begins(&self) {
+        let mut pulse = self.pulse();
+        pulse.phase = Phase::Busy;
+        pulse.answer_ended = false;
+    }
+
+    /// hyper has all of the answer's body that it will ever get.
+    pub(super) fn answer_ends(&self) {
+        self.pulse().answer_ended = true;
+    }
+
+    /// hyper has nothing more to write for the moment.
+    pub(super) fn flushed(&self) {
+        let mut pulse = self.pulse();
+        pulse.blocked = None;
+        if pulse.answer_ended && pulse.phase == Phase::Busy {
+            pulse.enter(Phase::Idle);
+        }
+    }
+
+    /// Bytes have come from the caller.
+    pub(super) fn received(&self, bytes: &[u8]) {
+        let mut pulse = self.pulse();
+        match pulse.phase {
+            Phase::Fresh | Phase::Idle => {
+                pulse.enter(Phase::Head);
+                pulse.line = Line::default();
+                pulse.line.received(bytes);
+            }
+            Phase::Head => pulse.line.received(bytes),
+            Phase::Busy | Phase::Upgraded => {}
+        }
+    }
+
+    /// Bytes of the first line of the head that is arriving, as far as it has come.
+    pub(super) fn line_length(&self) -> usize {
+        self.pulse().line.length
+    }
+
+    /// A write made progress, or could not.
+    pub(super) fn wrote<T>(&self, written: &Poll<T>) {
+        let mut pulse = self.pulse();
+        if written.is_ready() {
+            pulse.blocked = None;
+        } else if pulse.blocked.is_none() {
+            pulse.blocked = Some(Instant::now());
+        }
+    }
+
+    /// The caller's last byte was read.
+    pub(super) fn end_read(&self) {
+        self.pulse().end_read = true;
+    }
+
+    /// Our last byte was sent.
+    pub(super) fn end_sent(&self) {
+        self.pulse().end_sent = true;
+    }
+
+    /// Whether we closed first, so that bytes may still come in which would turn our close into a
+    /// reset.
+    pub(super) fn wants_lingering(&self) -> bool {
+        let pulse = self.pulse();
+        pulse.end_sent && !pulse.end_read
+    }
+
+    /// HTTP is over: whoever took the connection answers for it.
+    pub(super) fn upgrade(&self) {
+        self.pulse().enter(Phase::Upgraded);
+    }
+
+    /// When the connection runs into which limit, unless something happens before.
+    pub(super) fn deadline(&self, limits: &Limits) -> Option<(Instant, Expired)> {
+        let pulse = self.pulse();
+        let after = |since: Instant, limit: Duration, what| Some((since.checked_add(limit)?, what));
+        if let Some(blocked) = pulse.blocked {
+            return after(blocked, limits.stall_timeout, Expired::Stall);
+        }
+        match pulse.phase {
+            Phase::Fresh | Phase::Head => after(pulse.since, limits.head_timeout, Expired::Head),
+            Phase::Idle => after(pulse.since, limits.caller_idle, Expired::Idle),
+            Phase::Busy | Phase::Upgraded => None,
+        }
+    }
+
+    fn pulse(&self) -> MutexGuard<'_, Pulse> {
+        // Every change under the lock is a plain assignment: a poisoned pulse is a whole one.
+        self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    fn received(&mut self, bytes: &[u8]) {
+        if self.complete {
+            return;
+        }
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        self.complete = end.is_some();
+        self.length += end.unwrap_or(bytes.len());
+    }
+}
+
+impl Pulse {
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.since = Instant::now();
+    }
+}

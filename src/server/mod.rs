@@ -1,0 +1,174 @@
+//! Callers' connections: accept, serve HTTP/1, hand over, close.
+//!
+//! It knows a `tower::Service` and nothing of what that does. What it guards is that a caller can
+//! neither use up the gateway (places, slow heads, stalled reads) nor be answered in any words but
+//! ours.
+//!
+//! Path of a connection: a place among `limits.connections` is taken, then it is accepted and
+//! counted for its network address; `serve` runs hyper over `guard` and watches the limits; it ends
+//! by a close that lets the last answer arrive, or is taken over by `upgraded`.
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use nix::libc;
+use tokio::net::{TcpListener, TcpStream};
+use tower::Service;
+
+use crate::config::Limits;
+use crate::drain::Drain;
+use crate::model::{Client, Detail};
+
+pub use connection::Connection;
+pub use guard::Hooks;
+pub use upgrade::{UpgradeError, Upgraded, upgraded};
+
+use slots::{Place, Slots};
+
+mod connection;
+mod guard;
+mod serve;
+mod slots;
+mod upgrade;
+
+/// Pause after an accept that failed for want of a resource: others give it back meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves callers. Clones share the count of connections, so that one serves each listener.
+#[derive(Debug, Clone)]
+pub struct Server {
+    limits: Arc<ArcSwap<Limits>>,
+    drain: Drain,
+    hooks: Hooks,
+    slots: Arc<Slots>,
+}
+
+impl Server {
+    /// A server under `limits`, which a reload may replace: connections accepted from then on are
+    /// held to the new ones.
+    #[must_use]
+    pub fn new(limits: Arc<ArcSwap<Limits>>, drain: Drain, hooks: Hooks) -> Self {
+        Self {
+            limits,
+            drain,
+            hooks,
+            slots: Arc::default(),
+        }
+    }
+
+    /// Connections that callers hold.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Accepts from `listener` and serves every connection with a clone of `service`, until the
+    /// drain stops. Connections go on after that; `Drain::idle` waits for them.
+    ///
+    /// A service's error ends its connection by a reset.
+    pub async fn serve<S, B>(&self, listener: TcpListener, service: S)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        S::Error: Into<Box<dyn StdError + Send + Sync>>,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.drain.stopping() => return,
+                accepted = self.accept(&listener) => accepted,
+            };
+            let Some(connection) = accepted else { continue };
+            let serving = serve::serve_connection(
+                connection,
+                service.clone(),
+                self.limits.load_full(),
+                self.drain.clone(),
+                self.hooks.clone(),
+            );
+            tokio::spawn(self.drain.track(serving));
+        }
+    }
+
+    /// The next connection; `None` if it was refused or broke at once.
+    async fn accept(&self, listener: &TcpListener) -> Option<Arc<Connection>> {
+        // Looked for before, so that what has no place waits in the kernel; taken after, so that an
+        // idle listener does not keep a place from a busy one.
+        drop(self.place().await);
+        match listener.accept().await {
+            Ok((stream, client)) => self.admit(self.place().await, stream, Client(client)),
+            Err(error) => {
+                self.survive(&error).await;
+                None
+            }
+        }
+    }
+
+    async fn place(&self) -> Place {
+        let mut told = false;
+        loop {
+            let freed = self.slots.freed();
+            if let Some(place) = self.slots.try_place(self.limits.load().connections) {
+                return place;
+            }
+            if !told {
+                (self.hooks.limit_hit)(Detail::Connections);
+                told = true;
+            }
+            freed.await;
+        }
+    }
+
+    fn admit(&self, place: Place, stream: TcpStream, client: Client) -> Option<Arc<Connection>> {
+        let limit = self.limits.load().connections_per_network_address;
+        let Some(slot) = place.of(client.0.ip(), limit) else {
+            (self.hooks.limit_hit)(Detail::ConnectionsPerAddress);
+            // A reset leaves no TIME_WAIT behind; it fails only on a socket that is gone.
+            let _ = stream.set_zero_linger();
+            return None;
+        };
+        // Answers are written whole: waiting for more to send would only delay them. It fails only
+        // on a connection that was reset, which the first read will tell.
+        let _ = stream.set_nodelay(true);
+        Some(Arc::new(Connection::new(client, stream, slot)))
+    }
+
+    /// Bears an error of `accept`: one of the connection's own is nothing to us, one for want of a
+    /// resource asks for patience. Neither ends the server.
+    async fn survive(&self, error: &io::Error) {
+        match error.raw_os_error() {
+            // accept(2): errors of the new connection, and a firewall's refusal.
+            Some(
+                libc::ECONNABORTED
+                | libc::ECONNRESET
+                | libc::EPROTO
+                | libc::EPERM
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+                | libc::EINTR,
+            ) => return,
+            Some(libc::EMFILE | libc::ENFILE) => (self.hooks.limit_hit)(Detail::FileDescriptors),
+            Some(libc::ENOBUFS | libc::ENOMEM) => (self.hooks.limit_hit)(Detail::Memory),
+            _ => {}
+        }
+        tracing::warn!(%error, "cannot accept connections; trying again");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;
