@@ -10,5 +10,6 @@ pub mod proxy;
 pub mod quota;
 pub mod model;
 pub mod server;
+pub mod quota;
 pub mod telemetry;
 pub mod tls;

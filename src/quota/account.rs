@@ -1,0 +1,355 @@
+//! One account: its books behind a lock, and those who hold or await its permits.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use crate::model::outcome::QuotaFigures;
+use crate::model::{Account, CallerName, Denial, Priority, Tenant};
+
+use super::books::{Books, Forecast, Reason, Slot, Want};
+use super::clock::{Clock, Moment};
+use super::plan::Plan;
+use super::queue::{Place, Ticket};
+use super::wakes::Wakes;
+
+/// One account.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) account: Account,
+    pub(super) clock: Clock,
+    number: u64,
+    wakes: Arc<Wakes<Weak<Self>>>,
+    /// Held for the length of one step, never across an await.
+    books: Mutex<Books<Waiter>>,
+}
+
+/// Who waits for a permit.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    /// Its caller.
+    pub(super) caller: CallerName,
+    /// When it was first asked for.
+    pub(super) asked_at: Moment,
+    answer: oneshot::Sender<Result<Held, Denial>>,
+}
+
+/// A permit, as the books count it. Dropped, it goes back: at once if nothing was sent, else when
+/// kintone is certain to have ended.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) cell: Arc<Cell>,
+    pub(super) slot: Slot,
+    pub(super) granted_at: Moment,
+    is_open: bool,
+}
+
+/// A call at the door.
+#[derive(Debug)]
+pub(super) struct Entrant<'a> {
+    pub(super) tenant: &'a str,
+    pub(super) caller: &'a CallerName,
+    pub(super) priority: Priority,
+    pub(super) permits: u32,
+    pub(super) place: Place,
+    pub(super) asked_at: Moment,
+    /// When its wait ends.
+    pub(super) deadline: Deadline,
+}
+
+/// When a wait ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Deadline {
+    /// After the shortest of these and the account's.
+    Of {
+        /// The caller's wait.
+        caller: Option<Duration>,
+        /// The call's own.
+        call: Option<Duration>,
+    },
+    /// Then.
+    At(Moment),
+}
+
+/// What became of an entrant.
+#[derive(Debug)]
+pub(super) enum Entered {
+    /// It has its permit.
+    Granted(Held, Moment),
+    /// It waits.
+    Queued(Queued),
+}
+
+/// A waiting call. Dropped, it leaves the queue.
+#[derive(Debug)]
+pub(super) struct Queued {
+    cell: Arc<Cell>,
+    ticket: Ticket,
+    want: Want,
+    asked_at: Moment,
+    deadline: Moment,
+    answer: oneshot::Receiver<Result<Held, Denial>>,
+    is_waiting: bool,
+}
+
+/// An answer to a waiting call.
+type Answer = (oneshot::Sender<Result<Held, Denial>>, Result<Held, Denial>);
+
+/// Answers that are sent after the lock is released.
+type Answers = Vec<Answer>;
+
+impl Cell {
+    /// An account without calls.
+    pub(super) fn new(
+        account: Account,
+        number: u64,
+        plan: Arc<Plan>,
+        clock: Clock,
+        wakes: Arc<Wakes<Weak<Self>>>,
+    ) -> Self {
+        Self {
+            account,
+            clock,
+            number,
+            wakes,
+            books: Mutex::new(Books::new(plan, clock)),
+        }
+    }
+
+    /// Its books. A panic elsewhere leaves them whole: steps are short and do not call out.
+    pub(super) fn books(&self) -> MutexGuard<'_, Books<Waiter>> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Grants a permit, refuses it, or lets the call wait.
+    pub(super) fn enter(self: &Arc<Self>, entrant: &Entrant<'_>) -> Result<Entered, Denial> {
+        let now = self.clock.moment();
+        let mut books = self.books();
+        let deadline = match entrant.deadline {
+            Deadline::At(deadline) => deadline,
+            Deadline::Of { caller, call } => {
+                now.after(books.plan.wait(entrant.priority, caller, call))
+            }
+        };
+        let want = Want {
+            tenant: books.tenant(entrant.tenant),
+            priority: entrant.priority,
+            permits: entrant.permits.clamp(1, books.allowed()),
+        };
+        if let Some(slot) = books.start(want, now) {
+            drop(books);
+            return Ok(Entered::Granted(self.held(slot, now), deadline));
+        }
+        self.queue(books, entrant, want, deadline, now)
+            .map(Entered::Queued)
+    }
+
+    /// Does a step on the books, then grants what has become free.
+    pub(super) fn step<R>(
+        self: &Arc<Self>,
+        act: impl FnOnce(&mut Books<Waiter>, Moment) -> R,
+    ) -> R {
+        let now = self.clock.moment();
+        let mut books = self.books();
+        let result = act(&mut books, now);
+        let answers = self.grant(&mut books, now);
+        drop(books);
+        deliver(answers);
+        result
+    }
+
+    /// What the clockwork does when the account's time has come.
+    pub(super) fn tick(self: &Arc<Self>) {
+        self.step(|books, now| {
+            books.wake = None;
+            books.tick(now);
+        });
+    }
+
+    /// Whether it can be forgotten: idle for so long, and nothing would be lost.
+    pub(super) fn is_idle_for(&self, span: Duration, now: Moment) -> bool {
+        let mut books = self.books();
+        let is_idle = now.since(books.used_at()) >= span && books.is_forgettable(now);
+        if is_idle {
+            books.shrink_memory();
+        }
+        is_idle
+    }
+
+    fn queue(
+        self: &Arc<Self>,
+        mut books: MutexGuard<'_, Books<Waiter>>,
+        entrant: &Entrant<'_>,
+        want: Want,
+        deadline: Moment,
+        now: Moment,
+    ) -> Result<Queued, Denial> {
+        let waited = now.since(entrant.asked_at);
+        let mut answers = Answers::new();
+        if !books.may_overtake(want, now) {
+            let forecast = books.forecast(want, now);
+            if let Some(reason) = forecast.verdict(deadline.since(now)) {
+                return Err(refusal(&mut books, reason, waited, &forecast));
+            }
+            let is_full = books.queue.len() >= books.plan.quota.queue;
+            if is_full && entrant.place == Place::Back {
+                let Some(victim) = books.queue.displaced(want.tenant, want.priority) else {
+                    return Err(refusal(&mut books, Reason::Full, waited, &forecast));
+                };
+                answers.extend(displace(&mut books, victim, now));
+            }
+        }
+        let (sender, receiver) = oneshot::channel();
+        let waiter = Waiter {
+            caller: entrant.caller.clone(),
+            asked_at: entrant.asked_at,
+            answer: sender,
+        };
+        let ticket = books.wait(want, entrant.place, waiter);
+        answers.extend(self.grant(&mut books, now));
+        drop(books);
+        deliver(answers);
+        Ok(Queued {
+            cell: Arc::clone(self),
+            ticket,
+            want,
+            asked_at: entrant.asked_at,
+            deadline,
+            answer: receiver,
+            is_waiting: true,
+        })
+    }
+
+    fn grant(self: &Arc<Self>, books: &mut Books<Waiter>, now: Moment) -> Answers {
+        let mut granted = Vec::new();
+        books.pump(now, &mut granted);
+        if let Some(wake) = books.next_wake(now) {
+            let is_sooner = books.wake.is_none_or(|old| old <= now || wake < old);
+            if is_sooner {
+                let entry = (wake, Arc::downgrade(self));
+                self.wakes.reschedule(self.number, books.wake, Some(entry));
+                books.wake = Some(wake);
+            }
+        }
+        let answer = |(waiter, slot): (Waiter, Slot)| (waiter.answer, Ok(self.held(slot, now)));
+        granted.into_iter().map(answer).collect()
+    }
+
+    fn held(self: &Arc<Self>, slot: Slot, now: Moment) -> Held {
+        Held {
+            cell: Arc::clone(self),
+            slot,
+            granted_at: now,
+            is_open: true,
+        }
+    }
+}
+
+impl Held {
+    /// Ends the permit by a step that gives it back.
+    pub(super) fn close<R>(mut self, act: impl FnOnce(&mut Books<Waiter>, Slot, Moment) -> R) -> R {
+        self.is_open = false;
+        self.cell.step(|books, now| act(books, self.slot, now))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.is_open {
+            self.cell.step(|books, now| books.abandon(self.slot, now));
+        }
+    }
+}
+
+impl Queued {
+    /// Waits for the permit until the deadline.
+    pub(super) async fn outcome(mut self) -> Result<(Held, Moment), Denial> {
+        let until = self.cell.clock.instant(self.deadline);
+        let answered = match timeout_at(until, &mut self.answer).await {
+            Ok(answered) => answered,
+            Err(_elapsed) => match self.give_up() {
+                Some(denial) => return Err(denial),
+                // It was granted or refused in this very moment.
+                None => (&mut self.answer).await,
+            },
+        };
+        self.is_waiting = false;
+        // The sender is dropped unused only if this call is taken out of the queue, by itself.
+        let held = answered.unwrap_or(Err(Denial::WaitExceeded(QuotaFigures::default())))?;
+        Ok((held, self.deadline))
+    }
+
+    fn give_up(&mut self) -> Option<Denial> {
+        self.cell.step(|books, now| {
+            books.queue.remove(self.ticket)?;
+            let forecast = books.forecast(self.want, now);
+            let reason = match forecast.verdict(Duration::ZERO) {
+                Some(Reason::Rate) => Reason::Rate,
+                Some(Reason::Full | Reason::Wait) | None => Reason::Wait,
+            };
+            let waited = now.since(self.asked_at);
+            Some(refusal(books, reason, waited, &forecast))
+        })
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if self.is_waiting {
+            self.cell.step(|books, _| books.queue.remove(self.ticket));
+        }
+    }
+}
+
+impl Entrant<'_> {
+    /// The tenant of a call: the one it names, else its caller.
+    pub(super) fn tenant_of<'a>(tenant: Option<&'a Tenant>, caller: &'a CallerName) -> &'a str {
+        tenant.map_or_else(|| caller.as_str(), Tenant::as_str)
+    }
+}
+
+fn refusal(
+    books: &mut Books<Waiter>,
+    reason: Reason,
+    waited: Duration,
+    forecast: &Forecast,
+) -> Denial {
+    let figures = books.figures(waited, forecast);
+    match reason {
+        Reason::Rate => {
+            books.counts.rate_limited += 1;
+            Denial::RateLimited(figures)
+        }
+        Reason::Full => {
+            books.counts.queue_full += 1;
+            Denial::QueueFull(figures)
+        }
+        Reason::Wait => {
+            books.counts.wait_exceeded += 1;
+            Denial::WaitExceeded(figures)
+        }
+    }
+}
+
+fn displace(books: &mut Books<Waiter>, victim: Ticket, now: Moment) -> Option<Answer> {
+    let waiting = books.queue.remove(victim)?;
+    let want = Want {
+        tenant: victim.tenant,
+        priority: victim.priority,
+        permits: waiting.permits,
+    };
+    let forecast = books.forecast(want, now);
+    let waited = now.since(waiting.waiter.asked_at);
+    let denial = refusal(books, Reason::Full, waited, &forecast);
+    Some((waiting.waiter.answer, Err(denial)))
+}
+
+/// Sends the answers. A permit whose taker has just left comes back here and is dropped, which gives
+/// it back; so no lock may be held.
+fn deliver(answers: Answers) {
+    for (sender, answer) in answers {
+        drop(sender.send(answer));
+    }
+}

@@ -1,0 +1,123 @@
+//! One clock for permits, waits and rates: tokio's, so that a paused test drives all of them.
+
+use std::ops::Add;
+use std::time::Duration;
+
+use governor::clock::{Clock as GovernorClock, Reference};
+use governor::nanos::Nanos;
+use tokio::time::Instant;
+
+/// A point in time, in nanoseconds since the [`Clock`] was made; 584 years fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(u64);
+
+/// Reads tokio's clock as a [`Moment`]; also governor's clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    start: Instant,
+}
+
+/// What [`Clock::instant`] gives for a moment that tokio cannot represent.
+const FAR_AWAY: Duration = Duration::from_secs(30 * 365 * 86_400);
+
+impl Moment {
+    /// How long after `earlier` this is; zero if it is not.
+    pub(super) const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This and `span` later, at most the end of time.
+    pub(super) const fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(span)))
+    }
+
+    /// Whole seconds since the clock was made.
+    pub(super) const fn seconds(self) -> u64 {
+        self.0 / 1_000_000_000
+    }
+}
+
+impl Clock {
+    /// A clock that begins at zero, here and now.
+    pub(super) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+        }
+    }
+
+    /// The time.
+    pub(super) fn moment(&self) -> Moment {
+        self.at(Instant::now())
+    }
+
+    /// The moment of one of tokio's instants; zero if it was before the clock began.
+    pub(super) fn at(&self, instant: Instant) -> Moment {
+        Moment(nanos(instant.saturating_duration_since(self.start)))
+    }
+
+    /// The instant to sleep until.
+    pub(super) fn instant(&self, moment: Moment) -> Instant {
+        self.start
+            .checked_add(Duration::from_nanos(moment.0))
+            .unwrap_or_else(|| self.start + FAR_AWAY)
+    }
+}
+
+/// A span in nanoseconds, at most 584 years.
+const fn nanos(span: Duration) -> u64 {
+    let nanos = span.as_nanos();
+    if nanos > u64::MAX as u128 {
+        u64::MAX
+    } else {
+        nanos as u64
+    }
+}
+
+impl GovernorClock for Clock {
+    type Instant = Moment;
+
+    fn now(&self) -> Moment {
+        self.moment()
+    }
+}
+
+impl Add<Nanos> for Moment {
+    type Output = Self;
+
+    fn add(self, span: Nanos) -> Self {
+        Self(self.0.saturating_add(span.as_u64()))
+    }
+}
+
+impl Reference for Moment {
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        Nanos::new(self.0.saturating_sub(earlier.0))
+    }
+
+    fn saturating_sub(&self, span: Nanos) -> Self {
+        Self(self.0.saturating_sub(span.as_u64()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn moments_follow_the_paused_clock_and_come_back_as_instants() {
+        let clock = Clock::new();
+        tokio::time::advance(Duration::from_millis(1500)).await;
+        let moment = clock.moment();
+        assert_eq!(moment.since(Moment::default()), Duration::from_millis(1500));
+        assert_eq!(clock.instant(moment), Instant::now());
+        assert_eq!(moment.seconds(), 1);
+    }
+
+    #[test]
+    fn the_end_of_time_is_not_passed() {
+        let clock = Clock::new();
+        let last = Moment::default().after(Duration::MAX);
+        assert_eq!(last.after(Duration::from_secs(1)), last);
+        assert!(clock.instant(last) > Instant::now());
+    }
+}

@@ -1,0 +1,283 @@
+//! May this call go now?
+//!
+//! Per account there are permits (calls in flight at kintone), a rate, and a fair queue before both.
+//! [`Quotas::admit`] is the one place where calls are let through. A [`Permit`] is held from before
+//! the first byte to kintone until after the last byte of the answer, whatever happens in between.
+//!
+//! One plain lock per account covers permits, calls in flight and queue; steps under it take well
+//! under a microsecond and never call out. An account is made when it is first used, and forgotten
+//! when it was idle for ten minutes or when more than [`ACCOUNTS_MAX`] are remembered; idle, it takes
+//! less than 1 KiB.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::time::Duration;
+
+use tokio::time::sleep_until;
+
+use crate::config::Config;
+use crate::model::{Account, CallerName, Denial, Priority, Tenant};
+
+pub use books::Owes;
+pub use permit::{Permit, Refused, YieldGuard};
+pub use snapshot::{AccountSnapshot, Balance, RefusedCounts, TenantSnapshot, TenantTotals};
+
+use account::{Cell, Deadline, Entrant};
+use clock::{Clock, Moment};
+use plan::Plans;
+use queue::Place;
+use wakes::Wakes;
+
+mod account;
+mod books;
+mod clock;
+mod estimate;
+mod permit;
+mod plan;
+mod pressure;
+mod queue;
+mod rate;
+mod snapshot;
+mod wakes;
+mod yields;
+
+/// The quotas of all accounts. Cloning is a reference count.
+#[derive(Clone, Debug)]
+pub struct Quotas(Arc<Shared>);
+
+/// A call that wants to go to kintone.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Where to.
+    pub account: &'a Account,
+    /// On whose behalf; `None`: its caller's.
+    pub tenant: Option<&'a Tenant>,
+    /// Who calls.
+    pub caller: &'a CallerName,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The caller's longest wait, if it has one of its own.
+    pub caller_wait: Option<Duration>,
+    /// The longest wait that the call itself names; zero: it does not wait.
+    pub call_wait: Option<Duration>,
+    /// Permits wanted: 1, or what a tunnel that offers h2 takes.
+    pub weight: u32,
+}
+
+/// Accounts remembered at most, but for those in use.
+pub const ACCOUNTS_MAX: usize = 100_000;
+
+/// How long an idle account is remembered.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// How often idle accounts are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+/// The part of the accounts (one in so many) that is forgotten when there are too many.
+const FORGOTTEN_PART: usize = 64;
+
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    wakes: Arc<Wakes<Weak<Cell>>>,
+    register: RwLock<Register>,
+}
+
+#[derive(Debug)]
+struct Register {
+    plans: Plans,
+    cells: HashMap<Account, Arc<Cell>>,
+    /// What forgotten accounts did.
+    forgotten: Balance,
+    numbers: u64,
+}
+
+impl Quotas {
+    /// No account in use, under the limits of `config`.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self(Arc::new(Shared {
+            clock: Clock::new(),
+            wakes: Arc::new(Wakes::new()),
+            register: RwLock::new(Register {
+                plans: Plans::new(config),
+                cells: HashMap::new(),
+                forgotten: Balance::default(),
+                numbers: 0,
+            }),
+        }))
+    }
+
+    /// Applies new limits. No permit and no waiting call is lost; a rate's state is kept unless its
+    /// rate or burst changed.
+    pub fn reload(&self, config: &Config) {
+        let mut register = self.write();
+        register.plans = Plans::new(config);
+        let plans = &register.plans;
+        let planned = register.cells.values();
+        let planned: Vec<_> = planned
+            .map(|cell| (Arc::clone(cell), Arc::clone(plans.of(&cell.account))))
+            .collect();
+        drop(register);
+        for (cell, plan) in planned {
+            cell.step(|books, _| books.replan(plan, cell.clock));
+        }
+    }
+
+    /// Waits until the call may go, and gives it its permit. Dropped at any point, it leaves nothing
+    /// behind.
+    ///
+    /// # Errors
+    /// [`Denial::RateLimited`], [`Denial::QueueFull`] or [`Denial::WaitExceeded`]: at once where it is
+    /// known that its turn cannot come within its wait, else when the wait is over.
+    pub async fn admit(&self, ask: Ask<'_>) -> Result<Permit, Denial> {
+        let entrant = Entrant {
+            tenant: Entrant::tenant_of(ask.tenant, ask.caller),
+            caller: ask.caller,
+            priority: ask.priority,
+            permits: ask.weight,
+            place: Place::Back,
+            asked_at: self.0.clock.moment(),
+            deadline: Deadline::Of {
+                caller: ask.caller_wait,
+                call: ask.call_wait,
+            },
+        };
+        permit::admit(self.cell(ask.account), entrant).await
+    }
+
+    /// The clockwork: tokens becoming due, aborted calls settling, allowances rising, tunnels asked to
+    /// yield, idle accounts forgotten. Runs for ever, as one task; if it is late, those are late and
+    /// nothing else is.
+    pub async fn drive(&self) {
+        let shared = &*self.0;
+        let mut sweep_at = shared.clock.moment().after(SWEEP);
+        loop {
+            let next = shared
+                .wakes
+                .next()
+                .map_or(sweep_at, |next| next.min(sweep_at));
+            tokio::select! {
+                () = sleep_until(shared.clock.instant(next)) => {}
+                () = shared.wakes.sooner() => {}
+            }
+            let now = shared.clock.moment();
+            while let Some(cell) = shared.wakes.pop(now) {
+                if let Some(cell) = cell.upgrade() {
+                    cell.tick();
+                }
+            }
+            if now >= sweep_at {
+                self.sweep(now);
+                sweep_at = now.after(SWEEP);
+            }
+        }
+    }
+
+    /// Every account in use or remembered, in no order.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<AccountSnapshot> {
+        let cells: Vec<_> = self.read().cells.values().cloned().collect();
+        cells.iter().map(|cell| AccountSnapshot::of(cell)).collect()
+    }
+
+    /// One account, if it is in use or remembered.
+    #[must_use]
+    pub fn snapshot_of(&self, account: &Account) -> Option<AccountSnapshot> {
+        let cell = self.read().cells.get(account).map(Arc::clone);
+        cell.map(|cell| AccountSnapshot::of(&cell))
+    }
+
+    /// Permits granted, given back and held, over all accounts: each account is read under its lock,
+    /// so that the difference is zero at every instant.
+    #[must_use]
+    pub fn balance(&self) -> Balance {
+        let register = self.read();
+        let mut balance = register.forgotten;
+        for cell in register.cells.values() {
+            balance.add(cell);
+        }
+        balance
+    }
+
+    fn cell(&self, account: &Account) -> Arc<Cell> {
+        if let Some(cell) = self.read().cells.get(account) {
+            return Arc::clone(cell);
+        }
+        let mut register = self.write();
+        if let Some(cell) = register.cells.get(account) {
+            return Arc::clone(cell);
+        }
+        if register.cells.len() >= ACCOUNTS_MAX {
+            register.make_room(self.0.clock.moment());
+        }
+        register.numbers += 1;
+        let cell = Arc::new(Cell::new(
+            account.clone(),
+            register.numbers,
+            Arc::clone(register.plans.of(account)),
+            self.0.clock,
+            Arc::clone(&self.0.wakes),
+        ));
+        register.cells.insert(account.clone(), Arc::clone(&cell));
+        cell
+    }
+
+    fn sweep(&self, now: Moment) {
+        let cells = self.read();
+        let idle = cells.cells.values();
+        let idle: Vec<_> = idle
+            .filter(|cell| cell.is_idle_for(REMEMBERED, now))
+            .map(|cell| cell.account.clone())
+            .collect();
+        drop(cells);
+        if !idle.is_empty() {
+            let mut register = self.write();
+            for account in &idle {
+                register.forget(account, now);
+            }
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Register> {
+        self.0
+            .register
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Register> {
+        self.0
+            .register
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Register {
+    /// Forgets an account if nobody has it in hand: under the write lock none can be taken up.
+    fn forget(&mut self, account: &Account, now: Moment) {
+        let Some(cell) = self.cells.get(account) else {
+            return;
+        };
+        if Arc::strong_count(cell) == 1 && cell.is_idle_for(Duration::ZERO, now) {
+            self.forgotten.add(cell);
+            self.cells.remove(account);
+        }
+    }
+
+    /// Forgets the accounts that were idle longest.
+    fn make_room(&mut self, now: Moment) {
+        let mut idle: Vec<_> = self
+            .cells
+            .values()
+            .filter(|cell| Arc::strong_count(cell) == 1 && cell.is_idle_for(Duration::ZERO, now))
+            .map(|cell| (cell.books().used_at(), cell.account.clone()))
+            .collect();
+        let part = (self.cells.len() / FORGOTTEN_PART).min(idle.len());
+        if part > 0 {
+            idle.select_nth_unstable(part - 1);
+            for (_, account) in &idle[..part] {
+                self.forget(account, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What the configuration says about accounts, in the form the books use.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, QuotaSettings, TenantSettings};
+use crate::model::{Account, Priority, Tenant};
+
+use super::rate::RateLimit;
+
+/// The limits of one account, shared by all accounts that have no table of their own.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Its settings.
+    pub(super) quota: Arc<QuotaSettings>,
+    /// Its tenants that have settings.
+    pub(super) tenants: BTreeMap<Tenant, TenantSettings>,
+    /// This host's part of the rate.
+    pub(super) rate: Option<RateLimit>,
+    /// Hosts that share it, at least one.
+    pub(super) hosts: u32,
+}
+
+/// The plans of all accounts.
+#[derive(Debug)]
+pub(super) struct Plans {
+    usual: Arc<Plan>,
+    own: HashMap<Account, Arc<Plan>>,
+}
+
+/// Longest wait of a batch call whose caller has no wait of its own.
+const BATCH_WAIT: Duration = Duration::from_secs(600);
+
+impl Plans {
+    /// The plans of a configuration.
+    pub(super) fn new(config: &Config) -> Self {
+        let hosts = u32::try_from(config.fleet.hosts.len())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let own = config.accounts.iter().map(|(account, settings)| {
+            let plan = Plan::new(&settings.quota, settings.tenants.clone(), hosts);
+            (account.clone(), Arc::new(plan))
+        });
+        Self {
+            usual: Arc::new(Plan::new(&config.quota, BTreeMap::new(), hosts)),
+            own: own.collect(),
+        }
+    }
+
+    /// The plan of an account.
+    pub(super) fn of(&self, account: &Account) -> &Arc<Plan> {
+        self.own.get(account).unwrap_or(&self.usual)
+    }
+}
+
+impl Plan {
+    fn new(quota: &QuotaSettings, tenants: BTreeMap<Tenant, TenantSettings>, hosts: u32) -> Self {
+        Self {
+            rate: RateLimit::new(quota.rate, quota.burst, hosts),
+            quota: Arc::new(quota.clone()),
+            tenants,
+            hosts,
+        }
+    }
+
+    /// The longest wait of a call: the shortest of its own and its caller's, else the account's.
+    pub(super) fn wait(
+        &self,
+        priority: Priority,
+        caller_wait: Option<Duration>,
+        call_wait: Option<Duration>,
+    ) -> Duration {
+        let usual = match priority {
+            Priority::Interactive => self.quota.max_wait,
+            Priority::Batch => BATCH_WAIT,
+        };
+        let longest = caller_wait.unwrap_or(usual);
+        call_wait.map_or(longest, |wait| wait.min(longest))
+    }
+}

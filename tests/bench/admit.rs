@@ -1,0 +1,2 @@
+//! What a permit costs that is there at once.
+fn main() {}
