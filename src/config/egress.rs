@@ -38,9 +38,11 @@ pub(super) fn read(root: &mut Section<'_>, fleet: &Fleet) -> Vec<EgressAddress> 
     };
     let is_usable =
         |address: &EgressAddress| address.state == AddressState::Active && address.bind.is_some();
+    // A host that is not of the fleet has no bind of its own either, and was told already.
+    let is_host_known = fleet.hosts.contains(&fleet.host);
     if entries.as_ref().is_none_or(Vec::is_empty) {
         lacks("no egress address: nothing could leave");
-    } else if !addresses.is_empty() && !addresses.iter().any(is_usable) {
+    } else if is_host_known && !addresses.is_empty() && !addresses.iter().any(is_usable) {
         let host = shown(&fleet.host);
         lacks(&format!(
             "no active address has a bind for this host, {host}: nothing could leave"

@@ -96,12 +96,12 @@ pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Loade
         let is_repeated = error.message() == "duplicate key";
         // What follows a fault of the syntax is guesswork; a repeated key leaves the rest as it is.
         is_readable &= is_repeated;
-        let remedy = if is_repeated {
-            "each key and table stands once"
-        } else {
-            "expected TOML"
+        let (problem, remedy) = match error.message().split_once(", expected ") {
+            Some((problem, expected)) => (problem, format!("expected {expected}")),
+            None if is_repeated => (error.message(), "each key and table stands once".to_owned()),
+            None => (error.message(), "expected TOML".to_owned()),
         };
-        source.report(Severity::Error, offset, "syntax", error.message(), remedy);
+        source.report(Severity::Error, offset, "syntax", problem, remedy);
     }
     let config = is_readable.then(|| {
         unbuilt::report(&source, document.get_ref());

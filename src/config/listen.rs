@@ -16,6 +16,11 @@ type Taken = Vec<(SocketAddr, String)>;
 pub(super) fn read(root: &mut Section<'_>) -> Listen {
     let mut section = root.section("listen");
     let mut taken = Taken::new();
+    for (key, default) in [("proxy", PROXY_DEFAULT), ("admin", ADMIN_DEFAULT)] {
+        if section.get(key).is_none() {
+            taken.push((default, format!("the default of listen.{key}")));
+        }
+    }
     let proxy = section.or("proxy", vec![PROXY_DEFAULT], |value| {
         sockets(value, &mut taken, Clear::Proxy)
     });

@@ -12,6 +12,9 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Largest count of calls.
 const CALLS_MAX: u64 = 1_000_000;
 
+/// Largest budget of calls a day.
+const CALLS_A_DAY_MAX: u64 = 1_000_000_000;
+
 /// Reads the keys of `[quota]` from `section`; what it does not set is `base`'s. `hosts` is how
 /// many share it.
 pub(super) fn read(section: &mut Section<'_>, base: &QuotaSettings, hosts: usize) -> QuotaSettings {
@@ -33,7 +36,7 @@ pub(super) fn read(section: &mut Section<'_>, base: &QuotaSettings, hosts: usize
         }),
         settle: section.or("settle", base.settle, |v| v.duration(SECOND..=HOUR)),
         daily_per_app: section.or("daily_per_app", base.daily_per_app, |v| {
-            v.integer(1..=u64::MAX)
+            v.integer(1..=CALLS_A_DAY_MAX)
         }),
         daily_policy: section.or("daily_policy", base.daily_policy, |v| v.word(&policies)),
         tunnel_idle: section.or("tunnel_idle", base.tunnel_idle, |v| {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::place::Severity;
-use super::source::{Source, join, quoted, shown};
+use super::source::{Source, join, kind, quoted, shown};
 use super::suggest::nearest;
 use super::unit;
 
@@ -388,17 +388,5 @@ impl<'a> Value<'a> {
             },
             Some,
         )
-    }
-}
-
-fn kind(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a fraction",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
     }
 }

@@ -1,5 +1,8 @@
 //! The configuration as operators meet it: the example, what it means, and every way to get it wrong.
 
+mod broken;
+mod total;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,8 +12,8 @@ use kintone_egress::config::show::{effective_json, effective_toml};
 use kintone_egress::config::{AccessLog, AddressState, Config, NamePattern, TenantRule};
 use kintone_egress::model::{Account, Bind, Mode, Priority, Tenant};
 
-const EXAMPLE: &str = include_str!("../infra/kintone-egress.example.toml");
-const EVERY_KEY: &str = include_str!("config/every-key.toml");
+const EXAMPLE: &str = include_str!("../../infra/kintone-egress.example.toml");
+const EVERY_KEY: &str = include_str!("every-key.toml");
 
 /// The least that can be used.
 const LEAST: &str = r#"
