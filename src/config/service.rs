@@ -1,0 +1,277 @@
+//! The small tables: `[inspect]`, `[limits]`, `[verify]`, `[notify]`, `[admin]`, `[state]`, `[log]`,
+//! `[drain]`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::credential::{secret, secret_url};
+use super::name;
+use super::read::{Section, Value};
+use super::secret::Secret;
+use super::shape::{
+    AccessLog, Admin, Callers, Drain, Inspect, Language, Limits, Log, Notify, Verify,
+};
+use super::source::shown;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Smallest `head_size`, in bytes: the HTTP parser's own.
+const HEAD_SIZE_MIN: u64 = 8 << 10;
+const HEAD_SIZE_MAX: u64 = 1 << 20;
+
+/// Shorter tokens can be guessed, in characters.
+const ADMIN_TOKEN_LENGTH_MIN: usize = 16;
+
+/// Reads `[inspect]`.
+pub(super) fn inspect(
+    root: &mut Section<'_>,
+    callers: &Callers,
+    zones: &[String],
+) -> Option<Inspect> {
+    let mut section = root.section("inspect");
+    if !section.is_present() {
+        return None;
+    }
+    let ca_cert = section.required(
+        "ca_cert",
+        "expected the private CA's certificate, a path or PEM",
+    );
+    let ca_cert = ca_cert.and_then(|value| value.text("a path or PEM").map(str::to_owned));
+    let ca_key = section
+        .required("ca_key", "expected the private CA's key")
+        .and_then(|value| secret(&value));
+    let accounts = section.required("accounts", "expected such as [\"*\"]");
+    let accounts = accounts.and_then(|value| {
+        value.list_of("patterns of accounts", |entry| name::accounts(entry, zones))
+    });
+    let names = section.required("callers", "expected such as [\"*\"]");
+    let names =
+        names.and_then(|value| value.list_of("callers", |entry| known_caller(entry, callers)));
+    section.finish();
+    Some(Inspect {
+        ca_cert: ca_cert?,
+        ca_key: ca_key?,
+        accounts: accounts?,
+        callers: names?,
+    })
+}
+
+fn known_caller(value: &Value<'_>, callers: &Callers) -> Option<String> {
+    let text = value.text("\"*\" or the name of a caller")?;
+    if text == "*"
+        || callers
+            .named
+            .iter()
+            .any(|caller| caller.name.as_str() == text)
+    {
+        Some(text.to_owned())
+    } else {
+        value.fault(
+            format!("{} is no caller", shown(text)),
+            "expected \"*\" or the name of a [[caller]]",
+        )
+    }
+}
+
+/// Reads `[limits]`.
+pub(super) fn limits(root: &mut Section<'_>) -> Limits {
+    let mut section = root.section("limits");
+    let default = Limits::default();
+    let time = |value: &Value<'_>| value.duration(MS..=HOUR);
+    let count = |value: &Value<'_>| value.integer(1..=1_000_000);
+    let limits = Limits {
+        connections: section.or("connections", default.connections, count),
+        connections_per_network_address: section.or(
+            "connections_per_network_address",
+            default.connections_per_network_address,
+            count,
+        ),
+        head_size: section.or("head_size", default.head_size, |value| {
+            value.size(HEAD_SIZE_MIN..=HEAD_SIZE_MAX)
+        }),
+        head_timeout: section.or("head_timeout", default.head_timeout, time),
+        handshake_timeout: section.or("handshake_timeout", default.handshake_timeout, time),
+        caller_idle: section.or("caller_idle", default.caller_idle, time),
+        stall_timeout: section.or("stall_timeout", default.stall_timeout, time),
+        account_series: section.or("account_series", default.account_series, |value| {
+            value.integer(0..=100_000)
+        }),
+    };
+    section.finish();
+    limits
+}
+
+/// Reads `[verify]`.
+pub(super) fn verify(root: &mut Section<'_>) -> Option<Verify> {
+    let mut section = root.section("verify");
+    if !section.is_present() {
+        return None;
+    }
+    let single = section.get("url").and_then(|value| echo(&value));
+    let several = section
+        .get("urls")
+        .and_then(|value| value.list_of("URLs", echo));
+    let is_single = section.get("url").is_some();
+    if is_single && section.get("urls").is_some() {
+        section.fault("url", "stands beside `urls`", "expected one of the two");
+    } else if !is_single && several.as_ref().is_none_or(Vec::is_empty) {
+        section.fault(
+            "urls",
+            "names no echo",
+            "expected such as [\"https://echo.example/ip\"]",
+        );
+    }
+    let interval = section.or("interval", 30 * SECOND, |value| {
+        value.duration(SECOND..=24 * HOUR)
+    });
+    let unknown_for = section.or("unknown_for", 900 * SECOND, |value| {
+        value.duration(SECOND..=7 * 24 * HOUR)
+    });
+    if unknown_for < interval {
+        section.warn(
+            "unknown_for",
+            "is shorter than `interval`, so one lost answer takes the addresses out",
+            "expected several intervals",
+        );
+    }
+    section.finish();
+    Some(Verify {
+        urls: several.into_iter().flatten().chain(single).collect(),
+        interval,
+        unknown_for,
+    })
+}
+
+/// The URL of an echo. Not shown: it may hold credentials.
+fn echo(value: &Value<'_>) -> Option<String> {
+    const ECHO: &str = "a URL such as \"https://echo.example/ip\"";
+    let text = value.text(ECHO)?;
+    let is_url = text.parse::<http::Uri>().is_ok_and(|url| {
+        let authority = url.authority().map_or("", |authority| authority.as_str());
+        matches!(url.scheme_str(), Some("http" | "https"))
+            && !authority.is_empty()
+            && !authority.contains('@')
+    });
+    if is_url {
+        Some(text.to_owned())
+    } else {
+        value.fault(
+            "is not such a URL",
+            format!("expected {ECHO}, without credentials"),
+        )
+    }
+}
+
+/// Reads `[notify]`.
+pub(super) fn notify(root: &mut Section<'_>) -> Option<Notify> {
+    let mut section = root.section("notify");
+    if !section.is_present() {
+        return None;
+    }
+    let smtp = section.required("smtp", "expected such as \"smtp://127.0.0.1:25\"");
+    let smtp = smtp.and_then(|value| secret_url(&value, &["smtp", "smtps"]));
+    let from = section.required("from", "expected the sender's mail address");
+    let from = from.and_then(|value| name::mail(&value));
+    let operators = section.required("operators", "expected the operators' mail addresses");
+    let operators = operators.and_then(|value| value.list_of("mail addresses", name::mail));
+    let languages = [("ja", Language::Ja), ("en", Language::En)];
+    let language = section.or("language", Language::Ja, |value| value.word(&languages));
+    section.finish();
+    Some(Notify {
+        smtp: smtp?,
+        from: from?,
+        operators: operators?,
+        language,
+    })
+}
+
+/// Reads `[admin]`.
+pub(super) fn admin(root: &mut Section<'_>) -> Admin {
+    let mut section = root.section("admin");
+    let token = section.get("token").and_then(|value| admin_token(&value));
+    section.finish();
+    Admin { token }
+}
+
+fn admin_token(value: &Value<'_>) -> Option<Secret> {
+    let token = secret(value)?;
+    let text = token.expose();
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return value.fault(
+            "has characters that a header cannot carry",
+            "expected visible ASCII without spaces, such as `kintone-egress hash-token --generate` makes",
+        );
+    }
+    if text.len() < ADMIN_TOKEN_LENGTH_MIN {
+        value.warn(
+            format!("is shorter than {ADMIN_TOKEN_LENGTH_MIN} characters"),
+            "make one with `kintone-egress hash-token --generate`",
+        );
+    }
+    Some(token)
+}
+
+/// Reads `[state]`; `default` is where the state lives when the file does not say.
+pub(super) fn state_dir(root: &mut Section<'_>, default: &Path) -> PathBuf {
+    let mut section = root.section("state");
+    let dir = section.or("dir", default.to_owned(), Value::path);
+    section.finish();
+    dir
+}
+
+/// Reads `[log]`.
+pub(super) fn log(root: &mut Section<'_>) -> Log {
+    let mut section = root.section("log");
+    let level = section.or("level", "info".to_owned(), level);
+    let access = section.or("access", AccessLog::Stdout, access);
+    section.finish();
+    Log { level, access }
+}
+
+/// Filter directives. A word that is no level would be taken for a module's name, and nothing
+/// would be logged; so bare words must be levels.
+fn level(value: &Value<'_>) -> Option<String> {
+    const LEVEL: &str =
+        "off, error, warn, info, debug or trace, or such as \"info,kintone_egress=debug\"";
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let text = value.text(LEVEL)?;
+    let is_meant = |directive: &str| directive.contains('=') || LEVELS.contains(&directive.trim());
+    if text.split(',').all(is_meant) && EnvFilter::builder().parse(text).is_ok() {
+        Some(text.to_owned())
+    } else {
+        value.fault(format!("is {}", shown(text)), format!("expected {LEVEL}"))
+    }
+}
+
+fn access(value: &Value<'_>) -> Option<AccessLog> {
+    const ACCESS: &str = "\"stdout\", \"off\" or the path of a file";
+    match value.text(ACCESS)? {
+        "stdout" => Some(AccessLog::Stdout),
+        "off" => Some(AccessLog::Off),
+        text if ["stdout", "stderr", "off", "none", "-"]
+            .contains(&text.to_lowercase().as_str()) =>
+        {
+            value.fault(
+                format!("is {text:?}"),
+                format!("expected {ACCESS}; a file of that name is \"./{text}\""),
+            )
+        }
+        _ => value.path().map(AccessLog::File),
+    }
+}
+
+/// Reads `[drain]`.
+pub(super) fn drain(root: &mut Section<'_>) -> Drain {
+    let mut section = root.section("drain");
+    let time = |value: &Value<'_>| value.duration(Duration::ZERO..=HOUR);
+    let drain = Drain {
+        announce: section.or("announce", 5 * SECOND, time),
+        grace: section.or("grace", 30 * SECOND, time),
+    };
+    section.finish();
+    drain
+}

@@ -1,0 +1,482 @@
+//! What the rest of the program sees of the configuration. It is immutable: a reload makes a new
+//! [`Config`].
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+use jiff::civil::Date;
+
+use crate::model::{Account, Bind, CallerName, Mode, Priority, Published, Tenant};
+
+use super::secret::Secret;
+
+/// Everything the operator decided.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where we listen.
+    pub listen: Listen,
+    /// The published list, in the order of the file.
+    pub addresses: Vec<EgressAddress>,
+    /// How kintone is reached.
+    pub upstream: Upstream,
+    /// Who may call.
+    pub callers: Callers,
+    /// The limits of every account without a table of its own.
+    pub quota: QuotaSettings,
+    /// The accounts that have a table of their own.
+    pub accounts: BTreeMap<Account, AccountSettings>,
+    /// `[inspect]`; `None` is off.
+    pub inspect: Option<Inspect>,
+    /// What callers may use up here.
+    pub limits: Limits,
+    /// The hosts among which quotas are shared.
+    pub fleet: Fleet,
+    /// `[verify]`; `None` is off.
+    pub verify: Option<Verify>,
+    /// `[notify]`; `None` is off.
+    pub notify: Option<Notify>,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// `[log]`.
+    pub log: Log,
+    /// `[drain]`.
+    pub drain: Drain,
+    /// SHA-256 of the file's bytes in hexadecimal: the label of `config_info`.
+    pub hash: String,
+}
+
+/// Listeners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Forward proxy for callers, plain HTTP/1.1.
+    pub proxy: Vec<SocketAddr>,
+    /// Metrics, health, API: for operators only.
+    pub admin: SocketAddr,
+    /// Read-only `/metrics`, `/healthz`, `/readyz`.
+    pub metrics: Option<SocketAddr>,
+    /// The customers' page and feeds.
+    pub public: Option<SocketAddr>,
+    /// The proxy over TLS.
+    pub proxy_tls: Vec<SocketAddr>,
+    /// `[listen.tls]`.
+    pub tls: Option<ListenTls>,
+}
+
+/// Files for `proxy_tls`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenTls {
+    /// Certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+    /// The CA of callers' certificates, PEM.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// One line of the published list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressAddress {
+    /// What customers see.
+    pub published: Published,
+    /// What this host binds; `None`: another host's, published here but never used.
+    pub bind: Option<Bind>,
+    /// Whether it is used.
+    pub state: AddressState,
+    /// First day of use, 00:00 JST.
+    pub valid_from: Option<Date>,
+    /// First day without use, 00:00 JST.
+    pub retire_after: Option<Date>,
+}
+
+/// The life of a published address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressState {
+    /// Announced, not used yet.
+    Planned,
+    /// In use.
+    Active,
+    /// Announced to go, not used any more.
+    Retiring,
+}
+
+/// How kintone is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Zones below which accounts live, lower case, no dots at the ends.
+    pub zones: Vec<String>,
+    /// Which accounts may be reached.
+    pub accounts: AccountPolicy,
+    /// Extra trust anchors, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Networks that destinations may resolve to although they are not global.
+    pub allow_networks: Vec<Ipv4Net>,
+    /// DNS, connect and TLS together.
+    pub connect_timeout: Duration,
+    /// Longest silence while kintone owes an answer or its next piece.
+    pub response_timeout: Duration,
+    /// How long a connection waits in the pool.
+    pub pool_idle: Duration,
+    /// Idle connections kept per host name and bind address.
+    pub pool_per_host: usize,
+    /// A request body up to this size, in bytes, is kept until the answer's head has come.
+    pub replay: usize,
+    /// Static answers.
+    pub resolve: Vec<StaticAnswer>,
+}
+
+/// `accounts` of `[upstream]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountPolicy {
+    /// Any account of an allowed zone.
+    Any,
+    /// Only those with a table.
+    Configured,
+}
+
+/// One line of `[upstream.resolve]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticAnswer {
+    /// The names it answers for.
+    pub pattern: NamePattern,
+    /// The address it gives.
+    pub address: Ipv4Addr,
+    /// The port to connect to instead of 443.
+    pub port: Option<u16>,
+}
+
+/// An exact name, or every name below a suffix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamePattern {
+    /// `*`: any name.
+    Any,
+    /// This name, lower case.
+    Exact(String),
+    /// `*.suffix`: any name that ends in `.suffix`; holds `.suffix`, lower case.
+    Below(String),
+}
+
+/// Who may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callers {
+    /// The named ones, in the order of the file.
+    pub named: Vec<Caller>,
+    /// Those without credentials, if they are let in.
+    pub anonymous: Option<Anonymous>,
+}
+
+/// Callers without credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anonymous {
+    /// Where they must call from; empty: anywhere (all listeners are loopback).
+    pub networks: Vec<IpNet>,
+}
+
+/// One `[[caller]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Its name, which is also its user name.
+    pub name: CallerName,
+    /// SHA-256 of each token it may use.
+    pub tokens: Vec<TokenHash>,
+    /// The URI or DNS SAN, or CN, of its client certificate.
+    pub certificate: Option<String>,
+    /// Where it must call from; empty: anywhere.
+    pub networks: Vec<IpNet>,
+    /// Which accounts it may reach.
+    pub accounts: Vec<NamePattern>,
+    /// Which tenants it may name.
+    pub tenants: TenantRule,
+    /// Which ways in it may take.
+    pub modes: Vec<Mode>,
+    /// How urgent its calls are.
+    pub priority: Priority,
+    /// Longest wait for a permit and the rate; `None`: the account's, for batch 10 minutes.
+    pub max_wait: Option<Duration>,
+    /// Whether it may call at all.
+    pub enabled: bool,
+}
+
+/// SHA-256 of a token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TokenHash(pub [u8; 32]);
+
+impl std::fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Which tenants a caller may name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TenantRule {
+    /// Any.
+    Any,
+    /// These. Entries may be a name, or a prefix followed by `*`.
+    Only(Vec<TenantPattern>),
+}
+
+/// A tenant or a prefix of tenants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TenantPattern {
+    /// This one.
+    Exact(Tenant),
+    /// Every one that begins so.
+    Prefix(String),
+}
+
+/// `[quota]`, or the same merged with an account's table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuotaSettings {
+    /// kintone's limit for the account, in calls at once.
+    pub concurrency: u32,
+    /// Places left to the customer's own users and other tools.
+    pub headroom: u32,
+    /// Permits that batch calls never take.
+    pub interactive_reserve: u32,
+    /// Calls a second, sustained; 0 is none.
+    pub rate: f64,
+    /// Calls at once before the rate counts.
+    pub burst: u32,
+    /// Calls that may wait.
+    pub queue: u32,
+    /// Longest wait.
+    pub max_wait: Duration,
+    /// How long a call whose end at kintone we could not see keeps its permit.
+    pub settle: Duration,
+    /// Calls of one app from 09:00 JST to 09:00 JST.
+    pub daily_per_app: u64,
+    /// What happens above it.
+    pub daily_policy: DailyPolicy,
+    /// A tunnel that is owed nothing is closed after this.
+    pub tunnel_idle: Duration,
+    /// The same while calls of its account wait; zero is never.
+    pub tunnel_yield: Duration,
+    /// Longest life of a tunnel.
+    pub tunnel_life: Duration,
+    /// Permits of a tunnel whose ClientHello offers h2; 0 refuses it.
+    pub tunnel_h2_weight: u32,
+}
+
+/// What happens above the daily budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DailyPolicy {
+    /// It is told.
+    Warn,
+    /// Calls are refused.
+    Enforce,
+}
+
+/// One `[account."DOMAIN"]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccountSettings {
+    /// Whether it may be reached at all.
+    pub enabled: bool,
+    /// Its limits, merged with `[quota]`.
+    pub quota: QuotaSettings,
+    /// Mail addresses of the customer's administrators.
+    pub contacts: Vec<String>,
+    /// Tenants with a table of their own.
+    pub tenants: BTreeMap<Tenant, TenantSettings>,
+}
+
+/// One `[account."DOMAIN".tenant."NAME"]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantSettings {
+    /// Share of the account when tenants compete.
+    pub weight: u32,
+    /// Its ceiling, in calls at once.
+    pub concurrency: Option<u32>,
+    /// Mail addresses.
+    pub contacts: Vec<String>,
+}
+
+/// `[inspect]`.
+#[derive(Debug, Clone)]
+pub struct Inspect {
+    /// The private CA's certificate: a path or PEM text.
+    pub ca_cert: String,
+    /// Its key.
+    pub ca_key: Secret,
+    /// For which accounts.
+    pub accounts: Vec<NamePattern>,
+    /// For whose CONNECTs; `*` or names.
+    pub callers: Vec<String>,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Callers' connections.
+    pub connections: usize,
+    /// Callers' connections from one network address.
+    pub connections_per_network_address: usize,
+    /// Bytes of a request head.
+    pub head_size: usize,
+    /// Time for a request head.
+    pub head_timeout: Duration,
+    /// Time for a TLS handshake or a tunnel's ClientHello.
+    pub handshake_timeout: Duration,
+    /// Keep-alive between calls.
+    pub caller_idle: Duration,
+    /// No progress of a body because of the caller.
+    pub stall_timeout: Duration,
+    /// Accounts with metric series of their own.
+    pub account_series: usize,
+}
+
+/// `[fleet]`, or this host alone.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    /// This host's name.
+    pub host: String,
+    /// All hosts, this one among them.
+    pub hosts: Vec<String>,
+    /// Redis or Valkey.
+    pub redis: Option<Secret>,
+}
+
+/// `[verify]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    /// Echoes of the caller's address.
+    pub urls: Vec<String>,
+    /// How often.
+    pub interval: Duration,
+    /// How long the last verdict stands without an answer.
+    pub unknown_for: Duration,
+}
+
+/// `[notify]`.
+#[derive(Debug, Clone)]
+pub struct Notify {
+    /// The mail server.
+    pub smtp: Secret,
+    /// The sender.
+    pub from: String,
+    /// The operators.
+    pub operators: Vec<String>,
+    /// Which language stands first.
+    pub language: Language,
+}
+
+/// Language of texts for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// Japanese first, English below.
+    Ja,
+    /// English only.
+    En,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Bearer token for every POST and DELETE.
+    pub token: Option<Secret>,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Filter directives of `tracing`.
+    pub level: String,
+    /// Where the access log goes.
+    pub access: AccessLog,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Standard output.
+    Stdout,
+    /// Nowhere.
+    Off,
+    /// A file, reopened on SIGUSR1.
+    File(PathBuf),
+}
+
+/// `[drain]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// How long it is announced while calls are still taken.
+    pub announce: Duration,
+    /// How long running calls may go on.
+    pub grace: Duration,
+}
+
+impl Config {
+    /// The limits of `account`: its own table's, or everybody's.
+    #[must_use]
+    pub fn quota_of(&self, account: &Account) -> &QuotaSettings {
+        self.accounts
+            .get(account)
+            .map_or(&self.quota, |settings| &settings.quota)
+    }
+}
+
+impl NamePattern {
+    /// Whether `name` (lower case) is meant.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => exact == name,
+            Self::Below(suffix) => name.len() > suffix.len() && name.ends_with(suffix.as_str()),
+        }
+    }
+}
+
+impl TenantRule {
+    /// Whether `tenant` may be named.
+    #[must_use]
+    pub fn allows(&self, tenant: &Tenant) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(patterns) => patterns.iter().any(|pattern| match pattern {
+                TenantPattern::Exact(exact) => exact == tenant,
+                TenantPattern::Prefix(prefix) => tenant.as_str().starts_with(prefix.as_str()),
+            }),
+        }
+    }
+}
+
+impl Default for QuotaSettings {
+    fn default() -> Self {
+        Self {
+            concurrency: 100,
+            headroom: 20,
+            interactive_reserve: 8,
+            rate: 0.0,
+            burst: 100,
+            queue: 1000,
+            max_wait: Duration::from_secs(10),
+            settle: Duration::from_secs(120),
+            daily_per_app: 10_000,
+            daily_policy: DailyPolicy::Warn,
+            tunnel_idle: Duration::from_secs(60),
+            tunnel_yield: Duration::from_secs(15),
+            tunnel_life: Duration::from_secs(3600),
+            tunnel_h2_weight: 1,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            connections_per_network_address: 4_000,
+            head_size: 64 << 10,
+            head_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            caller_idle: Duration::from_secs(120),
+            stall_timeout: Duration::from_secs(60),
+            account_series: 1000,
+        }
+    }
+}

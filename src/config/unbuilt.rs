@@ -1,0 +1,120 @@
+//! What the file may say and this version does not do yet: the one table. A line goes when its
+//! capability comes.
+
+use toml::de::{DeTable, DeValue};
+
+use super::place::Severity;
+use super::source::{Source, join, quoted};
+
+/// One capability that is still to come.
+struct Unbuilt {
+    /// The key that asks for it; `*` is any one key, and a list is passed through to its tables.
+    path: &'static [&'static str],
+    /// The value that asks for it; `None`: any.
+    value: Option<&'static str>,
+    /// An error where ignoring it would weaken a promise.
+    severity: Severity,
+}
+
+const TABLE: [Unbuilt; 14] = [
+    ignored(&["listen", "proxy_tls"]),
+    ignored(&["listen", "tls"]),
+    ignored(&["listen", "public"]),
+    ignored(&["caller", "certificate"]),
+    ignored(&["inspect"]),
+    refused(&["verify"]),
+    ignored(&["notify"]),
+    ignored(&["fleet", "redis"]),
+    ignored(&["quota", "daily_per_app"]),
+    Unbuilt {
+        value: Some("warn"),
+        ..ignored(&["quota", "daily_policy"])
+    },
+    ignored(&["account", "*", "daily_per_app"]),
+    Unbuilt {
+        value: Some("warn"),
+        ..ignored(&["account", "*", "daily_policy"])
+    },
+    Unbuilt {
+        value: Some("enforce"),
+        ..refused(&["quota", "daily_policy"])
+    },
+    Unbuilt {
+        value: Some("enforce"),
+        ..refused(&["account", "*", "daily_policy"])
+    },
+];
+
+const fn ignored(path: &'static [&'static str]) -> Unbuilt {
+    Unbuilt {
+        path,
+        value: None,
+        severity: Severity::Warning,
+    }
+}
+
+const fn refused(path: &'static [&'static str]) -> Unbuilt {
+    Unbuilt {
+        path,
+        value: None,
+        severity: Severity::Error,
+    }
+}
+
+/// Reports every use of what is not built.
+pub(super) fn report(source: &Source<'_>, document: &DeTable<'_>) {
+    for unbuilt in &TABLE {
+        visit(source, document, unbuilt, unbuilt.path, "");
+    }
+}
+
+fn visit(source: &Source<'_>, table: &DeTable<'_>, unbuilt: &Unbuilt, path: &[&str], parent: &str) {
+    let Some((wanted, rest)) = path.split_first() else {
+        return;
+    };
+    for (name, value) in table {
+        if *wanted != "*" && *wanted != name.get_ref().as_ref() {
+            continue;
+        }
+        let key = join(parent, &quoted(name.get_ref()));
+        match value.get_ref() {
+            DeValue::Table(table) if !rest.is_empty() => visit(source, table, unbuilt, rest, &key),
+            DeValue::Array(entries) if !rest.is_empty() => {
+                for (index, entry) in entries.iter().enumerate() {
+                    if let Some(table) = entry.get_ref().as_table() {
+                        visit(source, table, unbuilt, rest, &format!("{key}[{index}]"));
+                    }
+                }
+            }
+            asked
+                if rest.is_empty()
+                    && unbuilt
+                        .value
+                        .is_none_or(|word| asked.as_str() == Some(word)) =>
+            {
+                say(source, unbuilt, value.span().start, &key);
+            }
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => {}
+        }
+    }
+}
+
+fn say(source: &Source<'_>, unbuilt: &Unbuilt, offset: usize, key: &str) {
+    let remedy = match unbuilt.severity {
+        Severity::Warning => "it has no effect",
+        Severity::Error => "it must be left out, since ignoring it would weaken a promise",
+    };
+    source.report(
+        unbuilt.severity,
+        offset,
+        key,
+        "is not built in this version",
+        remedy,
+    );
+}
