@@ -1,3 +1,164 @@
-//! The gateway as a program.
+//! The gateway as a program: arguments, four verbs, exit status.
 
-fn main() {}
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use kintone_egress::config::file::{Environment, Loaded, load};
+use kintone_egress::config::show::effective_toml;
+use kintone_egress::config::token::{generate_token, hash_token};
+use kintone_egress::config::{AccessLog, Config};
+use kintone_egress::gateway::{Gateway, Source, listen_for_signals};
+use kintone_egress::telemetry::access_log::AccessLogHandle;
+use kintone_egress::telemetry::logging;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Exit status of a configuration that is wrong (`EX_CONFIG` of sysexits.h).
+const BAD_CONFIG: u8 = 78;
+
+/// An outbound gateway for kintone: every call leaves from the published addresses and within its
+/// account's quota.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the gateway until SIGTERM or SIGINT, then drain; a second signal ends at once.
+    /// SIGHUP reloads the configuration, SIGUSR1 reopens log files.
+    Serve(ConfigFile),
+    /// Validate a configuration and print every fault as FILE:LINE:COL: KEY: what is wrong, what
+    /// is allowed. Exit status 78 if there is one.
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Print the effective configuration, defaults filled in, secrets as ***
+        #[arg(long)]
+        print: bool,
+    },
+    /// Read a caller's token from standard input and print its token_sha256; the line end is not
+    /// part of the token.
+    HashToken {
+        /// Make a token of 256 random bits instead, and print both
+        #[arg(long)]
+        generate: bool,
+    },
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration, a TOML file
+    #[arg(long = "config", value_name = "FILE")]
+    path: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.verb {
+        Verb::Serve(file) => serve(file),
+        Verb::Check { file, print } => check(&file, print),
+        Verb::HashToken { generate } => print_token_hash(generate),
+    };
+    result.unwrap_or_else(|error| {
+        say(&format!("kintone-egress: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {
+    let environment = Environment::from_process();
+    let Some(config) = read(&file, &environment) else { return Ok(ExitCode::from(BAD_CONFIG)) };
+    logging::install(&config.log, logging::Format::of_stderr())?;
+    let log = open_access_log(&config)?;
+    let source = Source { path: file.path, environment };
+    let gateway = Gateway::build(config, source, log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("proxy")
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(async {
+        let signals = listen_for_signals().context("cannot listen for signals")?;
+        tracing::info!(
+            proxy = ?gateway.proxy_addresses()?,
+            admin = %gateway.admin_address()?,
+            "serving"
+        );
+        // Without a service manager there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let finished = gateway.run(signals).await?;
+        tracing::info!(?finished, "drained");
+        Ok(ExitCode::SUCCESS)
+    });
+    runtime.shutdown_background();
+    result
+}
+
+fn check(file: &ConfigFile, print: bool) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    if print {
+        write_out(&effective_toml(&config))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_token_hash(generate: bool) -> anyhow::Result<ExitCode> {
+    if generate {
+        let token = generate_token()?;
+        let hash = hash_token(token.as_bytes()).to_hex();
+        write_out(&format!("token        = \"{token}\"\ntoken_sha256 = \"{hash}\"\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut token = Vec::new();
+    std::io::stdin().read_to_end(&mut token).context("cannot read the token")?;
+    anyhow::ensure!(
+        !token.trim_ascii().is_empty(),
+        "there is no token on standard input; pipe one in, or use --generate"
+    );
+    write_out(&format!("{}\n", hash_token(&token).to_hex()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the configuration and prints everything that is wrong with it; `None` if it cannot be used.
+fn read(file: &ConfigFile, environment: &Environment) -> Option<Config> {
+    match load(&file.path, environment) {
+        Ok(Loaded { config, warnings }) => {
+            for warning in warnings {
+                say(&warning.to_string());
+            }
+            Some(config)
+        }
+        Err(faults) => {
+            for fault in &faults.0 {
+                say(&fault.to_string());
+            }
+            None
+        }
+    }
+}
+
+fn open_access_log(config: &Config) -> anyhow::Result<AccessLogHandle> {
+    Ok(match &config.log.access {
+        AccessLog::Stdout => AccessLogHandle::stdout()?,
+        AccessLog::Off => AccessLogHandle::off(),
+        AccessLog::File(path) => AccessLogHandle::file(path)?,
+    })
+}
+
+fn write_out(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}
+
+/// Says something to the person at the terminal; nothing is to be done if nobody can hear it.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

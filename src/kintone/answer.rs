@@ -36,14 +36,20 @@ impl Concurrency {
 /// `CB_WA01`).
 #[must_use]
 pub fn code_of(headers: &HeaderMap) -> Option<&str> {
-    headers.get(ERROR_CODE)?.to_str().ok().filter(|code| is_code(code))
+    headers
+        .get(ERROR_CODE)?
+        .to_str()
+        .ok()
+        .filter(|code| is_code(code))
 }
 
 /// Whether `text` has the form of kintone's error codes: at most 32 of `A-Z0-9_`.
 #[must_use]
 pub fn is_code(text: &str) -> bool {
     (1..=32).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// Why an answer of 400 or above failed, by its code and status. Message texts follow the user's
@@ -142,11 +148,20 @@ mod tests {
     #[test]
     fn concurrency_headers_that_are_no_numbers_are_unknown() {
         let mut headers = HeaderMap::new();
-        headers.insert("x-concurrencylimit-limit", http::HeaderValue::from_static("100"));
-        headers.insert("x-concurrencylimit-running", http::HeaderValue::from_static("many"));
+        headers.insert(
+            "x-concurrencylimit-limit",
+            http::HeaderValue::from_static("100"),
+        );
+        headers.insert(
+            "x-concurrencylimit-running",
+            http::HeaderValue::from_static("many"),
+        );
         assert_eq!(
             Concurrency::read(&headers),
-            Concurrency { limit: Some(100), running: None }
+            Concurrency {
+                limit: Some(100),
+                running: None
+            }
         );
     }
 }

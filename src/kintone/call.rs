@@ -22,7 +22,10 @@ pub fn effective_method(method: &Method, headers: &HeaderMap) -> Method {
     if *method != Method::POST {
         return method.clone();
     }
-    match headers.get(METHOD_OVERRIDE).map(http::HeaderValue::as_bytes) {
+    match headers
+        .get(METHOD_OVERRIDE)
+        .map(http::HeaderValue::as_bytes)
+    {
         Some(b"GET") => Method::GET,
         Some(b"PUT") => Method::PUT,
         Some(b"DELETE") => Method::DELETE,
@@ -35,7 +38,11 @@ pub fn effective_method(method: &Method, headers: &HeaderMap) -> Method {
 #[must_use]
 pub fn repeat(effective: &Method, path: &str) -> Repeat {
     let reads = *effective == Method::GET || *effective == Method::HEAD;
-    if reads && !path.ends_with("/records/cursor.json") { Repeat::Safe } else { Repeat::Unsafe }
+    if reads && !path.ends_with("/records/cursor.json") {
+        Repeat::Safe
+    } else {
+        Repeat::Unsafe
+    }
 }
 
 /// The path as one of a closed set, without query and guest space: fit for a log and a label.
@@ -52,7 +59,11 @@ pub fn template(path: &str) -> &'static str {
     {
         return find(rest).map_or(OTHER, |api| api.guest);
     }
-    COMMON.iter().find(|common| **common == path).copied().unwrap_or(OTHER)
+    COMMON
+        .iter()
+        .find(|common| **common == path)
+        .copied()
+        .unwrap_or(OTHER)
 }
 
 const OTHER: &str = "other";
@@ -159,7 +170,9 @@ static COMMON: &[&str] = &[
 ];
 
 fn find(name: &str) -> Option<&'static Api> {
-    APIS.binary_search_by(|api| api.name.cmp(name)).ok().map(|index| &APIS[index])
+    APIS.binary_search_by(|api| api.name.cmp(name))
+        .ok()
+        .map(|index| &APIS[index])
 }
 
 #[cfg(test)]
@@ -174,10 +187,22 @@ mod tests {
     #[test]
     fn a_guest_space_is_part_of_the_template_but_not_its_number() {
         assert_eq!(template("/k/v1/records.json"), "/k/v1/records.json");
-        assert_eq!(template("/k/guest/42/v1/record.json"), "/k/guest/{space}/v1/record.json");
-        assert_eq!(template("/k/v1/preview/app/deploy.json"), "/k/v1/preview/app/deploy.json");
+        assert_eq!(
+            template("/k/guest/42/v1/record.json"),
+            "/k/guest/{space}/v1/record.json"
+        );
+        assert_eq!(
+            template("/k/v1/preview/app/deploy.json"),
+            "/k/v1/preview/app/deploy.json"
+        );
         assert_eq!(template("/oauth2/token"), "/oauth2/token");
-        for other in ["/", "/k/1/", "/k/v1/records.JSON", "/k/guest/x/v1/record.json", "/k/v1/"] {
+        for other in [
+            "/",
+            "/k/1/",
+            "/k/v1/records.JSON",
+            "/k/guest/x/v1/record.json",
+            "/k/v1/",
+        ] {
             assert_eq!(template(other), "other", "{other}");
         }
     }
@@ -193,14 +218,23 @@ mod tests {
         assert_eq!(effective_method(&Method::POST, &with("GET")), Method::GET);
         assert_eq!(effective_method(&Method::POST, &with("get")), Method::POST);
         assert_eq!(effective_method(&Method::PUT, &with("GET")), Method::PUT);
-        assert_eq!(effective_method(&Method::POST, &HeaderMap::new()), Method::POST);
+        assert_eq!(
+            effective_method(&Method::POST, &HeaderMap::new()),
+            Method::POST
+        );
     }
 
     #[test]
     fn reading_a_cursor_moves_it() {
         assert_eq!(repeat(&Method::GET, "/k/v1/records.json"), Repeat::Safe);
-        assert_eq!(repeat(&Method::GET, "/k/v1/records/cursor.json"), Repeat::Unsafe);
+        assert_eq!(
+            repeat(&Method::GET, "/k/v1/records/cursor.json"),
+            Repeat::Unsafe
+        );
         assert_eq!(repeat(&Method::POST, "/k/v1/record.json"), Repeat::Unsafe);
-        assert_eq!(repeat(&Method::DELETE, "/k/v1/records.json"), Repeat::Unsafe);
+        assert_eq!(
+            repeat(&Method::DELETE, "/k/v1/records.json"),
+            Repeat::Unsafe
+        );
     }
 }

@@ -70,7 +70,9 @@ mod tests {
     use super::*;
 
     fn zones() -> Vec<String> {
-        ["cybozu.com", "kintone.com", "cybozu.cn"].map(String::from).to_vec()
+        ["cybozu.com", "kintone.com", "cybozu.cn"]
+            .map(String::from)
+            .to_vec()
     }
 
     #[test]
@@ -81,13 +83,19 @@ mod tests {
         assert_eq!(plain.account.as_str(), "acme.cybozu.com");
         assert_eq!(plain.host.as_str(), "acme.cybozu.com");
         assert_eq!(secure.host.as_str(), "acme.s.cybozu.com");
-        assert_eq!((plain.door, secure.door), (Door::Plain, Door::ClientCertificate));
+        assert_eq!(
+            (plain.door, secure.door),
+            (Door::Plain, Door::ClientCertificate)
+        );
     }
 
     #[test]
     fn an_account_may_be_called_s() {
         assert_eq!(judge("s.cybozu.com", &zones()).unwrap().door, Door::Plain);
-        assert_eq!(judge("s.s.cybozu.com", &zones()).unwrap().account.as_str(), "s.cybozu.com");
+        assert_eq!(
+            judge("s.s.cybozu.com", &zones()).unwrap().account.as_str(),
+            "s.cybozu.com"
+        );
     }
 
     #[test]
@@ -111,7 +119,11 @@ mod tests {
             "acme..cybozu.com",
             "acme%2e.cybozu.com",
         ] {
-            assert_eq!(judge(name, &zones()), Err(Detail::NotAKintoneDomain), "{name:?}");
+            assert_eq!(
+                judge(name, &zones()),
+                Err(Detail::NotAKintoneDomain),
+                "{name:?}"
+            );
         }
     }
 }

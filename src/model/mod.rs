@@ -11,4 +11,4 @@ pub mod outcome;
 pub use account::{Account, AppId, Host, Tenant};
 pub use address::{Bind, Client, Published};
 pub use caller::{CallerName, Credential, Mode, Priority, Purpose, RequestId};
-pub use outcome::{Actor, Cause, Code, Denial, Detail, Failure, Outcome, ProxyError};
+pub use outcome::{Actor, Cause, Code, Denial, Detail, Failure, Outcome, ProxyError, QuotaFigures};

@@ -29,7 +29,7 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 const READ_WITHOUT_CALLER_MAX: u64 = 8 << 20;
 
 /// The body of an answer to a caller.
-pub(crate) enum Answer {
+pub enum Answer {
     /// One of ours.
     Whole(Full<Bytes>),
     /// kintone's.
@@ -37,7 +37,7 @@ pub(crate) enum Answer {
 }
 
 /// A body of kintone's, frame by frame.
-pub(crate) struct Stream {
+pub struct Stream {
     /// What was read ahead, the last piece first.
     held: Vec<Bytes>,
     /// `None` once the rest is read elsewhere, for nobody.
@@ -114,7 +114,9 @@ impl Carriage {
 }
 
 impl Answer {
-    pub(crate) fn whole(bytes: Bytes) -> Self {
+    /// An answer of the gateway's own.
+    #[must_use]
+    pub fn whole(bytes: Bytes) -> Self {
         Self::Whole(Full::new(bytes))
     }
 
@@ -146,7 +148,14 @@ impl Answer {
 
 impl Stream {
     fn arrive(&mut self) {
-        let Some(Cargo { mut exchange, carriage, outcome }) = self.cargo.take() else { return };
+        let Some(Cargo {
+            mut exchange,
+            carriage,
+            outcome,
+        }) = self.cargo.take()
+        else {
+            return;
+        };
         if let Some(carriage) = carriage {
             carriage.arrive(&mut exchange);
         }
@@ -156,7 +165,12 @@ impl Stream {
     /// kintone's side broke after the head had gone out: the caller must see a cut, never a shorter
     /// answer.
     fn break_off(&mut self, code: Code, detail: Detail) {
-        if let Some(Cargo { mut exchange, carriage, .. }) = self.cargo.take() {
+        if let Some(Cargo {
+            mut exchange,
+            carriage,
+            ..
+        }) = self.cargo.take()
+        {
             exchange.ended(Outcome::Refused(code), Some(detail));
             if let Some(carriage) = carriage {
                 carriage.abort(&mut exchange);
@@ -170,23 +184,40 @@ impl Stream {
 
     /// The caller has left: the answer is read to its end without it.
     fn abandon(&mut self) {
-        let Some(Cargo { mut exchange, carriage, .. }) = self.cargo.take() else { return };
+        let Some(Cargo {
+            mut exchange,
+            carriage,
+            ..
+        }) = self.cargo.take()
+        else {
+            return;
+        };
         exchange.abandoned(Head::Given);
         let Some(carriage) = carriage else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             carriage.abort(&mut exchange);
             return;
         };
-        let Some(incoming) = self.incoming.take() else { return };
+        let Some(incoming) = self.incoming.take() else {
+            return;
+        };
         let read = read_without_caller(incoming, carriage, exchange, self.response_timeout);
-        runtime.spawn(self.drain.track(read));
+        let drain = self.drain.clone();
+        runtime.spawn(self.drain.track(async move {
+            tokio::select! {
+                () = read => {}
+                () = drain.cutting() => {}
+            }
+        }));
     }
 
     fn poll_incoming(
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(None);
+        };
         match Pin::new(incoming).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.silence = None;
@@ -209,7 +240,9 @@ impl Stream {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let limit = self.response_timeout;
-        let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        let silence = self
+            .silence
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         if silence.as_mut().poll(context).is_ready() {
             self.break_off(Code::UpstreamTimeout, Detail::ResponseTimeout);
             return Poll::Ready(Some(Err(AnswerError::Silent)));
@@ -279,7 +312,9 @@ impl Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let stream = match &mut *self {
             Self::Whole(full) => {
-                return Pin::new(full).poll_frame(context).map_err(|never| match never {});
+                return Pin::new(full)
+                    .poll_frame(context)
+                    .map_err(|never| match never {});
             }
             Self::Stream(stream) => stream,
         };
@@ -309,7 +344,11 @@ impl Body for Answer {
             Self::Whole(full) => full.size_hint(),
             Self::Stream(stream) => {
                 let held: u64 = stream.held.iter().map(|chunk| chunk.len() as u64).sum();
-                let rest = stream.incoming.as_ref().map(Body::size_hint).unwrap_or_default();
+                let rest = stream
+                    .incoming
+                    .as_ref()
+                    .map(Body::size_hint)
+                    .unwrap_or_default();
                 let mut hint = SizeHint::new();
                 hint.set_lower(rest.lower() + held);
                 if let Some(upper) = rest.upper() {
@@ -390,5 +429,9 @@ pub(crate) async fn hold(incoming: &mut Incoming) -> Held {
 
 /// The outcome of an answer of kintone's with that status.
 pub(crate) fn outcome_of(status: http::StatusCode, cause: Option<Cause>) -> Outcome {
-    if cause.is_some() || status.as_u16() >= 400 { Outcome::KintoneError } else { Outcome::Ok }
+    if cause.is_some() || status.as_u16() >= 400 {
+        Outcome::KintoneError
+    } else {
+        Outcome::Ok
+    }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Call {
 /// The caller has left: there is nobody to answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the caller has left")]
-pub(crate) struct CallerLeft;
+pub struct CallerLeft;
 
 impl Call {
     /// The caller's priority; a call can only lower it.

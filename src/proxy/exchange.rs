@@ -41,7 +41,15 @@ impl Exchange {
         record.client = Some(client);
         record.status = Some(CALLER_LEFT);
         let telemetry = Arc::clone(telemetry);
-        Self { open: Box::new(Open { record, started, sent: None, telemetry, live }) }
+        Self {
+            open: Box::new(Open {
+                record,
+                started,
+                sent: None,
+                telemetry,
+                live,
+            }),
+        }
     }
 
     /// What is known so far, to add to.

@@ -28,7 +28,9 @@ pub(crate) async fn carry(
     let version = head.version;
     let end = match shared.egress.choose() {
         Ok(source) => {
-            Journey::new(shared, call, &mut exchange, head, body, source).travel().await
+            Journey::new(shared, call, &mut exchange, head, body, source)
+                .travel()
+                .await
         }
         Err(denial) => End::Refuse(Reason::Denied(denial)),
     };
@@ -55,7 +57,12 @@ fn deliver(
     delivered: Delivered,
     exchange: Exchange,
 ) -> Response<Answer> {
-    let Delivered { response, held, carriage, cause } = delivered;
+    let Delivered {
+        response,
+        held,
+        carriage,
+        cause,
+    } = delivered;
     let (mut head, incoming) = response.into_parts();
     headers::to_caller(&mut head.headers, head.version);
     let record = exchange.known();
@@ -65,12 +72,20 @@ fn deliver(
     }
     let framed = version >= Version::HTTP_11 || head.headers.contains_key(header::CONTENT_LENGTH);
     let outcome = outcome_of(head.status, cause);
-    let cargo = Cargo { exchange, carriage, outcome };
+    let cargo = Cargo {
+        exchange,
+        carriage,
+        outcome,
+    };
     let delivery = Delivery {
         connection: Arc::clone(&call.connection),
         drain: shared.drain.clone(),
         response_timeout: call.rules.config.upstream.response_timeout,
-        end: if framed { HowEnds::Framed } else { HowEnds::ByClose },
+        end: if framed {
+            HowEnds::Framed
+        } else {
+            HowEnds::ByClose
+        },
     };
     head.version = Version::HTTP_11;
     Response::from_parts(head, Answer::stream(held, incoming, cargo, delivery))

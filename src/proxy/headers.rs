@@ -4,7 +4,7 @@ use http::header::{
     CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
     TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{Method, Uri, Version};
+use http::{Uri, Version};
 
 use super::options::PREFIX;
 use crate::model::Host;
@@ -13,8 +13,14 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Fields that end at this hop whatever `Connection` says (RFC 9110 section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 6] =
-    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
+const HOP_BY_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// Fields about the caller's own tracing, which is nobody's business outside.
 const TRACING: [HeaderName; 3] = [
@@ -34,7 +40,12 @@ pub(crate) enum Framing {
 
 /// Makes a caller's headers into kintone's: nothing of this hop, nothing of the gateway, Host from
 /// the target alone (RFC 9112 section 3.2.2), our entry in Via with the version received.
-pub(crate) fn to_kintone(headers: &mut HeaderMap, host: &Host, received: Version, framing: Framing) {
+pub(crate) fn to_kintone(
+    headers: &mut HeaderMap,
+    host: &Host,
+    received: Version,
+    framing: Framing,
+) {
     strip_hop(headers);
     strip_own(headers);
     headers.remove(PROXY_AUTHORIZATION);
@@ -58,23 +69,12 @@ pub(crate) fn to_caller(headers: &mut HeaderMap, received: Version) {
 }
 
 /// The request target towards kintone: path and query exactly as they came, an empty path as `/`
-/// (RFC 9110 section 4.2.3), for OPTIONS as `*` (RFC 9112 section 3.2.4).
-pub(crate) fn origin_form(uri: &Uri, method: &Method) -> Uri {
-    let written = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    if *method == Method::OPTIONS && written == "/" && !ends_in_slash(uri) {
-        return Uri::from_static("*");
-    }
+/// (RFC 9110 section 4.2.3).
+pub(crate) fn origin_form(uri: &Uri) -> Uri {
     match uri.path_and_query() {
         Some(path) => Uri::from(path.clone()),
         None => Uri::from_static("/"),
     }
-}
-
-/// `http` gives an empty path as `/`; only the length of the whole tells them apart.
-fn ends_in_slash(uri: &Uri) -> bool {
-    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
-    let scheme = uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
-    uri.to_string().len() > authority + scheme
 }
 
 fn strip_hop(headers: &mut HeaderMap) {
@@ -95,8 +95,11 @@ fn strip_hop(headers: &mut HeaderMap) {
 }
 
 fn strip_own(headers: &mut HeaderMap) {
-    let own: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with(PREFIX)).cloned().collect();
+    let own: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(PREFIX))
+        .cloned()
+        .collect();
     for name in own {
         headers.remove(name);
     }
@@ -150,8 +153,10 @@ mod tests {
             Version::HTTP_10,
             Framing::Declared,
         );
-        let mut left: Vec<_> =
-            headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        let mut left: Vec<_> = headers
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.to_str().unwrap()))
+            .collect();
         left.sort_unstable();
         assert_eq!(
             left,
@@ -196,16 +201,12 @@ mod tests {
 
     #[test]
     fn the_target_keeps_its_bytes() {
-        let target = |uri: &str, method| {
-            origin_form(&uri.parse().unwrap(), &method).to_string()
-        };
+        let target = |uri: &str| origin_form(&uri.parse().unwrap()).to_string();
         assert_eq!(
-            target("https://a.cybozu.com/k/v1/r.json?query=a%20%3D%22b%22&&x", Method::GET),
+            target("https://a.cybozu.com/k/v1/r.json?query=a%20%3D%22b%22&&x"),
             "/k/v1/r.json?query=a%20%3D%22b%22&&x"
         );
-        assert_eq!(target("https://a.cybozu.com", Method::GET), "/");
-        assert_eq!(target("https://a.cybozu.com?x=1", Method::GET), "/?x=1");
-        assert_eq!(target("https://a.cybozu.com", Method::OPTIONS), "*");
-        assert_eq!(target("https://a.cybozu.com/", Method::OPTIONS), "/");
+        assert_eq!(target("https://a.cybozu.com"), "/");
+        assert_eq!(target("https://a.cybozu.com?x=1"), "/?x=1");
     }
 }

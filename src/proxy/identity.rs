@@ -57,7 +57,12 @@ pub(crate) enum IdentityError {
 
 impl Directory {
     pub(crate) fn new(callers: &Callers) -> Self {
-        let known: Vec<_> = callers.named.iter().cloned().map(KnownCaller::new).collect();
+        let known: Vec<_> = callers
+            .named
+            .iter()
+            .cloned()
+            .map(KnownCaller::new)
+            .collect();
         Self {
             named: known
                 .iter()
@@ -65,12 +70,13 @@ impl Directory {
                 .collect(),
             by_network: known
                 .iter()
-                .filter(|caller| {
-                    caller.rule.tokens.is_empty() && !caller.rule.networks.is_empty()
-                })
+                .filter(|caller| caller.rule.tokens.is_empty() && !caller.rule.networks.is_empty())
                 .map(Arc::clone)
                 .collect(),
-            anonymous: callers.anonymous.clone().map(|rule| (rule, KnownCaller::anonymous())),
+            anonymous: callers
+                .anonymous
+                .clone()
+                .map(|rule| (rule, KnownCaller::anonymous())),
         }
     }
 
@@ -84,9 +90,9 @@ impl Directory {
         let mut credentials = headers.get_all(header::PROXY_AUTHORIZATION).iter();
         match (credentials.next(), credentials.next()) {
             (Some(value), None) => self.by_credentials(value.as_bytes(), client),
-            (Some(_), Some(_)) => {
-                Err(IdentityError::Unauthenticated(Detail::CredentialsUnreadable))
-            }
+            (Some(_), Some(_)) => Err(IdentityError::Unauthenticated(
+                Detail::CredentialsUnreadable,
+            )),
             (None, _) => self.by_address(client),
         }
     }
@@ -103,7 +109,11 @@ impl Directory {
             return refused(Detail::UnknownCaller);
         };
         let credential = if caller.rule.tokens.is_empty() {
-            let here = caller.rule.networks.iter().any(|network| network.contains(&client.0.ip()));
+            let here = caller
+                .rule
+                .networks
+                .iter()
+                .any(|network| network.contains(&client.0.ip()));
             (here && token.is_empty()).then_some(Credential::Network)
         } else {
             matching_token(&caller.rule.tokens, offered).map(Credential::Token)
@@ -121,7 +131,11 @@ impl Directory {
     fn by_address(&self, client: Client) -> Result<Identity, IdentityError> {
         let address = client.0.ip();
         let here = |networks: &[ipnet::IpNet]| networks.iter().any(|net| net.contains(&address));
-        if let Some(caller) = self.by_network.iter().find(|caller| here(&caller.rule.networks)) {
+        if let Some(caller) = self
+            .by_network
+            .iter()
+            .find(|caller| here(&caller.rule.networks))
+        {
             return Ok(Identity {
                 caller: Arc::clone(caller),
                 credential: Some(Credential::Network),
@@ -143,7 +157,10 @@ impl Directory {
 
 impl KnownCaller {
     fn new(rule: Caller) -> Arc<Self> {
-        Arc::new(Self { rule, purposes: Mutex::default() })
+        Arc::new(Self {
+            rule,
+            purposes: Mutex::default(),
+        })
     }
 
     fn anonymous() -> Arc<Self> {
@@ -193,10 +210,17 @@ impl KnownCaller {
         let detail = if !rule.enabled {
             Detail::CallerDisabled
         } else if !rule.networks.is_empty()
-            && !rule.networks.iter().any(|network| network.contains(&client.0.ip()))
+            && !rule
+                .networks
+                .iter()
+                .any(|network| network.contains(&client.0.ip()))
         {
             Detail::NetworkForbidden
-        } else if !rule.accounts.iter().any(|pattern| pattern.matches(account.as_str())) {
+        } else if !rule
+            .accounts
+            .iter()
+            .any(|pattern| pattern.matches(account.as_str()))
+        {
             Detail::AccountForbidden
         } else if tenant.is_some_and(|tenant| !rule.tenants.allows(tenant)) {
             Detail::TenantForbidden
@@ -234,7 +258,10 @@ fn decode_basic<'a>(header: &[u8], buffer: &'a mut [u8]) -> Option<(&'a str, &'a
     let length = STANDARD.decode_slice(rest.trim_ascii(), buffer).ok()?;
     let decoded = &buffer[..length];
     let colon = decoded.iter().position(|b| *b == b':')?;
-    Some((std::str::from_utf8(&decoded[..colon]).ok()?, &decoded[colon + 1..]))
+    Some((
+        std::str::from_utf8(&decoded[..colon]).ok()?,
+        &decoded[colon + 1..],
+    ))
 }
 
 /// Which of the configured tokens was offered, counted from 1. Every one is compared, each in
@@ -257,9 +284,15 @@ mod tests {
     fn caller(name: &str, tokens: &[&str], networks: &[&str]) -> Caller {
         Caller {
             name: CallerName::parse(name).unwrap(),
-            tokens: tokens.iter().map(|t| TokenHash(Sha256::digest(t).into())).collect(),
+            tokens: tokens
+                .iter()
+                .map(|t| TokenHash(Sha256::digest(t).into()))
+                .collect(),
             certificate: None,
-            networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
+            networks: networks
+                .iter()
+                .map(|network| network.parse().unwrap())
+                .collect(),
             accounts: vec![NamePattern::Any],
             tenants: TenantRule::Any,
             modes: Mode::ALL.to_vec(),
@@ -271,8 +304,13 @@ mod tests {
 
     fn directory(anonymous: bool) -> Directory {
         Directory::new(&Callers {
-            named: vec![caller("events", &["old", "new"], &[]), caller("lan", &[], &["10.0.0.0/8"])],
-            anonymous: anonymous.then(|| Anonymous { networks: Vec::new() }),
+            named: vec![
+                caller("events", &["old", "new"], &[]),
+                caller("lan", &[], &["10.0.0.0/8"]),
+            ],
+            anonymous: anonymous.then(|| Anonymous {
+                networks: Vec::new(),
+            }),
         })
     }
 
@@ -289,8 +327,9 @@ mod tests {
     fn a_token_proves_a_caller_and_says_which_one_it_was() {
         let directory = directory(false);
         for (token, number) in [("old", 1), ("new", 2)] {
-            let identity =
-                directory.identify(&basic(&format!("events:{token}")), from("192.0.2.1")).unwrap();
+            let identity = directory
+                .identify(&basic(&format!("events:{token}")), from("192.0.2.1"))
+                .unwrap();
             assert_eq!(identity.credential, Some(Credential::Token(number)));
         }
     }
@@ -305,7 +344,9 @@ mod tests {
                 ("no-colon", Detail::CredentialsUnreadable),
                 ("lan:", Detail::WrongToken),
             ] {
-                let error = directory.identify(&basic(user), from("192.0.2.1")).unwrap_err();
+                let error = directory
+                    .identify(&basic(user), from("192.0.2.1"))
+                    .unwrap_err();
                 assert_eq!(error, IdentityError::Unauthenticated(detail), "{user}");
             }
         }
@@ -314,21 +355,33 @@ mod tests {
     #[test]
     fn a_network_alone_can_be_a_credential() {
         let directory = directory(false);
-        let identity = directory.identify(&HeaderMap::new(), from("10.1.2.3")).unwrap();
+        let identity = directory
+            .identify(&HeaderMap::new(), from("10.1.2.3"))
+            .unwrap();
         assert_eq!(identity.credential, Some(Credential::Network));
         assert_eq!(identity.caller.rule().name.as_str(), "lan");
-        let named = directory.identify(&basic("lan+t1:"), from("10.1.2.3")).unwrap();
+        let named = directory
+            .identify(&basic("lan+t1:"), from("10.1.2.3"))
+            .unwrap();
         assert_eq!(named.options.tenant, Tenant::parse("t1").ok());
-        let error = directory.identify(&HeaderMap::new(), from("192.0.2.1")).unwrap_err();
+        let error = directory
+            .identify(&HeaderMap::new(), from("192.0.2.1"))
+            .unwrap_err();
         assert_eq!(error, IdentityError::Unauthenticated(Detail::NoCredentials));
     }
 
     #[test]
     fn oversized_credentials_are_unreadable() {
         let error = directory(false)
-            .identify(&basic(&format!("events:{}", "x".repeat(2000))), from("192.0.2.1"))
+            .identify(
+                &basic(&format!("events:{}", "x".repeat(2000))),
+                from("192.0.2.1"),
+            )
             .unwrap_err();
-        assert_eq!(error, IdentityError::Unauthenticated(Detail::CredentialsUnreadable));
+        assert_eq!(
+            error,
+            IdentityError::Unauthenticated(Detail::CredentialsUnreadable)
+        );
     }
 
     #[test]
@@ -338,6 +391,9 @@ mod tests {
             caller.purpose(Purpose::parse(&letter.to_string()).unwrap());
         }
         assert_eq!(caller.purpose(Purpose::parse("a").unwrap()).as_str(), "a");
-        assert_eq!(caller.purpose(Purpose::parse("z").unwrap()).as_str(), "other");
+        assert_eq!(
+            caller.purpose(Purpose::parse("z").unwrap()).as_str(),
+            "other"
+        );
     }
 }

@@ -15,7 +15,7 @@ use super::headers::{self, Framing};
 use super::reply::Reason;
 use super::shared::Shared;
 use super::upload::{Fault, Outgoing, Upload};
-use crate::egress::{Checkout, ConnectError, ConnectResult, Reuse, SendError, Source, Verdict};
+use crate::egress::{Checkout, ConnectError, Reuse, SendError, Source, Verdict};
 use crate::kintone::answer::{self as knowledge, Concurrency, TOO_MANY_RUNNING};
 use crate::kintone::call::{Repeat, effective_method, repeat, template};
 use crate::model::{Cause, Denial, Detail, Failure};
@@ -111,11 +111,16 @@ impl<'a> Journey<'a> {
         } else {
             Framing::Declared
         };
-        let upload = (!body.is_end_stream())
-            .then(|| Upload::new(body, upstream.replay, call.rules.config.limits.stall_timeout));
+        let upload = (!body.is_end_stream()).then(|| {
+            Upload::new(
+                body,
+                upstream.replay,
+                call.rules.config.limits.stall_timeout,
+            )
+        });
         let expects_continue = upload.is_some() && expects_continue(&head);
         let received = head.version;
-        head.uri = headers::origin_form(&head.uri, &head.method);
+        head.uri = headers::origin_form(&head.uri);
         head.version = Version::HTTP_11;
         headers::to_kintone(&mut head.headers, &call.destination.host, received, framing);
         Self {
@@ -126,7 +131,11 @@ impl<'a> Journey<'a> {
             expects_continue,
             upload,
             source,
-            reuse: if repeat == Repeat::Safe { Reuse::Any } else { Reuse::Fresh },
+            reuse: if repeat == Repeat::Safe {
+                Reuse::Any
+            } else {
+                Reuse::Fresh
+            },
             repeat,
             unsent: 0,
         }
@@ -150,11 +159,21 @@ impl<'a> Journey<'a> {
                 Tried::Answered(response, carriage) => {
                     let carriage = Some(carriage);
                     let held = Vec::new();
-                    return Ok(End::Deliver(Delivered { response, held, carriage, cause: None }));
+                    return Ok(End::Deliver(Delivered {
+                        response,
+                        held,
+                        carriage,
+                        cause: None,
+                    }));
                 }
                 Tried::Failed(response, held, carriage, cause) => {
                     let (held, carriage, cause) = (held.chunks, Some(carriage), Some(cause));
-                    return Ok(End::Deliver(Delivered { response, held, carriage, cause }));
+                    return Ok(End::Deliver(Delivered {
+                        response,
+                        held,
+                        carriage,
+                        cause,
+                    }));
                 }
                 Tried::TooManyRunning(response, held, carriage) => {
                     permit = self.wait_for_room(response, held, carriage).await?;
@@ -183,7 +202,10 @@ impl<'a> Journey<'a> {
     /// Only a read, and only once, after an outcome that is unknown.
     fn may_repeat(&self) -> bool {
         self.repeat == Repeat::Safe
-            && self.upload.as_ref().is_none_or(|upload| upload.is_replayable())
+            && self
+                .upload
+                .as_ref()
+                .is_none_or(|upload| upload.is_replayable())
     }
 
     async fn admit(&mut self) -> Result<Permit, End> {
@@ -237,9 +259,6 @@ impl<'a> Journey<'a> {
         };
         match checked_out {
             Some(Ok(checkout)) => {
-                if !checkout.reused() {
-                    self.shared.telemetry.connected(self.source.published, ConnectResult::Ok);
-                }
                 let record = self.exchange.record();
                 record.upstream = Some(checkout.upstream());
                 let timings = checkout.timings();
@@ -247,7 +266,7 @@ impl<'a> Journey<'a> {
                     (timings.dns, timings.connect, timings.tls);
                 Ok(checkout)
             }
-            Some(Err(error)) => Err(Tried::Refused(self.unreached(error))),
+            Some(Err(error)) => Err(Tried::Refused(self.unreached(&error))),
             None => {
                 self.exchange.abandoned(Head::Withheld);
                 Err(Tried::Left)
@@ -255,9 +274,7 @@ impl<'a> Journey<'a> {
         }
     }
 
-    fn unreached(&mut self, error: ConnectError) -> Reason {
-        let result = ConnectResult::of(error.verdict);
-        self.shared.telemetry.connected(self.source.published, result);
+    fn unreached(&mut self, error: &ConnectError) -> Reason {
         let record = self.exchange.record();
         record.upstream = error.upstream;
         (record.dns, record.connect, record.tls) =
@@ -311,7 +328,11 @@ impl<'a> Journey<'a> {
                 }
             }
         };
-        let carriage = Carriage { permit, checkout, upload: self.upload.clone() };
+        let carriage = Carriage {
+            permit,
+            checkout,
+            upload: self.upload.clone(),
+        };
         match sent {
             Sent::Came(Ok(response)) => self.judge(response, carriage).await,
             Sent::Came(Err(error)) => self.broken(error, carriage),
@@ -390,7 +411,8 @@ impl<'a> Journey<'a> {
             .filter(|code| knowledge::is_code(code));
         let cause = knowledge::cause(status, code);
         let id = held.error.as_ref().and_then(|error| error.id.as_deref());
-        self.exchange.failed_at_kintone(cause, code, id.filter(|id| id.len() <= 64));
+        self.exchange
+            .failed_at_kintone(cause, code, id.filter(|id| id.len() <= 64));
         if status == StatusCode::TOO_MANY_REQUESTS && code == Some(TOO_MANY_RUNNING) {
             return Tried::TooManyRunning(response, held, carriage);
         }
@@ -414,7 +436,11 @@ impl<'a> Journey<'a> {
         carriage: Carriage,
     ) -> Result<Permit, End> {
         let said = Concurrency::read(response.headers());
-        let Carriage { permit, checkout, upload } = carriage;
+        let Carriage {
+            permit,
+            checkout,
+            upload,
+        } = carriage;
         self.exchange.record().permit = Some(permit.held());
         let refused = permit.refused(said.limit, said.running);
         if held.end == HeldEnd::Whole && upload.as_ref().is_none_or(|upload| upload.is_whole()) {
@@ -422,7 +448,12 @@ impl<'a> Journey<'a> {
         }
         let passed = |response, held: Held| {
             let (held, cause) = (held.chunks, Some(Cause::AccountConcurrency));
-            End::Deliver(Delivered { response, held, carriage: None, cause })
+            End::Deliver(Delivered {
+                response,
+                held,
+                carriage: None,
+                cause,
+            })
         };
         if !upload.is_none_or(|upload| upload.is_replayable()) {
             return Err(passed(response, held));
@@ -443,7 +474,7 @@ impl<'a> Journey<'a> {
                 let telemetry = &self.shared.telemetry;
                 telemetry.retried(Retry::AccountConcurrency);
                 let account = &self.call.destination.account;
-                telemetry.rejection_absorbed(account, Rejection::TooManyRunning);
+                telemetry.rejection_absorbed(account, Rejection::ConcurrencyAdmission);
                 Ok(permit)
             }
             Some(Err(_)) => Err(passed(response, held)),

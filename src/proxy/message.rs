@@ -15,7 +15,9 @@ pub(crate) enum Language {
 impl Language {
     /// Japanese for those who ask for it before anything else, English for everybody else.
     pub(crate) fn of(headers: &http::HeaderMap) -> Self {
-        let asked = headers.get(http::header::ACCEPT_LANGUAGE).map(http::HeaderValue::as_bytes);
+        let asked = headers
+            .get(http::header::ACCEPT_LANGUAGE)
+            .map(http::HeaderValue::as_bytes);
         match asked.and_then(|asked| asked.trim_ascii_start().get(..2)) {
             Some(first) if first.eq_ignore_ascii_case(b"ja") => Self::Ja,
             Some(_) | None => Self::En,
@@ -53,7 +55,13 @@ fn english(reason: Reason) -> String {
         return error.to_string();
     }
     if let Some(figures) = figures(reason) {
-        let QuotaFigures { running, limit, queued, waited, .. } = figures;
+        let QuotaFigures {
+            running,
+            limit,
+            queued,
+            waited,
+            ..
+        } = figures;
         let waited_ms = waited.as_millis();
         return match reason.code() {
             Code::RateLimited => {
@@ -63,9 +71,9 @@ fn english(reason: Reason) -> String {
                 "{queued} calls wait already, {running} of {limit} permits in use, \
                  waited {waited_ms} ms"
             ),
-            _ => format!(
-                "{running} of {limit} permits in use, {queued} wait, waited {waited_ms} ms"
-            ),
+            _ => {
+                format!("{running} of {limit} permits in use, {queued} wait, waited {waited_ms} ms")
+            }
         };
     }
     let text = match reason.code() {
@@ -102,7 +110,13 @@ fn japanese(reason: Reason) -> String {
         };
     }
     if let Some(figures) = figures(reason) {
-        let QuotaFigures { running, limit, queued, waited, .. } = figures;
+        let QuotaFigures {
+            running,
+            limit,
+            queued,
+            waited,
+            ..
+        } = figures;
         let waited_ms = waited.as_millis();
         return match reason.code() {
             Code::RateLimited => {
@@ -153,9 +167,7 @@ fn with_detail(text: &str, detail: Option<Detail>) -> String {
 fn must_english(reason: Reason, actor: Actor) -> String {
     let act = match (reason, actor) {
         (
-            Reason::Denied(
-                Denial::RateLimited(_) | Denial::QueueFull(_) | Denial::WaitExceeded(_),
-            ),
+            Reason::Denied(Denial::RateLimited(_) | Denial::QueueFull(_) | Denial::WaitExceeded(_)),
             _,
         ) => "slow down",
         (Reason::Denied(Denial::BadRequest { .. } | Denial::Misdirected), _)

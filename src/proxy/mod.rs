@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, header};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -18,7 +19,7 @@ use crate::config::Config;
 use crate::drain::{Drain, Stage};
 use crate::egress::Egress;
 use crate::kintone::domain::{self, Door};
-use crate::model::{Client, Denial, Detail, Mode, Outcome};
+use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
 use crate::quota::Quotas;
 use crate::server::Connection;
 use crate::telemetry::Telemetry;
@@ -32,7 +33,7 @@ use exchange::Exchange;
 use identity::{IdentityError, check_account};
 use message::Language;
 use options::Options;
-use reply::{After, Reason};
+use reply::{After, Reason, Story};
 use request::Target;
 use shared::{Rules, Shared};
 
@@ -81,7 +82,15 @@ impl Proxy {
         drain: Drain,
     ) -> Self {
         let rules = ArcSwap::new(Rules::new(config));
-        Self { shared: Arc::new(Shared { rules, quotas, egress, telemetry, drain }) }
+        Self {
+            shared: Arc::new(Shared {
+                rules,
+                quotas,
+                egress,
+                telemetry,
+                drain,
+            }),
+        }
     }
 
     /// Calls that begin from here on are judged by `config`.
@@ -100,13 +109,14 @@ impl Proxy {
         let shared = &self.shared;
         let on_upgrade = hyper::upgrade::on(&mut request);
         let (mut head, body) = request.into_parts();
-        let connection = head.extensions.remove::<Arc<Connection>>().ok_or(CallerLeft)?;
+        let connection = head
+            .extensions
+            .remove::<Arc<Connection>>()
+            .ok_or(CallerLeft)?;
         let mut exchange = Exchange::open(&shared.telemetry, new_id(), connection.client());
         note(&mut exchange, &head);
         match self.judge(&head, connection, &mut exchange) {
-            Ok(Way::Forward(call)) => {
-                forward::carry(shared, &call, head, body, exchange).await
-            }
+            Ok(Way::Forward(call)) => forward::carry(shared, &call, head, body, exchange).await,
             Ok(Way::Tunnel(call)) => self.tunnel(call, on_upgrade, exchange).await,
             Ok(Way::Ready) => Ok(self.ready(exchange)),
             Err((reason, after)) => {
@@ -128,6 +138,21 @@ impl Proxy {
         let mut exchange = Exchange::open(&self.shared.telemetry, new_id(), client);
         let reason = Reason::Denied(Denial::BadRequest { status, detail });
         reply::to_bytes(&refuse(&mut exchange, reason, Language::En, After::Close))
+    }
+
+    /// The answer to a call whose handling panicked. Its record was ended by the unwinding.
+    #[must_use]
+    pub fn answer_panic() -> Response<Full<Bytes>> {
+        let story = Story {
+            id: new_id(),
+            account: None,
+            tenant: None,
+            address: None,
+            queued: None,
+            language: Language::En,
+            after: After::Close,
+        };
+        reply::refuse(Reason::Failed(Failure::Internal), story).map(Full::new)
     }
 
     fn judge(
@@ -154,12 +179,15 @@ impl Proxy {
         let denied = |denial| (Reason::Denied(denial), after);
         let client = connection.client();
         let identity =
-            rules.directory.identify(&head.headers, client).map_err(|error| match error {
-                IdentityError::Unauthenticated(detail) => {
-                    denied(Denial::AuthenticationRequired(detail))
-                }
-                IdentityError::Options(error) => (Reason::Options(error), After::Close),
-            })?;
+            rules
+                .directory
+                .identify(&head.headers, client)
+                .map_err(|error| match error {
+                    IdentityError::Unauthenticated(detail) => {
+                        denied(Denial::AuthenticationRequired(detail))
+                    }
+                    IdentityError::Options(error) => (Reason::Options(error), After::Close),
+                })?;
         let options = said
             .or(identity.options.clone())
             .map_err(|error| (Reason::Options(error), After::Close))?;
@@ -170,8 +198,14 @@ impl Proxy {
         let caller = Arc::clone(&identity.caller);
         exchange.record().caller = Some(caller.rule().name.clone());
         let destination = destination?;
-        let call =
-            Call { rules: Arc::clone(&rules), connection, identity, options, destination, language };
+        let call = Call {
+            rules: Arc::clone(&rules),
+            connection,
+            identity,
+            options,
+            destination,
+            language,
+        };
         identify(exchange, &call);
         request::check_port(target).map_err(denied)?;
         let config = &rules.config;
@@ -182,8 +216,14 @@ impl Proxy {
             return Err(denied(Denial::DestinationForbidden(detail)));
         }
         let tenant = call.options.tenant.as_ref();
-        caller.may(config, client, &call.destination.account, tenant, mode).map_err(denied)?;
-        Ok(if mode == Mode::Tunnel { Way::Tunnel(call) } else { Way::Forward(call) })
+        caller
+            .may(config, client, &call.destination.account, tenant, mode)
+            .map_err(denied)?;
+        Ok(if mode == Mode::Tunnel {
+            Way::Tunnel(call)
+        } else {
+            Way::Forward(call)
+        })
     }
 
     async fn tunnel(
@@ -224,8 +264,8 @@ fn note(exchange: &mut Exchange, head: &Parts) {
     let record = exchange.record();
     record.method = Some(head.method.clone());
     let text = |name| head.headers.get(name)?.to_str().ok();
-    record.user_agent = text(header::USER_AGENT)
-        .map(|agent| agent.get(..USER_AGENT_MAX).unwrap_or(agent).into());
+    record.user_agent =
+        text(header::USER_AGENT).map(|agent| agent.get(..USER_AGENT_MAX).unwrap_or(agent).into());
     record.trace_id = text(header::HeaderName::from_static("traceparent"))
         .and_then(trace_id)
         .map(Into::into);
@@ -238,12 +278,24 @@ fn trace_id(traceparent: &str) -> Option<&str> {
 }
 
 fn identify(exchange: &mut Exchange, call: &Call) {
-    let purpose = call.options.purpose.clone().map(|named| call.identity.caller.purpose(named));
-    exchange.identified(call.identity.credential, call.priority(), call.options.tenant.clone());
+    let purpose = call
+        .options
+        .purpose
+        .clone()
+        .map(|named| call.identity.caller.purpose(named));
+    exchange.identified(
+        call.identity.credential,
+        call.priority(),
+        call.options.tenant.clone(),
+    );
     exchange.record().purpose = purpose;
 }
 
 /// A CONNECT is answered in English: its sender is a library, which shows the text as it comes.
 fn language_of(head: &Parts) -> Language {
-    if head.method == Method::CONNECT { Language::En } else { Language::of(&head.headers) }
+    if head.method == Method::CONNECT {
+        Language::En
+    } else {
+        Language::of(&head.headers)
+    }
 }

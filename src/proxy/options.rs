@@ -48,8 +48,18 @@ impl Options {
             tenant: read(headers, &TENANT, "Kintone-Egress-Tenant", |text| {
                 Tenant::parse(text).ok()
             })?,
-            priority: read(headers, &PRIORITY, "Kintone-Egress-Priority", Priority::parse)?,
-            max_wait: read(headers, &MAX_WAIT_MS, "Kintone-Egress-Max-Wait-Ms", parse_wait)?,
+            priority: read(
+                headers,
+                &PRIORITY,
+                "Kintone-Egress-Priority",
+                Priority::parse,
+            )?,
+            max_wait: read(
+                headers,
+                &MAX_WAIT_MS,
+                "Kintone-Egress-Max-Wait-Ms",
+                parse_wait,
+            )?,
             purpose: read(headers, &PURPOSE, "Kintone-Egress-Purpose", Purpose::parse)?,
         })
     }
@@ -80,7 +90,11 @@ impl Options {
                     "priority in the proxy user name",
                 )?,
                 "wait" => {
-                    put(&mut options.max_wait, parse_wait(value), "wait in the proxy user name")?;
+                    put(
+                        &mut options.max_wait,
+                        parse_wait(value),
+                        "wait in the proxy user name",
+                    )?;
                 }
                 "purpose" => put(
                     &mut options.purpose,
@@ -120,7 +134,9 @@ fn read<T>(
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>, OptionsError> {
     let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
     if values.next().is_some() {
         return Err(OptionsError::Repeated(place));
     }
@@ -138,7 +154,10 @@ fn put<T>(slot: &mut Option<T>, value: Option<T>, place: &'static str) -> Result
 
 fn parse_wait(text: &str) -> Option<Duration> {
     let digits = (1..=6).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    let wait_ms = text.parse().ok().filter(|wait_ms| digits && *wait_ms <= MAX_WAIT_MS_MAX)?;
+    let wait_ms = text
+        .parse()
+        .ok()
+        .filter(|wait_ms| digits && *wait_ms <= MAX_WAIT_MS_MAX)?;
     Some(Duration::from_millis(wait_ms))
 }
 
@@ -164,12 +183,23 @@ mod tests {
         assert_eq!(options.priority, Some(Priority::Batch));
         assert_eq!(options.max_wait, Some(Duration::from_secs(2)));
         assert_eq!(options.purpose, Purpose::parse("incoming"));
-        assert_eq!(Options::from_user("plain").unwrap(), ("plain", Options::default()));
+        assert_eq!(
+            Options::from_user("plain").unwrap(),
+            ("plain", Options::default())
+        );
     }
 
     #[test]
     fn malformed_options_are_named() {
-        for user in ["a+", "a+b+c", "a;", "a;wait=", "a;wait=-1", "a;wait=600001", "a;tenant=x"] {
+        for user in [
+            "a+",
+            "a+b+c",
+            "a;",
+            "a;wait=",
+            "a;wait=-1",
+            "a;wait=600001",
+            "a;tenant=x",
+        ] {
             assert!(Options::from_user(user).is_err(), "{user}");
         }
         let twice = Options::from_user("a;wait=1;wait=2").unwrap_err();
@@ -182,7 +212,10 @@ mod tests {
             ("kintone-egress-purpose", "Incoming"),
         ] {
             let error = Options::from_headers(&headers(&[(name, value)])).unwrap_err();
-            assert!(error.to_string().to_ascii_lowercase().contains(name), "{error}");
+            assert!(
+                error.to_string().to_ascii_lowercase().contains(name),
+                "{error}"
+            );
         }
     }
 
@@ -195,7 +228,10 @@ mod tests {
         .unwrap();
         let (_, same) = Options::from_user("a+t1;wait=5").unwrap();
         let (_, other) = Options::from_user("a+t2").unwrap();
-        assert_eq!(header.clone().or(same).unwrap().max_wait, Some(Duration::ZERO));
+        assert_eq!(
+            header.clone().or(same).unwrap().max_wait,
+            Some(Duration::ZERO)
+        );
         assert_eq!(header.or(other), Err(OptionsError::TenantsDiffer));
     }
 }

@@ -95,8 +95,8 @@ impl Passage {
                     self.turn(relay.turn());
                 }
                 Some(Event::KintoneClosed) => return End::Closed,
-                Some(Event::KintoneBroke(_)) => return End::KintoneBroke,
-                Some(Event::CallerBroke(_)) => return End::CallerGone(None),
+                Some(Event::KintoneBroke) => return End::KintoneBroke,
+                Some(Event::CallerBroke) => return End::CallerGone(None),
                 None => match self.inspect(relay, born, &mut check) {
                     Some(end) => return end,
                     None if self.may_yield(relay) => {
@@ -150,7 +150,9 @@ impl Passage {
             Turn::Kintone => (relay.moved() + self.response_timeout, End::Silent),
             Turn::Caller => (relay.moved() + self.settings.tunnel_idle, End::Idle),
         };
-        let stalled = relay.caller_blocked().map(|since| since + self.stall_timeout);
+        let stalled = relay
+            .caller_blocked()
+            .map(|since| since + self.stall_timeout);
         if stalled.is_some_and(|at| at <= now) {
             return Some(End::CallerGone(Some(Detail::CallerStalled)));
         }
@@ -161,10 +163,15 @@ impl Passage {
             return Some(End::Life);
         }
         let yields = relay.moved() + self.settings.tunnel_yield;
-        let next = [Some(quiet), Some(life), stalled, Some(yields).filter(|at| *at > now)]
-            .into_iter()
-            .flatten()
-            .fold(now + self.interval(), Instant::min);
+        let next = [
+            Some(quiet),
+            Some(life),
+            stalled,
+            Some(yields).filter(|at| *at > now),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(now + self.interval(), Instant::min);
         check.as_mut().reset(next);
         None
     }
@@ -188,14 +195,20 @@ impl Passage {
             End::KintoneBroke => {
                 // The caller must see a break, not an end.
                 let _ = self.caller.set_zero_linger();
-                (Outcome::Refused(Code::UpstreamReset), Some(Detail::ResponseReset))
+                (
+                    Outcome::Refused(Code::UpstreamReset),
+                    Some(Detail::ResponseReset),
+                )
             }
             End::Idle => (Outcome::TunnelIdle, None),
             End::Yielded => (Outcome::TunnelIdle, Some(Detail::Yielded)),
             End::Life => (Outcome::TunnelLife, None),
             End::Silent => {
                 let _ = self.caller.set_zero_linger();
-                (Outcome::Refused(Code::UpstreamTimeout), Some(Detail::ResponseTimeout))
+                (
+                    Outcome::Refused(Code::UpstreamTimeout),
+                    Some(Detail::ResponseTimeout),
+                )
             }
             End::Cut => (Outcome::Refused(Code::Draining), Some(Detail::DrainCut)),
         };
@@ -215,7 +228,14 @@ impl Passage {
     /// kintone has closed and the caller has its bytes: the permit goes back at once, the caller
     /// gets a moment to close too.
     async fn close_after_kintone(self) {
-        let Self { caller, kintone, permit, mut exchange, gauge, .. } = self;
+        let Self {
+            caller,
+            kintone,
+            permit,
+            mut exchange,
+            gauge,
+            ..
+        } = self;
         exchange.record().permit = Some(permit.held());
         permit.finish();
         drop((kintone, exchange, gauge));
@@ -229,7 +249,10 @@ impl Passage {
         // It fails only on a socket that is gone, which the reading finds out.
         let _ = SockRef::from(&self.kintone).shutdown(std::net::Shutdown::Write);
         let rest = discard(&self.kintone, READ_WITHOUT_CALLER_MAX);
-        let seen = matches!(tokio::time::timeout(self.response_timeout, rest).await, Ok(Ok(())));
+        let seen = matches!(
+            tokio::time::timeout(self.response_timeout, rest).await,
+            Ok(Ok(()))
+        );
         self.let_go(if seen { Turn::Caller } else { turn });
     }
 }

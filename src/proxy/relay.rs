@@ -65,15 +65,15 @@ pub(crate) enum Event {
     /// kintone has closed, and the caller has all of it.
     KintoneClosed,
     /// The connection to kintone broke.
-    KintoneBroke(io::Error),
+    KintoneBroke,
     /// The connection to the caller broke.
-    CallerBroke(io::Error),
+    CallerBroke,
 }
 
-/// Which of the two sides an error came from.
+/// Which of the two sides broke.
 enum Broke {
-    Sender(io::Error),
-    Receiver(io::Error),
+    Sender,
+    Receiver,
 }
 
 impl Relay {
@@ -141,13 +141,11 @@ impl Relay {
             self.turn = Turn::Caller;
         }
         match (up, down) {
-            (Poll::Ready(Err(Broke::Sender(error))), _)
-            | (_, Poll::Ready(Err(Broke::Receiver(error)))) => {
-                Poll::Ready(Event::CallerBroke(error))
+            (Poll::Ready(Err(Broke::Sender)), _) | (_, Poll::Ready(Err(Broke::Receiver))) => {
+                Poll::Ready(Event::CallerBroke)
             }
-            (_, Poll::Ready(Err(Broke::Sender(error))))
-            | (Poll::Ready(Err(Broke::Receiver(error))), _) => {
-                Poll::Ready(Event::KintoneBroke(error))
+            (_, Poll::Ready(Err(Broke::Sender))) | (Poll::Ready(Err(Broke::Receiver)), _) => {
+                Poll::Ready(Event::KintoneBroke)
             }
             (_, Poll::Ready(Ok(()))) => Poll::Ready(Event::KintoneClosed),
             (Poll::Ready(Ok(())) | Poll::Pending, Poll::Pending) if self.turn != turn => {
@@ -176,7 +174,7 @@ impl Flow {
                 }
                 return Poll::Ready(Ok(()));
             }
-            ready!(from.poll_read_ready(context)).map_err(Broke::Sender)?;
+            ready!(from.poll_read_ready(context)).map_err(|_| Broke::Sender)?;
             self.take(from, to)?;
         }
     }
@@ -187,7 +185,11 @@ impl Flow {
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Broke>> {
         while self.taken < self.waiting.len() {
-            if to.poll_write_ready(context).map_err(Broke::Receiver)?.is_pending() {
+            if to
+                .poll_write_ready(context)
+                .map_err(|_| Broke::Receiver)?
+                .is_pending()
+            {
                 self.blocked.get_or_insert_with(Instant::now);
                 return Poll::Pending;
             }
@@ -197,7 +199,7 @@ impl Flow {
                     self.blocked = None;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(Broke::Receiver(error))),
+                Err(_) => return Poll::Ready(Err(Broke::Receiver)),
             }
         }
         if self.taken > 0 {
@@ -209,7 +211,9 @@ impl Flow {
     /// Takes what the sender has and hands it on as far as the receiver takes it.
     fn take(&mut self, from: &TcpStream, to: &TcpStream) -> Result<(), Broke> {
         BUFFER.with_borrow_mut(|buffer| {
-            let Some(read) = read(from, buffer).map_err(Broke::Sender)? else { return Ok(()) };
+            let Some(read) = read(from, buffer).map_err(|_| Broke::Sender)? else {
+                return Ok(());
+            };
             if read == 0 {
                 self.ended = true;
                 return Ok(());
@@ -218,7 +222,7 @@ impl Flow {
             let written = match to.try_write(&buffer[..read]) {
                 Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(error) => return Err(Broke::Receiver(error)),
+                Err(_) => return Err(Broke::Receiver),
             };
             self.waiting.extend_from_slice(&buffer[written..read]);
             Ok(())
@@ -260,12 +264,18 @@ mod tests {
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
         (near, listener.accept().await.unwrap().0)
     }
 
     /// A caller and a kintone with a relay between them; what it ended with comes back.
-    async fn tunnel() -> (TcpStream, TcpStream, tokio::task::JoinHandle<(Relay, Event)>) {
+    async fn tunnel() -> (
+        TcpStream,
+        TcpStream,
+        tokio::task::JoinHandle<(Relay, Event)>,
+    ) {
         let (caller, near) = pair().await;
         let (far, kintone) = pair().await;
         let carried = tokio::spawn(async move {
@@ -310,7 +320,10 @@ mod tests {
         assert!(got == *sent, "the caller's bytes differ");
         kintone.write_all(&down).await.unwrap();
         drop(kintone);
-        assert!(caller_side.await.unwrap() == *sent, "kintone's bytes differ");
+        assert!(
+            caller_side.await.unwrap() == *sent,
+            "kintone's bytes differ"
+        );
         let (relay, event) = carried.await.unwrap();
         assert!(matches!(event, Event::KintoneClosed), "{event:?}");
         assert_eq!(relay.bytes(), (8_000_000, 8_000_000));
@@ -328,7 +341,10 @@ mod tests {
         kintone.write_all(b"answer").await.unwrap();
         assert!(matches!(relay.carry(&near, &far).await, Event::Turned));
         assert_eq!(relay.turn(), Turn::Caller);
-        assert_eq!(relay.to_kintone.waiting.capacity() + relay.to_caller.waiting.capacity(), 0);
+        assert_eq!(
+            relay.to_kintone.waiting.capacity() + relay.to_caller.waiting.capacity(),
+            0
+        );
     }
 
     #[tokio::test]
@@ -336,10 +352,10 @@ mod tests {
         let (caller, _kintone, carried) = tunnel().await;
         caller.set_zero_linger().unwrap();
         drop(caller);
-        assert!(matches!(carried.await.unwrap().1, Event::CallerBroke(_)));
+        assert!(matches!(carried.await.unwrap().1, Event::CallerBroke));
         let (_caller, kintone, carried) = tunnel().await;
         kintone.set_zero_linger().unwrap();
         drop(kintone);
-        assert!(matches!(carried.await.unwrap().1, Event::KintoneBroke(_)));
+        assert!(matches!(carried.await.unwrap().1, Event::KintoneBroke));
     }
 }

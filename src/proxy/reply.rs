@@ -168,7 +168,10 @@ impl Reason {
     const fn retry_after(self) -> Option<Duration> {
         match self.code() {
             Code::RateLimited | Code::QueueFull | Code::WaitExceeded => match self.figures() {
-                Some(QuotaFigures { retry_after: Some(after), .. }) => Some(after),
+                Some(QuotaFigures {
+                    retry_after: Some(after),
+                    ..
+                }) => Some(after),
                 Some(_) | None => Some(RETRY_LOCAL),
             },
             Code::EgressUnavailable => Some(RETRY_ADDRESS),
@@ -238,9 +241,14 @@ pub(crate) fn refuse(reason: Reason, story: Story<'_>) -> Response<Bytes> {
     let body = serde_json::to_vec(&body).expect("strings and numbers always serialize");
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = reason.status();
-    response.extensions_mut().insert(ReasonPhrase::from_static(code.name().as_bytes()));
+    response
+        .extensions_mut()
+        .insert(ReasonPhrase::from_static(code.name().as_bytes()));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json;charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/json;charset=utf-8"),
+    );
     describe(headers, story.id, story.address, story.queued);
     explain(headers, actor, &cause_word(code), hint::for_code(code));
     let status = format!("kintone-egress; error={}", reason.proxy_error());
@@ -307,9 +315,17 @@ pub(crate) fn to_bytes(response: &Response<Bytes>) -> Bytes {
     wire.push(b' ');
     wire.extend_from_slice(reason);
     let length = response.body().len().to_string();
-    let date = Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    let own = [("content-length", length.as_bytes()), ("date", date.as_bytes())];
-    let fields = response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let date = Timestamp::now()
+        .strftime("%a, %d %b %Y %H:%M:%S GMT")
+        .to_string();
+    let own = [
+        ("content-length", length.as_bytes()),
+        ("date", date.as_bytes()),
+    ];
+    let fields = response
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()));
     for (name, value) in fields.chain(own) {
         wire.extend_from_slice(b"\r\n");
         wire.extend_from_slice(name.as_bytes());
@@ -338,7 +354,9 @@ fn whole_seconds(duration: Duration) -> u64 {
 fn instant_in(after: Duration) -> String {
     let at = Timestamp::now() + Duration::from_secs(whole_seconds(after));
     let japan = TimeZone::fixed(Offset::constant(9));
-    Zoned::new(at, japan).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    Zoned::new(at, japan)
+        .strftime("%Y-%m-%dT%H:%M:%S%:z")
+        .to_string()
 }
 
 fn ascii(text: &str) -> HeaderValue {
@@ -376,7 +394,10 @@ mod tests {
     #[test]
     fn a_refusal_has_kintones_shape_and_the_figures() {
         let account = Account::from_normal("acme.cybozu.com");
-        let story = Story { account: Some(&account), ..story(Language::En) };
+        let story = Story {
+            account: Some(&account),
+            ..story(Language::En)
+        };
         let response = refuse(waited(Duration::from_millis(4200)), story);
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()["retry-after"], "5");
@@ -439,9 +460,11 @@ mod tests {
             assert!(message(&en).is_ascii(), "{}", message(&en));
             assert!(!message(&ja).is_ascii(), "{}", message(&ja));
             let status = en.status().as_u16();
-            let unknown =
-                matches!(reason.code(), Code::UpstreamTimeout | Code::UpstreamReset);
-            assert!(!(unknown && matches!(status, 429 | 503)), "would be repeated blindly");
+            let unknown = matches!(reason.code(), Code::UpstreamTimeout | Code::UpstreamReset);
+            assert!(
+                !(unknown && matches!(status, 429 | 503)),
+                "would be repeated blindly"
+            );
         }
     }
 }

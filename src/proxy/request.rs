@@ -13,7 +13,11 @@ pub(crate) const OWN_PREFIX: &str = "/.kintone-egress/";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target<'a> {
     /// A call in absolute form (RFC 9112 section 3.2.2).
-    Forward { scheme: Scheme, host: &'a str, port: Option<u16> },
+    Forward {
+        scheme: Scheme,
+        host: &'a str,
+        port: Option<u16>,
+    },
     /// A CONNECT (RFC 9112 section 3.2.3).
     Connect { host: &'a str, port: u16 },
     /// One of the gateway's own pages; the path behind [`OWN_PREFIX`].
@@ -35,9 +39,16 @@ pub(crate) fn read(head: &Parts) -> Result<Target<'_>, Denial> {
     check_host(&head.headers, head.version)?;
     check_framing(&head.headers, head.version)?;
     if head.method == Method::TRACE {
-        return Err(Denial::BadRequest { status: 405, detail: Detail::MethodForbidden });
+        return Err(Denial::BadRequest {
+            status: 405,
+            detail: Detail::MethodForbidden,
+        });
     }
-    if head.method == Method::CONNECT { connect(head) } else { absolute(head) }
+    if head.method == Method::CONNECT {
+        connect(head)
+    } else {
+        absolute(head)
+    }
 }
 
 /// RFC 9112 section 3.2: exactly one Host in HTTP/1.1, and a valid one.
@@ -62,14 +73,20 @@ fn is_host(host: &[u8]) -> bool {
 /// RFC 9112 sections 6.1 and 6.3: only `chunked`, never in HTTP/1.0, never beside Content-Length.
 fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else { return Ok(()) };
+    let Some(coding) = codings.next() else {
+        return Ok(());
+    };
     if version < Version::HTTP_11
         || codings.next().is_some()
         || headers.contains_key(header::CONTENT_LENGTH)
     {
         return Err(Denial::bad_request(Detail::FramingAmbiguous));
     }
-    if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+    if coding
+        .as_bytes()
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"chunked")
+    {
         Ok(())
     } else {
         Err(Denial::bad_request(Detail::TransferEncodingUnknown))
@@ -77,7 +94,10 @@ fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
 }
 
 fn connect(head: &Parts) -> Result<Target<'_>, Denial> {
-    let authority = head.uri.authority().ok_or(Denial::bad_request(Detail::PortMissing))?;
+    let authority = head
+        .uri
+        .authority()
+        .ok_or(Denial::bad_request(Detail::PortMissing))?;
     if head.uri.scheme().is_some() || head.uri.path_and_query().is_some() {
         return Err(Denial::bad_request(Detail::Unparsable));
     }
@@ -93,7 +113,10 @@ fn absolute(head: &Parts) -> Result<Target<'_>, Denial> {
             Some(path) if head.method == Method::GET || head.method == Method::HEAD => {
                 Ok(Target::Own { path })
             }
-            Some(_) => Err(Denial::BadRequest { status: 405, detail: Detail::MethodForbidden }),
+            Some(_) => Err(Denial::BadRequest {
+                status: 405,
+                detail: Detail::MethodForbidden,
+            }),
             None => Err(Denial::bad_request(Detail::OriginForm)),
         };
     };
@@ -132,12 +155,24 @@ fn split(authority: &str) -> Result<(&str, Option<u16>), Denial> {
 /// [`Denial::DestinationForbidden`] for any other port.
 pub(crate) fn check_port(target: Target<'_>) -> Result<(), Denial> {
     let allowed = match target {
-        Target::Forward { scheme: Scheme::Http, port, .. } => matches!(port, None | Some(80 | 443)),
-        Target::Forward { scheme: Scheme::Https, port, .. } => matches!(port, None | Some(443)),
+        Target::Forward {
+            scheme: Scheme::Http,
+            port,
+            ..
+        } => matches!(port, None | Some(80 | 443)),
+        Target::Forward {
+            scheme: Scheme::Https,
+            port,
+            ..
+        } => matches!(port, None | Some(443)),
         Target::Connect { port, .. } => port == 443,
         Target::Own { .. } => true,
     };
-    if allowed { Ok(()) } else { Err(Denial::DestinationForbidden(Detail::PortForbidden)) }
+    if allowed {
+        Ok(())
+    } else {
+        Err(Denial::DestinationForbidden(Detail::PortForbidden))
+    }
 }
 
 #[cfg(test)]
@@ -145,7 +180,10 @@ mod tests {
     use super::*;
 
     fn head(method: &str, uri: &str, version: Version, headers: &[(&str, &str)]) -> Parts {
-        let mut request = http::Request::builder().method(method).uri(uri).version(version);
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(uri)
+            .version(version);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -166,13 +204,19 @@ mod tests {
             Version::HTTP_11,
             &[("host", "evil.example")],
         );
-        let expected =
-            Target::Forward { scheme: Scheme::Https, host: "acme.cybozu.com", port: None };
+        let expected = Target::Forward {
+            scheme: Scheme::Https,
+            host: "acme.cybozu.com",
+            port: None,
+        };
         assert_eq!(read(&parts).unwrap(), expected);
         let parts = head("CONNECT", "acme.cybozu.com:443", Version::HTTP_11, &[HOST]);
         assert_eq!(
             read(&parts).unwrap(),
-            Target::Connect { host: "acme.cybozu.com", port: 443 }
+            Target::Connect {
+                host: "acme.cybozu.com",
+                port: 443
+            }
         );
     }
 
@@ -189,13 +233,48 @@ mod tests {
         for (method, uri, headers, expected) in [
             ("GET", "/k/v1/app.json", vec![HOST], Detail::OriginForm),
             ("OPTIONS", "*", vec![HOST], Detail::OriginForm),
-            ("GET", "ftp://acme.cybozu.com/", vec![HOST], Detail::SchemeUnknown),
-            ("GET", "https://u:p@acme.cybozu.com/", vec![HOST], Detail::Userinfo),
-            ("GET", "https://acme.cybozu.com:/", vec![HOST], Detail::PortMissing),
-            ("CONNECT", "acme.cybozu.com", vec![HOST], Detail::PortMissing),
-            ("TRACE", "https://acme.cybozu.com/", vec![HOST], Detail::MethodForbidden),
-            ("GET", "https://acme.cybozu.com/", vec![HOST, HOST], Detail::HostRepeated),
-            ("GET", "https://acme.cybozu.com/", vec![("host", "a b")], Detail::HostInvalid),
+            (
+                "GET",
+                "ftp://acme.cybozu.com/",
+                vec![HOST],
+                Detail::SchemeUnknown,
+            ),
+            (
+                "GET",
+                "https://u:p@acme.cybozu.com/",
+                vec![HOST],
+                Detail::Userinfo,
+            ),
+            (
+                "GET",
+                "https://acme.cybozu.com:/",
+                vec![HOST],
+                Detail::PortMissing,
+            ),
+            (
+                "CONNECT",
+                "acme.cybozu.com",
+                vec![HOST],
+                Detail::PortMissing,
+            ),
+            (
+                "TRACE",
+                "https://acme.cybozu.com/",
+                vec![HOST],
+                Detail::MethodForbidden,
+            ),
+            (
+                "GET",
+                "https://acme.cybozu.com/",
+                vec![HOST, HOST],
+                Detail::HostRepeated,
+            ),
+            (
+                "GET",
+                "https://acme.cybozu.com/",
+                vec![("host", "a b")],
+                Detail::HostInvalid,
+            ),
             (
                 "POST",
                 "https://acme.cybozu.com/",
@@ -205,7 +284,11 @@ mod tests {
             (
                 "POST",
                 "https://acme.cybozu.com/",
-                vec![HOST, ("transfer-encoding", "chunked"), ("content-length", "1")],
+                vec![
+                    HOST,
+                    ("transfer-encoding", "chunked"),
+                    ("content-length", "1"),
+                ],
                 Detail::FramingAmbiguous,
             ),
         ] {
@@ -216,11 +299,21 @@ mod tests {
 
     #[test]
     fn only_kintones_ports_are_reached() {
-        let port = |scheme, port| Target::Forward { scheme, host: "acme.cybozu.com", port };
+        let port = |scheme, port| Target::Forward {
+            scheme,
+            host: "acme.cybozu.com",
+            port,
+        };
         assert!(check_port(port(Scheme::Http, Some(80))).is_ok());
         assert!(check_port(port(Scheme::Http, Some(443))).is_ok());
         assert!(check_port(port(Scheme::Https, Some(80))).is_err());
         assert!(check_port(port(Scheme::Http, Some(8080))).is_err());
-        assert!(check_port(Target::Connect { host: "acme.cybozu.com", port: 22 }).is_err());
+        assert!(
+            check_port(Target::Connect {
+                host: "acme.cybozu.com",
+                port: 22
+            })
+            .is_err()
+        );
     }
 }

@@ -1,7 +1,6 @@
 //! A CONNECT: TLS end to end. The gateway reads the ClientHello and nothing else; the permit is
 //! held while the tunnel is open.
 
-use std::future::Future as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +16,13 @@ use super::exchange::{Exchange, Head};
 use super::passage::Passage;
 use super::reply::{self, After, Reason};
 use super::shared::Shared;
-use crate::egress::{Connected, ConnectResult, Source, Verdict};
+use crate::egress::{Connected, Verdict};
 use crate::model::{Code, Detail, Outcome};
 use crate::quota::Permit;
 use crate::server::{Connection, Upgraded, upgraded};
+use crate::telemetry::Alpn as AlpnLabel;
 use crate::telemetry::live::Phase;
-use crate::tls::hello::{FatalAlert, HELLO_SIZE_MAX, Hello, fatal_alert, read_hello};
+use crate::tls::hello::{Alpn, FatalAlert, HELLO_SIZE_MAX, Hello, fatal_alert, read_hello};
 
 /// Opens a tunnel: admitted, connected, answered 200; the rest runs on its own.
 ///
@@ -37,7 +37,13 @@ pub(crate) async fn open(
     match connect(shared, &call, &mut exchange).await {
         Ok((permit, connected)) => {
             let granted = grant(&mut exchange);
-            let tunnel = Tunnel { shared: Arc::clone(shared), call, permit, connected, exchange };
+            let tunnel = Tunnel {
+                shared: Arc::clone(shared),
+                call,
+                permit,
+                connected,
+                exchange,
+            };
             tokio::spawn(shared.drain.track(tunnel.run(on_upgrade)));
             Ok(granted)
         }
@@ -63,10 +69,13 @@ async fn connect(
     call: &Call,
     exchange: &mut Exchange,
 ) -> Result<(Permit, Connected), Stop> {
-    let source = shared.egress.choose().map_err(|denial| Stop::Refused(Reason::Denied(denial)))?;
+    let source = shared
+        .egress
+        .choose()
+        .map_err(|denial| Stop::Refused(Reason::Denied(denial)))?;
     let record = exchange.record();
     (record.address, record.bind) = (Some(source.published), Some(source.bind));
-    let settings = shared.quotas.settings_of(&call.destination.account);
+    let settings = call.rules.config.quota_of(&call.destination.account);
     let ask = call.ask(settings.tunnel_h2_weight.max(1));
     let permit = tokio::select! {
         biased;
@@ -88,7 +97,6 @@ async fn connect(
         Err(error) => (error.timings, error.upstream),
     };
     (record.dns, record.connect, record.upstream) = (timings.dns, timings.connect, upstream);
-    count_connect(shared, source, connected.as_ref().err().map(|error| error.verdict));
     match connected {
         Ok(connected) => Ok((permit, connected)),
         Err(error) => Err(Stop::Refused(match error.verdict {
@@ -96,11 +104,6 @@ async fn connect(
             Verdict::Failed(failure) => Reason::Failed(failure),
         })),
     }
-}
-
-fn count_connect(shared: &Shared, source: Source, failed: Option<Verdict>) {
-    let result = failed.map_or(ConnectResult::Ok, ConnectResult::of);
-    shared.telemetry.connected(source.published, result);
 }
 
 /// Completes when the caller's connection is broken. That it closed for writing says nothing: the
@@ -137,7 +140,11 @@ impl Tunnel {
         let Ok(caller) = upgraded(on_upgrade).await else {
             return self.exchange.abandoned(Head::Withheld);
         };
-        let Upgraded { connection, stream, read } = caller;
+        let Upgraded {
+            connection,
+            stream,
+            read,
+        } = caller;
         let limit = self.call.rules.config.limits.handshake_timeout;
         let heard = tokio::time::timeout(limit, hear(&stream, read)).await;
         let (hello, first) = match heard {
@@ -157,10 +164,12 @@ impl Tunnel {
         }
         self.permit.sent();
         self.exchange.sent();
-        let account = &self.call.destination.account;
-        let settings = self.shared.quotas.settings_of(account);
+        let settings = self.permit.settings();
         let rule = self.call.identity.caller.rule();
-        let gauge = self.shared.telemetry.tunnel_opened(&rule.name, hello.alpn.into());
+        let gauge = self
+            .shared
+            .telemetry
+            .tunnel_opened(&rule.name, label_of(hello.alpn));
         let upstream = &self.call.rules.config.upstream;
         let passage = Passage {
             caller: stream,
@@ -180,13 +189,18 @@ impl Tunnel {
 
     /// Bytes that are no ClientHello end the tunnel without a word.
     fn reject(mut self, detail: Detail) {
-        self.exchange.ended(Outcome::Refused(Code::BadRequest), Some(detail));
+        self.exchange
+            .ended(Outcome::Refused(Code::BadRequest), Some(detail));
     }
 
     /// No byte of the caller reaches kintone before this has said yes.
     fn judge(&self, hello: &ClientHello) -> Result<(), (FatalAlert, Code, Detail)> {
         let unrecognized = |detail| {
-            Err((FatalAlert::UnrecognizedName, Code::DestinationForbidden, detail))
+            Err((
+                FatalAlert::UnrecognizedName,
+                Code::DestinationForbidden,
+                detail,
+            ))
         };
         match &hello.sni {
             None => return unrecognized(Detail::SniMissing),
@@ -195,7 +209,7 @@ impl Tunnel {
             }
             Some(_) => {}
         }
-        let settings = self.shared.quotas.settings_of(&self.call.destination.account);
+        let settings = self.permit.settings();
         if hello.alpn.offers_h2() && settings.tunnel_h2_weight == 0 {
             let alert = FatalAlert::NoApplicationProtocol;
             return Err((alert, Code::CallerForbidden, Detail::H2Forbidden));
@@ -204,10 +218,18 @@ impl Tunnel {
     }
 }
 
+const fn label_of(alpn: Alpn) -> AlpnLabel {
+    match alpn {
+        Alpn::None => AlpnLabel::None,
+        Alpn::H1 => AlpnLabel::H1,
+        Alpn::H2 => AlpnLabel::H2,
+    }
+}
+
 /// What a ClientHello says.
 struct ClientHello {
     sni: Option<String>,
-    alpn: crate::tls::hello::Alpn,
+    alpn: Alpn,
 }
 
 /// Why no ClientHello was heard.

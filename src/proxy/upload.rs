@@ -20,7 +20,7 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// The body of a request to kintone.
-pub(crate) enum Outgoing {
+pub enum Outgoing {
     /// None.
     Empty,
     /// The caller's.
@@ -58,7 +58,7 @@ enum End {
 }
 
 /// One try's view of an [`Upload`].
-pub(crate) struct Reader {
+pub struct Reader {
     upload: Arc<Upload>,
     next: usize,
     gate: Option<Gate>,
@@ -122,9 +122,16 @@ impl Upload {
     /// A body for one try that expects a 100 first; what is returned tells it that the 100 came.
     pub(crate) fn reader_after_continue(self: &Arc<Self>) -> (Outgoing, oneshot::Sender<()>) {
         let (tell, word) = oneshot::channel();
-        let gate = Gate { word, patience: Box::pin(tokio::time::sleep(CONTINUE_WAIT)) };
-        let reader =
-            Reader { upload: Arc::clone(self), next: 0, gate: Some(gate), stall: None };
+        let gate = Gate {
+            word,
+            patience: Box::pin(tokio::time::sleep(CONTINUE_WAIT)),
+        };
+        let reader = Reader {
+            upload: Arc::clone(self),
+            next: 0,
+            gate: Some(gate),
+            stall: None,
+        };
         (Outgoing::Stream(Box::new(reader)), tell)
     }
 
@@ -215,8 +222,9 @@ impl Reader {
             Poll::Pending => {
                 let limit = self.upload.stall_timeout;
                 drop(state);
-                let stall =
-                    self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+                let stall = self
+                    .stall
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
                 ready!(stall.as_mut().poll(context));
                 self.upload.lock().end = End::Stalled;
                 Poll::Ready(Some(Err(UploadError::Stalled)))
@@ -270,8 +278,10 @@ impl Body for Outgoing {
             Self::Empty => true,
             Self::Stream(reader) => {
                 let state = reader.upload.lock();
-                let replayed =
-                    state.kept.as_ref().is_none_or(|kept| reader.next >= kept.len());
+                let replayed = state
+                    .kept
+                    .as_ref()
+                    .is_none_or(|kept| reader.next >= kept.len());
                 state.end == End::Whole && replayed
             }
         }

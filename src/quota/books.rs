@@ -288,6 +288,14 @@ impl<W> Books<W> {
         }
     }
 
+    /// Not a byte of this call went to kintone.
+    pub(super) fn not_sent(&mut self, slot: Slot) {
+        let running = &mut self.running[slot.0 as usize];
+        if running.sent.take().is_some() {
+            self.live -= running.permits;
+        }
+    }
+
     /// kintone's figures in the head of the answer to this call.
     pub(super) fn answered(
         &mut self,

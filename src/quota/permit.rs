@@ -93,6 +93,12 @@ impl Permit {
         self.held.cell.books().sent(self.held.slot);
     }
 
+    /// Nothing was sent after all: the connection had been closed before the first byte. A drop is
+    /// harmless again until the next [`sent`](Self::sent).
+    pub fn not_sent(&mut self) {
+        self.held.cell.books().not_sent(self.held.slot);
+    }
+
     /// kintone's figures in the head of this answer: `X-ConcurrencyLimit-Limit` and `-Running`.
     /// They tell how many calls others have there, whether the limit is smaller than configured, and
     /// that settling calls are over.

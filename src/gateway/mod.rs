@@ -1,0 +1,295 @@
+//! From a configuration to a running gateway and to its end: the only place that builds the parts,
+//! ties them together and spawns what runs beside the calls.
+
+use std::any::Any;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tower::{ServiceBuilder, service_fn};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::admin::ports::PortCount;
+use crate::admin::{self, Admin};
+use crate::config::Config;
+use crate::config::file::Environment;
+use crate::drain::{Drain, Finished};
+use crate::egress::{Egress, EgressError};
+use crate::model::Detail;
+use crate::proxy::{Outgoing, Proxy};
+use crate::quota::Quotas;
+use crate::server::{Hooks, Server};
+use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
+use crate::telemetry::{LimitName, Telemetry};
+use crate::tls::outbound::{Outbound, TlsError};
+
+use state::Running;
+
+pub use orders::{Signal, listen_for_signals};
+
+mod orders;
+mod state;
+mod views;
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Longest wait for the last lines of the access log.
+const LOG_FLUSH_MAX: Duration = Duration::from_secs(2);
+
+/// How many orders may wait to be carried out.
+const ORDERS: usize = 16;
+
+/// A gateway whose listeners are bound and which serves nobody yet.
+pub struct Gateway {
+    running: Arc<Running>,
+    proxy: Vec<TcpListener>,
+    admin: TcpListener,
+    metrics: Option<TcpListener>,
+    commands: (mpsc::Sender<admin::Command>, mpsc::Receiver<admin::Command>),
+}
+
+/// Where the configuration came from, to read it again.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// The process's surroundings.
+    pub environment: Environment,
+}
+
+/// Why a gateway could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// An address to listen on cannot be bound.
+    #[error("[listen] {key} = {address}: {source}; free the port or choose another")]
+    Listen {
+        /// The key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The state directory cannot be written.
+    #[error(
+        "[state] dir = {path}: {source}; create it and give this user the right to write, or set \
+         another"
+    )]
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The way out cannot be built.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// Trust anchors cannot be read.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The access log cannot be opened.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
+}
+
+/// Why a running gateway ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A thread or listener could not be started.
+    #[error("cannot start serving: {0}")]
+    Start(#[from] io::Error),
+    /// A part that must run for ever has ended: a fault of the program.
+    #[error("a background task has ended; this is a fault of the gateway")]
+    Background,
+}
+
+impl Gateway {
+    /// Builds every part and binds every listener.
+    ///
+    /// # Errors
+    /// [`BuildError`], with the key and the remedy.
+    pub fn build(
+        config: Config,
+        source: Source,
+        log: AccessLogHandle,
+    ) -> Result<Self, BuildError> {
+        check_state_dir(&config)?;
+        let listen = &config.listen;
+        let bind = |key, address: SocketAddr| {
+            TcpListener::bind(address)
+                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+                .map_err(|source| BuildError::Listen { key, address, source })
+        };
+        let proxy = listen.proxy.iter().map(|address| bind("proxy", *address)).collect::<Result<_, _>>()?;
+        let admin = bind("admin", listen.admin)?;
+        let metrics = listen.metrics.map(|address| bind("metrics", address)).transpose()?;
+        let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
+        let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
+        let quotas = Quotas::new(&config);
+        let drain = Drain::new();
+        let telemetry = Telemetry::new(&config, log.clone(), VERSION);
+        let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
+        let config = Arc::new(config);
+        let proxy_service = Proxy::new(
+            Arc::clone(&config),
+            quotas.clone(),
+            Arc::clone(&egress),
+            Arc::clone(&telemetry),
+            drain.clone(),
+        );
+        let running = Running {
+            config: ArcSwap::new(config),
+            source,
+            proxy: proxy_service,
+            quotas,
+            egress,
+            telemetry,
+            drain,
+            limits,
+            log,
+        };
+        let running = Arc::new(running);
+        Ok(Self { running, proxy, admin, metrics, commands: mpsc::channel(ORDERS) })
+    }
+
+    /// Where callers reach the proxy.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn proxy_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.proxy.iter().map(TcpListener::local_addr).collect()
+    }
+
+    /// Where operators reach the admin listener.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn admin_address(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// The quotas, to look at from outside.
+    #[must_use]
+    pub fn quotas(&self) -> Quotas {
+        self.running.quotas.clone()
+    }
+
+    /// The drain, to end the gateway from outside.
+    #[must_use]
+    pub fn drain(&self) -> Drain {
+        self.running.drain.clone()
+    }
+
+    /// Serves until a signal says to end, then drains.
+    ///
+    /// # Errors
+    /// [`RunError`] when it cannot start, or a part that must run for ever ends.
+    pub async fn run(self, signals: mpsc::Receiver<Signal>) -> Result<Finished, RunError> {
+        let Self { running, proxy, admin, metrics, commands } = self;
+        let (ended, end) = tokio::sync::watch::channel(());
+        let threads = serve_admin(&running, admin, metrics, commands.0, &end)?;
+        let mut background = JoinSet::new();
+        spawn_background(&running, &mut background);
+        serve_proxy(&running, proxy)?;
+        let orders = orders::obey(Arc::clone(&running), commands.1, signals);
+        let result = tokio::select! {
+            finished = orders => Ok(finished),
+            _ = background.join_next() => Err(RunError::Background),
+        };
+        drop((end, ended));
+        for thread in threads {
+            // A panic there has been told by the panic hook, and nothing is left to be saved.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        let log = running.log.clone();
+        let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
+        result
+    }
+}
+
+/// Makes sure that what must survive a restart can be written.
+fn check_state_dir(config: &Config) -> Result<(), BuildError> {
+    let path = &config.state_dir;
+    let probe = path.join(".writable");
+    std::fs::create_dir_all(path)
+        .and_then(|()| std::fs::write(&probe, b""))
+        .and_then(|()| std::fs::remove_file(&probe))
+        .map_err(|source| BuildError::State { path: path.clone(), source })
+}
+
+fn serve_admin(
+    running: &Arc<Running>,
+    listener: TcpListener,
+    metrics: Option<TcpListener>,
+    commands: mpsc::Sender<admin::Command>,
+    end: &tokio::sync::watch::Receiver<()>,
+) -> io::Result<Vec<thread::JoinHandle<()>>> {
+    let admin = Arc::new(views::admin(running, commands, PortCount::default()));
+    let over = || {
+        let mut end = end.clone();
+        // The sender says nothing; that it is gone is the word.
+        async move { while end.changed().await.is_ok() {} }
+    };
+    let mut threads =
+        vec![admin::spawn("admin", listener, admin::router(Arc::clone(&admin)), over())?];
+    if let Some(listener) = metrics {
+        threads.push(admin::spawn("metrics", listener, admin::read_only_router(admin), over())?);
+    }
+    Ok(threads)
+}
+
+fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
+    let quotas = running.quotas.clone();
+    background.spawn(async move { quotas.drive().await });
+    let egress = Arc::clone(&running.egress);
+    background.spawn(async move { egress.watch().await });
+}
+
+fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {
+    let hooks = hooks(running);
+    let server = Server::new(Arc::clone(&running.limits), running.drain.clone(), hooks);
+    for listener in listeners {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let proxy = running.proxy.clone();
+        let service = ServiceBuilder::new()
+            .layer(CatchPanicLayer::custom(answer_panic))
+            .service(service_fn(move |request| proxy.clone().handle(request)));
+        let server = server.clone();
+        tokio::spawn(async move { server.serve(listener, service).await });
+    }
+    Ok(())
+}
+
+fn hooks(running: &Arc<Running>) -> Hooks {
+    let proxy = running.proxy.clone();
+    let telemetry = Arc::clone(&running.telemetry);
+    Hooks {
+        bare_answer: Arc::new(move |status, client| proxy.answer_unreadable(status, client)),
+        limit_hit: Arc::new(move |detail| {
+            if let Some(limit) = limit_of(detail) {
+                telemetry.limit_hit(limit);
+            }
+        }),
+    }
+}
+
+/// The metric's word for a limit that a detail is about.
+fn limit_of(detail: Detail) -> Option<LimitName> {
+    let key = if detail == Detail::CallerStalled { "stall_timeout" } else { detail.label() };
+    LimitName::ALL.iter().find(|limit| limit.label() == key).copied()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the signature that tower-http asks for")]
+fn answer_panic(_panic: Box<dyn Any + Send + 'static>) -> Response<Full<Bytes>> {
+    Proxy::answer_panic()
+}

@@ -1,0 +1,137 @@
+//! What the admin listener sees of the quota and the egress.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::VERSION;
+use super::state::Running;
+use crate::admin::ports::PortCount;
+use crate::admin::{Admin, Command, Readiness};
+use crate::config::AddressState;
+use crate::config::show::effective_json;
+use crate::drain::Stage;
+use crate::egress::{AddressSnapshot, Presence};
+use crate::model::Account;
+use crate::quota::{AccountSnapshot, TenantSnapshot};
+use crate::telemetry::{
+    AccountLoad, AccountView, AddressView, Balance, Presence as Shown, TenantView, WaitingView,
+};
+
+/// The admin listener's questions, each answered by the part that knows.
+pub(super) fn admin(
+    running: &Arc<Running>,
+    commands: mpsc::Sender<Command>,
+    ports: PortCount,
+) -> Admin {
+    let own_name = running.config.load().fleet.host.to_ascii_lowercase();
+    Admin {
+        telemetry: Arc::clone(&running.telemetry),
+        accounts: ask(running, |running| {
+            running.quotas.snapshot().into_iter().map(account).collect()
+        }),
+        account: {
+            let running = Arc::clone(running);
+            Box::new(move |domain| {
+                running.quotas.snapshot_of(&Account::from_normal(domain)).map(account)
+            })
+        },
+        addresses: ask(running, |running| {
+            running.egress.addresses().iter().map(address).collect()
+        }),
+        balance: ask(running, |running| {
+            let balance = running.quotas.balance();
+            Balance {
+                acquired: balance.acquired,
+                released: balance.released,
+                held: balance.held,
+            }
+        }),
+        readiness: ask(running, readiness),
+        config_json: ask(running, |running| effective_json(&running.config.load())),
+        token: ask(running, |running| running.config.load().admin.token.clone()),
+        own_names: vec![own_name],
+        version: VERSION,
+        commands,
+        ports,
+    }
+}
+
+fn ask<T>(
+    running: &Arc<Running>,
+    answer: impl Fn(&Running) -> T + Send + Sync + 'static,
+) -> Box<dyn Fn() -> T + Send + Sync> {
+    let running = Arc::clone(running);
+    Box::new(move || answer(&running))
+}
+
+/// Calls should be sent here while an address is usable and no drain has begun.
+fn readiness(running: &Running) -> Readiness {
+    let mut reasons = Vec::new();
+    if running.drain.stage() != Stage::Serving {
+        reasons.push("draining".to_owned());
+    }
+    if let Err(denial) = running.egress.choose() {
+        let detail = denial.detail().map_or("no_address", |detail| detail.label());
+        reasons.push(format!("no usable address: {detail}"));
+    }
+    Readiness { reasons }
+}
+
+fn account(snapshot: AccountSnapshot) -> AccountView {
+    let load = AccountLoad {
+        limit: snapshot.limit,
+        allowed: snapshot.allowed,
+        outside_load: snapshot.outside,
+        inflight: snapshot.in_flight + snapshot.settling,
+        settling: snapshot.settling,
+        queued: snapshot.queued,
+        oldest_wait: (snapshot.queued > 0).then_some(snapshot.oldest_wait),
+        kintone_running: snapshot.kintone_running,
+        kintone_limit: snapshot.kintone_limit,
+    };
+    AccountView {
+        account: snapshot.account,
+        load,
+        tenants: snapshot.tenants.into_iter().map(tenant).collect(),
+        waiting: snapshot
+            .waiting
+            .into_iter()
+            .map(|waiting| WaitingView {
+                caller: waiting.caller,
+                tenant: Some(waiting.tenant),
+                priority: waiting.priority,
+                queued: waiting.queued,
+            })
+            .collect(),
+    }
+}
+
+fn tenant(snapshot: TenantSnapshot) -> TenantView {
+    TenantView {
+        tenant: snapshot.tenant,
+        inflight: snapshot.in_flight,
+        queued: snapshot.queued,
+        requests_total: snapshot.totals.requests,
+        permit_seconds_total: snapshot.totals.permit_seconds,
+    }
+}
+
+fn address(snapshot: &AddressSnapshot) -> AddressView {
+    AddressView {
+        published: snapshot.published,
+        bind: snapshot.bind,
+        state: match snapshot.state {
+            AddressState::Planned => "planned",
+            AddressState::Active => "active",
+            AddressState::Retiring => "retiring",
+        },
+        presence: match snapshot.presence {
+            Presence::Up => Shown::Up,
+            Presence::Absent => Shown::Absent,
+        },
+        since: Some(snapshot.since.elapsed()),
+        connections: snapshot.open as u64,
+        pooled: snapshot.pooled as u64,
+    }
+}
