@@ -40,6 +40,7 @@ pub struct Environment {
 
 /// Reads and checks the file at `path`, and the secrets that it refers to. A relative path in it
 /// starts from its own directory.
+/// It blocks on the disk, so a running gateway calls it on a blocking thread.
 ///
 /// # Errors
 /// Everything that is wrong with it; a file that cannot be read is wrong at line 1, column 1.
@@ -83,7 +84,8 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Faults> {
     }
 }
 
-/// Checks `text`, the contents of the file at `path`, and reads the secrets that it refers to.
+/// Checks `text`, the contents of the file at `path`, and reads the secrets that it refers to, on
+/// the calling thread.
 ///
 /// # Errors
 /// Everything that is wrong with it.

@@ -115,15 +115,18 @@ pub(super) fn verify(root: &mut Section<'_>) -> Option<Verify> {
     let several = section
         .get("urls")
         .and_then(|value| value.list_of("URLs", echo));
-    let is_single = section.get("url").is_some();
-    if is_single && section.get("urls").is_some() {
-        section.fault("url", "stands beside `urls`", "expected one of the two");
-    } else if !is_single && several.as_ref().is_none_or(Vec::is_empty) {
-        section.fault(
+    let is_named = |urls: &Value<'_>| urls.raw().as_array().is_none_or(|urls| !urls.is_empty());
+    match (section.get("url"), section.get("urls")) {
+        (Some(_), Some(_)) => {
+            section.fault("url", "stands beside `urls`", "expected one of the two");
+        }
+        (Some(_), None) => {}
+        (None, Some(urls)) if is_named(&urls) => {}
+        (None, _) => section.fault(
             "urls",
             "names no echo",
             "expected such as [\"https://echo.example/ip\"]",
-        );
+        ),
     }
     let interval = section.or("interval", 30 * SECOND, |value| {
         value.duration(SECOND..=24 * HOUR)

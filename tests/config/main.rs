@@ -243,6 +243,13 @@ fn the_host_is_the_files_or_the_environments_or_the_systems() {
     assert_eq!(host(None, &fleet).fleet.host, "gw-a");
     let stated = fleet.replace("[fleet]", "[fleet]\nhost = \"gw-b\"");
     assert_eq!(host(None, &stated).fleet.host, "gw-b");
+    let environment = Environment {
+        host: Some("gw-a".to_owned()),
+        ..environment()
+    };
+    let loaded = parse(&stated, Path::new("test.toml"), &environment).expect("valid");
+    assert_eq!(loaded.config.fleet.host, "gw-b", "the file wins");
+    assert_eq!(loaded.warnings[0].key, "fleet.host");
 }
 
 #[test]
