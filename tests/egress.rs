@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use kintone_egress::config::{
     AccessLog, AccountPolicy, AddressState, Admin, Anonymous, Callers, Config, Drain,
@@ -289,6 +290,46 @@ async fn a_connection_given_back_is_used_again_and_a_dropped_one_is_not() {
     until_open(&egress, 0).await;
     drop(call(&egress, Reuse::Any).await);
     assert_eq!(origin.peers().len(), 1);
+}
+
+#[tokio::test]
+async fn the_watch_closes_what_has_been_idle_for_too_long() {
+    let authority = Authority::new();
+    let origin = Origin::start(authority.server(HOST, Validity::Now), OK).await;
+    let egress = egress(&[FIRST], origin.address, &authority);
+    let watching = Arc::clone(&egress);
+    let watch = tokio::spawn(async move { watching.watch().await });
+    call(&egress, Reuse::Any).await.give_back();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(3)).await;
+    tokio::task::yield_now().await;
+    assert_eq!(egress.addresses()[0].pooled, 1);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    until_open(&egress, 0).await;
+    assert_eq!(egress.addresses()[0].pooled, 0);
+    watch.abort();
+}
+
+/// Bodies need not be `Sync`, and every future can run in a task.
+#[tokio::test]
+async fn a_call_can_run_in_a_task() {
+    let authority = Authority::new();
+    let origin = Origin::start(authority.server(HOST, Validity::Now), OK).await;
+    let active = vec![address(FIRST, AddressState::Active)];
+    let config = config(active, upstream(&[origin.address]));
+    let tls = Outbound::new(Some(authority.path())).unwrap();
+    let egress: Arc<Egress<UnsyncBoxBody<Bytes, std::io::Error>>> =
+        Egress::new(&config, tls).unwrap();
+    let called = tokio::spawn(async move {
+        let source = egress.choose().unwrap();
+        let mut checkout = egress.checkout(&host(), source, Reuse::Any).await.unwrap();
+        let body = Body::default().map_err(|never| match never {});
+        let request = Request::get("/").body(body.boxed_unsync()).unwrap();
+        let status = checkout.send(request).await.unwrap().status();
+        checkout.give_back();
+        status
+    });
+    assert_eq!(called.await.unwrap(), 200);
 }
 
 #[tokio::test]

@@ -72,6 +72,10 @@ pub struct Connected {
     pub open: OpenConnection,
 }
 
+/// So many attempts of a query fit into `connect_timeout`, so that a lost datagram costs a quarter
+/// of it only.
+const ATTEMPTS_IN_TIME: u32 = 4;
+
 /// How often it is looked whether the addresses are on this host.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -82,8 +86,7 @@ impl<B> Egress<B> {
     /// [`EgressError`] if no name could be resolved.
     pub fn new(config: &Config, tls: Outbound) -> Result<Arc<Self>, EgressError> {
         let upstream = &config.upstream;
-        // Two attempts fit into the time there is.
-        let nameservers = Nameservers::system(upstream.connect_timeout / 2);
+        let nameservers = Nameservers::system(upstream.connect_timeout / ATTEMPTS_IN_TIME);
         let statics = upstream.resolve.clone();
         let resolver = Resolver::new(statics, nameservers, upstream.connect_timeout)?;
         let addresses = Arc::new(Addresses::new(&config.addresses));

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::nameserver::{Answer, Nameservers, ResolverError};
@@ -36,6 +36,7 @@ struct Inner {
     statics: Vec<StaticAnswer>,
     nameservers: Nameservers,
     query_timeout: Duration,
+    turns: Semaphore,
     cache: Mutex<HashMap<Host, Entry>>,
 }
 
@@ -88,6 +89,10 @@ const STALE_WAIT: Duration = Duration::from_millis(1800);
 /// answer, at once.
 const FAILURE_RECHECK: Duration = Duration::from_secs(2);
 
+/// Queries under way at once; the others wait their turn, rather than that a burst of names
+/// overflows the name server's buffer and all of them are lost.
+const QUERIES_MAX: usize = 64;
+
 /// Names remembered.
 const NAMES_MAX: usize = 16_384;
 
@@ -105,6 +110,7 @@ impl Resolver {
             statics,
             nameservers,
             query_timeout,
+            turns: Semaphore::new(QUERIES_MAX),
             cache: Mutex::new(HashMap::new()),
         })))
     }
@@ -184,7 +190,12 @@ impl Resolver {
     fn start(&self, host: Host, tell: watch::Sender<Progress>) {
         let this = self.clone();
         tokio::spawn(async move {
-            let asked = this.0.nameservers.ask(&host);
+            let asked = async {
+                let turn = this.0.turns.acquire().await;
+                let answer = this.0.nameservers.ask(&host).await;
+                drop(turn);
+                answer
+            };
             let answer = tokio::time::timeout(this.0.query_timeout, asked)
                 .await
                 .unwrap_or(Err(Detail::DnsTimeout));
@@ -377,7 +388,7 @@ mod tests {
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         builder.options_mut().cache_size = 0;
-        builder.options_mut().timeout = Duration::from_millis(100);
+        builder.options_mut().timeout = Duration::from_millis(250);
         let nameservers = Nameservers::fixed(builder.build().unwrap());
         Resolver::new(Vec::new(), nameservers, Duration::from_secs(2)).unwrap()
     }
@@ -487,6 +498,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_thousand_names_at_once_are_all_answered() {
+        let (server, resolver) = Server::start(Says::Addresses(vec![FIRST])).await;
+        let mut running = tokio::task::JoinSet::new();
+        for n in 0..1000 {
+            let resolver = resolver.clone();
+            let host = Host::from_normal(&format!("a{n}.cybozu.com"));
+            running.spawn(async move { resolver.resolve(&host).await });
+        }
+        let answers = running.join_all().await;
+        let failed = answers.iter().filter(|a| **a != looked(&[FIRST])).count();
+        assert_eq!(failed, 0, "after {} queries", server.asked().len());
+    }
+
+    #[tokio::test]
     async fn static_answers_come_first_the_most_specific_one() {
         let (server, dynamic) = Server::start(Says::Addresses(vec![FIRST])).await;
         let answer = |pattern, address, port| StaticAnswer {
@@ -501,6 +526,7 @@ mod tests {
             statics,
             nameservers: Nameservers::system(Duration::from_secs(1)),
             query_timeout: Duration::from_secs(1),
+            turns: Semaphore::new(1),
             cache: Mutex::default(),
         }));
         let resolved = resolver.resolve(&host()).await;

@@ -92,7 +92,7 @@ pub fn read_hello(bytes: &[u8]) -> Hello {
             Ok(Some(accepted)) => {
                 let hello = accepted.client_hello();
                 return Hello::Client {
-                    sni: hello.server_name().map(str::to_ascii_lowercase),
+                    sni: hello.server_name().map(str::to_owned),
                     alpn: hello.alpn().map_or(Alpn::None, judge_alpn),
                 };
             }
@@ -187,6 +187,14 @@ mod tests {
             let expected = client(Some("acme.cybozu.com"), alpn);
             assert_eq!(read_hello(&bytes), expected, "{offered:?}");
         }
+        let mut upper = hello("acme.cybozu.com", &[]);
+        let at = upper
+            .windows(4)
+            .position(|window| window == b"acme")
+            .unwrap();
+        upper[at..at + 4].copy_from_slice(b"ACME");
+        let expected = client(Some("acme.cybozu.com"), Alpn::None);
+        assert_eq!(read_hello(&upper), expected, "rustls lowers the case");
         let no_name = hello("192.0.2.1", &[]);
         assert_eq!(read_hello(&no_name), client(None, Alpn::None));
     }
