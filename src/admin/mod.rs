@@ -17,3 +17,6 @@ pub mod ports;
 pub mod routes;
 pub mod serve;
 pub mod state;
+
+#[cfg(test)]
+mod tests;

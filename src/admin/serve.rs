@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::guard::Peer;
@@ -67,6 +68,7 @@ async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let ending = CancellationToken::new();
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = async {
@@ -80,8 +82,9 @@ async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let router = router.clone();
+                let ending = ending.clone();
                 tokio::spawn(async move {
-                    serve_connection(stream, Peer(peer), router).await;
+                    serve_connection(stream, Peer(peer), router, ending).await;
                     drop(place);
                 });
             }
@@ -92,12 +95,17 @@ async fn serve(
         }
     }
     drop(listener);
-    // Whoever holds a place is answering; idle connections are cut with the runtime.
+    ending.cancel();
     let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
     let _ = timeout(GRACE, places.acquire_many(all)).await;
 }
 
-async fn serve_connection(stream: tokio::net::TcpStream, peer: Peer, router: Router) {
+async fn serve_connection(
+    stream: tokio::net::TcpStream,
+    peer: Peer,
+    router: Router,
+    ending: CancellationToken,
+) {
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         let router = router.clone();
@@ -111,8 +119,15 @@ async fn serve_connection(stream: tokio::net::TcpStream, peer: Peer, router: Rou
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(16 << 10)
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(CONNECTION_LIFE, connection).await {
-        Ok(Err(error)) => tracing::debug!(%error, "a connection of the admin listener broke"),
-        Ok(Ok(())) | Err(_) => {}
+    let mut connection = pin!(connection);
+    let life = async {
+        tokio::select! {
+            done = connection.as_mut() => return done,
+            () = ending.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    };
+    if let Ok(Err(error)) = timeout(CONNECTION_LIFE, life).await {
+        tracing::debug!(%error, "a connection of the admin listener broke");
     }
 }

@@ -276,3 +276,107 @@ impl Sink {
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// Passes what is written on, one message a write, and writes only when told to go on.
+    struct Gate {
+        go_on: mpsc::Receiver<()>,
+        written: mpsc::Sender<Vec<u8>>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // A closed channel means that the test waits for nothing more.
+            let _ = self.go_on.recv();
+            let _ = self.written.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_writer_that_hangs_costs_lines_that_are_counted_and_nothing_else() {
+        let (open, go_on) = mpsc::channel();
+        let (written, lines) = mpsc::channel();
+        let sink = Sink::Writer(Box::new(Gate { go_on, written }));
+        let log = AccessLogHandle::start(sink, 40).unwrap();
+        let line = b"123456789\n";
+        log.append(line);
+        // The writer takes the first line and hangs in it; from there, four lines fill the buffer.
+        open.send(()).unwrap();
+        assert_eq!(lines.recv_timeout(SOON).unwrap(), line);
+        for _ in 0..100 {
+            log.append(line);
+        }
+        let dropped = log.dropped();
+        assert!((92..=96).contains(&dropped), "{dropped}");
+        assert_eq!(log.shutdown(Duration::ZERO), Flushed::DeadlinePassed);
+
+        drop(open);
+        assert_eq!(log.shutdown(SOON), Flushed::All);
+        let kept: usize = lines.try_iter().map(|bytes| bytes.len() / line.len()).sum();
+        assert_eq!(kept as u64 + dropped, 100);
+        log.append(line);
+        assert_eq!(log.dropped(), dropped + 1, "a closed log takes no line");
+    }
+
+    #[test]
+    fn a_rotated_file_is_written_to_its_end_and_the_new_one_from_then_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, rotated) = (folder.path().join("log"), folder.path().join("log.1"));
+        let log = AccessLogHandle::file(&path).unwrap();
+        log.append(b"before\n");
+        std::fs::rename(&path, &rotated).unwrap();
+        log.reopen();
+        // The order is carried out before anything else is taken.
+        while log.0.as_ref().unwrap().lock().reopen || !path.exists() {
+            thread::yield_now();
+        }
+        log.append(b"after\n");
+        assert_eq!(log.shutdown(SOON), Flushed::All);
+        assert_eq!(std::fs::read(&rotated).unwrap(), b"before\n");
+        assert_eq!(std::fs::read(&path).unwrap(), b"after\n");
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_count_as_dropped() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let log = AccessLogHandle::to_writer(Box::new(Full)).unwrap();
+        log.append(b"1\n");
+        log.append(b"2\n");
+        assert_eq!(log.shutdown(SOON), Flushed::All);
+        assert_eq!(log.dropped(), 2);
+    }
+
+    #[test]
+    fn a_log_that_is_off_takes_nothing_and_has_nothing_to_flush() {
+        let log = AccessLogHandle::off();
+        log.append(b"line\n");
+        assert!(!log.is_on());
+        assert_eq!((log.dropped(), log.shutdown(SOON)), (0, Flushed::All));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_named() {
+        let error = AccessLogHandle::file(Path::new("/nowhere/at/all")).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/at/all"));
+    }
+}

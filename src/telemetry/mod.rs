@@ -322,3 +322,8 @@ impl Handles {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod test_config;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! A configuration for the tests of telemetry and of what stands on it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::config::{
+    AccessLog, AccountPolicy, AccountSettings, Admin, Caller, Callers, Config, Drain, Fleet,
+    Limits, Listen, Log, QuotaSettings, TenantRule, Upstream,
+};
+use crate::model::{Account, CallerName, Mode, Priority};
+
+/// A configuration with one caller, `call-events`, and these accounts.
+pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
+    let settings = AccountSettings {
+        enabled: true,
+        quota: QuotaSettings::default(),
+        contacts: Vec::new(),
+        tenants: BTreeMap::new(),
+    };
+    Config {
+        listen: Listen {
+            proxy: Vec::new(),
+            admin: ([127, 0, 0, 1], 0).into(),
+            metrics: None,
+            public: None,
+            proxy_tls: Vec::new(),
+            tls: None,
+        },
+        addresses: Vec::new(),
+        upstream: Upstream {
+            zones: vec!["cybozu.com".into()],
+            accounts: AccountPolicy::Any,
+            ca_file: None,
+            allow_networks: Vec::new(),
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(600),
+            pool_idle: Duration::from_secs(4),
+            pool_per_host: 100,
+            replay: 64 << 10,
+            resolve: Vec::new(),
+        },
+        callers: Callers {
+            named: vec![caller("call-events")],
+            anonymous: None,
+        },
+        quota: QuotaSettings::default(),
+        accounts: accounts
+            .iter()
+            .map(|domain| (Account::from_normal(domain), settings.clone()))
+            .collect(),
+        inspect: None,
+        limits: Limits {
+            account_series,
+            ..Limits::default()
+        },
+        fleet: Fleet {
+            host: "gw-a".into(),
+            hosts: vec!["gw-a".into()],
+            redis: None,
+        },
+        verify: None,
+        notify: None,
+        admin: Admin { token: None },
+        state_dir: "state".into(),
+        log: Log {
+            level: "info".into(),
+            access: AccessLog::Off,
+        },
+        drain: Drain {
+            announce: Duration::from_secs(5),
+            grace: Duration::from_secs(30),
+        },
+        hash: "0123abcd".into(),
+    }
+}
+
+fn caller(name: &str) -> Caller {
+    Caller {
+        name: CallerName::parse(name).unwrap(),
+        tokens: Vec::new(),
+        certificate: None,
+        networks: Vec::new(),
+        accounts: Vec::new(),
+        tenants: TenantRule::Any,
+        modes: Mode::ALL.to_vec(),
+        priority: Priority::Interactive,
+        max_wait: None,
+        enabled: true,
+    }
+}
