@@ -19,7 +19,7 @@ use tower::{ServiceBuilder, service_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::admin::ports::PortCount;
-use crate::admin::{self, Admin};
+use crate::admin;
 use crate::config::Config;
 use crate::config::file::Environment;
 use crate::drain::{Drain, Finished};

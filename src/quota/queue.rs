@@ -503,11 +503,11 @@ impl<W> TenantBook<W> {
         self.waiting[0].len() + self.waiting[1].len()
     }
 
-    /// Those who wait.
-    pub(super) fn waiters(&self) -> impl Iterator<Item = &W> {
-        self.waiting
-            .iter()
-            .flat_map(|waiting| waiting.values().map(|waiting| &waiting.waiter))
+    /// Those who wait, with their priority.
+    pub(super) fn waiters(&self) -> impl Iterator<Item = (Priority, &W)> {
+        Priority::ALL.into_iter().zip(&self.waiting).flat_map(|(priority, waiting)| {
+            waiting.values().map(move |waiting| (priority, &waiting.waiter))
+        })
     }
 
     fn is_idle(&self) -> bool {

@@ -28,8 +28,8 @@ pub struct AccountSnapshot {
     pub queued_interactive: u32,
     /// Batch calls waiting.
     pub queued_batch: u32,
-    /// Calls waiting, by caller.
-    pub queued_by_caller: BTreeMap<CallerName, u32>,
+    /// Calls waiting, by who made them.
+    pub waiting: Vec<WaitingSnapshot>,
     /// How long the call that has waited longest has waited; zero if none waits.
     pub oldest_wait: Duration,
     /// `X-ConcurrencyLimit-Running` as last said.
@@ -55,6 +55,19 @@ pub struct TenantSnapshot {
     pub queued: u32,
     /// What it did so far.
     pub totals: TenantTotals,
+}
+
+/// Calls waiting, by who made them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingSnapshot {
+    /// The caller.
+    pub caller: CallerName,
+    /// The tenant; the caller's name where calls name none.
+    pub tenant: Tenant,
+    /// How urgent they are.
+    pub priority: Priority,
+    /// How many they are.
+    pub queued: u32,
 }
 
 /// What a tenant did since the account was first used.
@@ -93,15 +106,16 @@ impl AccountSnapshot {
     pub(super) fn of(cell: &Cell) -> Self {
         let now = cell.clock.moment();
         let books = cell.books();
-        let mut queued_by_caller = BTreeMap::new();
+        let mut waiting = BTreeMap::new();
         let mut oldest_wait = Duration::ZERO;
         let mut tenants = Vec::new();
         for (id, tenant) in books.queue.entries() {
             let mut queued = 0;
-            for waiter in tenant.waiters() {
+            for (priority, waiter) in tenant.waiters() {
                 queued += 1;
                 oldest_wait = oldest_wait.max(now.since(waiter.asked_at));
-                *queued_by_caller.entry(waiter.caller.clone()).or_default() += 1;
+                let who = (tenant.name.clone(), waiter.caller.clone(), priority);
+                *waiting.entry(who).or_default() += 1;
             }
             let held = tenant.totals.held + books.held_so_far(id, now);
             tenants.push(TenantSnapshot {
@@ -126,7 +140,15 @@ impl AccountSnapshot {
             queued: books.queue.len(),
             queued_interactive: books.queue.len_of(Priority::Interactive),
             queued_batch: books.queue.len_of(Priority::Batch),
-            queued_by_caller,
+            waiting: waiting
+                .into_iter()
+                .map(|((tenant, caller, priority), queued)| WaitingSnapshot {
+                    caller,
+                    tenant,
+                    priority,
+                    queued,
+                })
+                .collect(),
             oldest_wait,
             kintone_running: books.pressure.running_said(),
             kintone_limit: books.pressure.limit_said(),
