@@ -106,6 +106,7 @@ impl Origin {
         tokio::spawn(async move {
             loop {
                 let (stream, peer) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 let _ = tell.send(peer);
                 let (acceptor, tell_shaken) = (acceptor.clone(), tell_shaken.clone());
                 tokio::spawn(async move {

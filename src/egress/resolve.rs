@@ -82,7 +82,8 @@ const FRESH_MAX: Duration = Duration::from_secs(300);
 /// How long the last answer serves while the resolver fails (RFC 8767 section 5: 1 to 3 days).
 const STALE_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// How long a call with a stale answer waits for a fresh one (RFC 8767 section 5: 1.8 s).
+/// How long a call with a stale answer waits for a fresh one (RFC 8767 section 5: 1.8 s), at most
+/// half of the time there is for a query.
 const STALE_WAIT: Duration = Duration::from_millis(1800);
 
 /// A name that failed is not asked for again for this long; calls get the failure, or a stale
@@ -133,7 +134,8 @@ impl Resolver {
             let _ = told.await;
             return self.remembered(host).map(Resolved::Looked);
         };
-        match tokio::time::timeout(STALE_WAIT, told).await {
+        let patience = STALE_WAIT.min(self.0.query_timeout / 2);
+        match tokio::time::timeout(patience, told).await {
             Ok(_) => self.remembered(host).map(Resolved::Looked),
             Err(_elapsed) => Ok(Resolved::Looked(stale)),
         }
@@ -169,7 +171,9 @@ impl Resolver {
         }
         // While the resolver fails, only the first call waits for it; the others have waited enough.
         let stale_at_once = stale.clone().filter(|_| entry.failed.is_some());
-        let done = match &entry.running {
+        // A task that ended without a word (a panic) is no query under way.
+        let running = entry.running.as_ref();
+        let done = match running.filter(|done| done.has_changed().is_ok()) {
             Some(done) => done.clone(),
             None => {
                 let (tell, done) = watch::channel(Progress::Asking);
@@ -470,6 +474,20 @@ mod tests {
         server.says(Says::Addresses(vec![SECOND]));
         pass(FAILURE_RECHECK).await;
         assert_eq!(resolver.resolve(&host()).await, looked(&[SECOND]));
+    }
+
+    #[tokio::test]
+    async fn a_query_that_died_is_asked_again() {
+        let (server, resolver) = Server::start(Says::Addresses(vec![FIRST])).await;
+        let (died, running) = watch::channel(Progress::Asking);
+        let entry = Entry {
+            running: Some(running),
+            ..Entry::default()
+        };
+        resolver.lock().insert(host(), entry);
+        drop(died);
+        assert_eq!(resolver.resolve(&host()).await, looked(&[FIRST]));
+        assert_eq!(server.asked().len(), 1);
     }
 
     #[tokio::test]

@@ -10,7 +10,8 @@ use super::verdict::ConnectResult;
 use crate::config::{AddressState, EgressAddress};
 use crate::model::{Bind, Denial, Detail, Published};
 
-/// The address that a call leaves from. Only [`Addresses::choose`] makes one.
+/// The address that a call leaves from. `Egress::choose` makes it; whether its bind is usable
+/// is judged again when it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
     /// What customers see.

@@ -51,6 +51,9 @@ const HANDSHAKE: u8 = 0x16;
 /// Longest payload of a plaintext record (RFC 8446 section 5.1).
 const RECORD_PAYLOAD_MAX: usize = 1 << 14;
 
+/// Longest handshake message that rustls takes.
+const MESSAGE_MAX: usize = 0xffff;
+
 impl Alpn {
     /// The word used in metrics: `none`, `h1` or `h2`.
     #[must_use]
@@ -78,7 +81,7 @@ pub fn read_hello(bytes: &[u8]) -> Hello {
         Some(&HANDSHAKE) => {}
         Some(_) => return Hello::NotTls,
     }
-    if is_first_record_short(bytes) {
+    if is_short(bytes) {
         return Hello::Incomplete;
     }
     let mut acceptor = Acceptor::default();
@@ -118,14 +121,36 @@ fn judge_alpn<'a>(protocols: impl Iterator<Item = &'a [u8]>) -> Alpn {
     })
 }
 
-/// Whether the first record is still on its way, so that rustls need not be asked about every
-/// byte of a caller that sends them singly. What is not plausible is left to rustls to refuse.
-fn is_first_record_short(bytes: &[u8]) -> bool {
-    let &[_, major, _, high, low, ..] = bytes else {
-        return bytes.get(1).is_none_or(|major| *major == 3);
-    };
-    let length = usize::from(u16::from_be_bytes([high, low]));
-    major == 3 && length <= RECORD_PAYLOAD_MAX && bytes.len() < 5 + length
+/// Whether a hello that is plausible so far has not come to its end, so that rustls, which would
+/// read it from its beginning each time, need not be asked about every byte of a caller that sends
+/// them singly. Only lengths are looked at; what is not plausible is left to rustls.
+fn is_short(bytes: &[u8]) -> bool {
+    // Type and length of the message (RFC 8446 section 4), as far as they have come.
+    let mut head = [0; 4];
+    let mut received = 0;
+    let mut rest = bytes;
+    while let &[kind, major, _, high, low, ref tail @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if kind != HANDSHAKE || major != 3 || !(1..=RECORD_PAYLOAD_MAX).contains(&length) {
+            return false;
+        }
+        let Some((payload, next)) = tail.split_at_checked(length) else {
+            return true;
+        };
+        for (byte, from) in head.iter_mut().skip(received).zip(payload) {
+            *byte = *from;
+        }
+        received += length;
+        let [_, message @ ..] = head;
+        let message = message
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        if received >= head.len() && (message > MESSAGE_MAX || received >= head.len() + message) {
+            return false;
+        }
+        rest = next;
+    }
+    true
 }
 
 #[cfg(test)]
