@@ -1,0 +1,247 @@
+//! The house that every integration test lives in: a gateway and a simulated kintone, both real, on
+//! loopback. Leaving it checks what must always hold (see the architecture in `src/lib.rs`).
+
+pub mod caller;
+pub mod invariants;
+pub mod output;
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kintone_egress::config::file::{Environment, Loaded, load};
+use kintone_egress::config::token::hash_token;
+use kintone_egress::drain::Finished;
+use kintone_egress::gateway::{Gateway, RunError, Signal, Source};
+use kintone_egress::quota::Quotas;
+use kintone_egress::telemetry::access_log::AccessLogHandle;
+use kintone_sim::{Keep, Options, Sim, TenantSettings};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use caller::Caller;
+use invariants::Watch;
+use output::Output;
+
+/// The account that calls go to unless a test says otherwise.
+pub const ACME: &str = "acme.cybozu.com";
+
+/// The token of the caller `events`; no output may contain it.
+pub const TOKEN: &str = "canary-proxy-token-5f1c";
+
+/// The token of the caller `nightly`, whose calls are batch.
+pub const BATCH_TOKEN: &str = "canary-batch-token-81aa";
+
+/// kintone's API token of the demo app; no output may contain it.
+pub const API_TOKEN: &str = "demo-token";
+
+/// What a house is built with.
+pub struct Plan {
+    /// Tables of the configuration besides the usual ones, TOML.
+    pub tables: String,
+    /// Lines of `[quota]`.
+    pub quota: String,
+    /// Lines of `[upstream]`.
+    pub upstream: String,
+    /// Lines of `[limits]`.
+    pub limits: String,
+    /// `[[egress.address]]` tables; the usual two if empty.
+    pub addresses: String,
+    /// What kintone's account [`ACME`] is like.
+    pub tenant: TenantSettings,
+    /// How much of the past the simulator keeps.
+    pub keep: Keep,
+    /// Most calls of ours that may ever be in flight at [`ACME`].
+    pub ceiling: u32,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            tables: String::new(),
+            quota: String::new(),
+            upstream: String::new(),
+            limits: String::new(),
+            addresses: String::new(),
+            tenant: TenantSettings::default(),
+            keep: Keep::Executions,
+            ceiling: 80,
+        }
+    }
+}
+
+/// A gateway in front of a simulated kintone.
+pub struct House {
+    pub sim: Sim,
+    pub proxy: SocketAddr,
+    pub admin: SocketAddr,
+    pub quotas: Quotas,
+    pub output: Output,
+    pub signals: mpsc::Sender<Signal>,
+    pub config_path: std::path::PathBuf,
+    ceiling: u32,
+    watch: Watch,
+    running: JoinHandle<Result<Finished, RunError>>,
+    _dir: tempfile::TempDir,
+}
+
+const ADDRESSES: &str = r#"
+[[egress.address]]
+published = "18.177.83.94"
+bind = "127.0.1.94"
+[[egress.address]]
+published = "35.73.236.241"
+bind = "127.0.1.241"
+"#;
+
+/// Runs `test` in a house built by `plan`, then checks what must always hold.
+pub async fn house<F, T>(plan: Plan, test: F)
+where
+    F: FnOnce(Arc<House>) -> T,
+    T: Future<Output = ()>,
+{
+    let house = Arc::new(House::open(plan).await);
+    test(Arc::clone(&house)).await;
+    let house = Arc::into_inner(house).expect("the test has ended all its tasks");
+    house.leave().await;
+}
+
+impl House {
+    async fn open(plan: Plan) -> Self {
+        let options = Options { keep: plan.keep, ..Options::default() };
+        let sim = Sim::start(options).await.expect("the simulator starts");
+        sim.tenant(ACME, plan.tenant.clone());
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(dir.path().join("ca.pem"), sim.ca_pem()).expect("writable");
+        let config_path = dir.path().join("gateway.toml");
+        std::fs::write(&config_path, config_text(&plan, sim.addr())).expect("writable");
+        let environment = Environment::default();
+        let Loaded { config, .. } = load(&config_path, &environment).expect("a good configuration");
+        let output = Output::default();
+        let log = AccessLogHandle::to_writer(Box::new(output.clone())).expect("a thread");
+        let source = Source { path: config_path.clone(), environment };
+        let gateway = Gateway::build(config, source, log).expect("free ports");
+        let proxy = gateway.proxy_addresses().expect("bound")[0];
+        let admin = gateway.admin_address().expect("bound");
+        let quotas = gateway.quotas();
+        let (signals, receiver) = mpsc::channel(4);
+        let running = tokio::spawn(gateway.run(receiver));
+        let watch = Watch::start(quotas.clone());
+        Self {
+            sim,
+            proxy,
+            admin,
+            quotas,
+            output,
+            signals,
+            config_path,
+            ceiling: plan.ceiling,
+            watch,
+            running,
+            _dir: dir,
+        }
+    }
+
+    /// A caller with the right token.
+    pub fn caller(&self) -> Caller {
+        Caller::new(self.proxy, self.sim.ca_pem(), "events", TOKEN)
+    }
+
+    /// A caller whose calls are batch.
+    pub fn batch_caller(&self) -> Caller {
+        Caller::new(self.proxy, self.sim.ca_pem(), "nightly", BATCH_TOKEN)
+    }
+
+    /// A caller with this proxy user name and token.
+    pub fn caller_as(&self, user: &str, token: &str) -> Caller {
+        Caller::new(self.proxy, self.sim.ca_pem(), user, token)
+    }
+
+    /// Fetches a page of the admin listener.
+    pub async fn admin_page(&self, path: &str) -> (u16, String) {
+        let address = self.admin;
+        caller::fetch_plain(address, path).await
+    }
+
+    /// The value of a sample in `/metrics`, labels and all; `None` where there is no such line.
+    pub async fn metric(&self, sample: &str) -> Option<f64> {
+        let (_, text) = self.admin_page("/metrics").await;
+        text.lines()
+            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '))
+            .and_then(|value| value.parse().ok())
+    }
+
+    /// Waits until `condition` holds, for at most ten seconds.
+    pub async fn until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while !condition(self) {
+            assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn leave(self) {
+        invariants::await_rest(&self.quotas).await;
+        let pages = invariants::collect_pages(self.admin).await;
+        self.watch.stop().await;
+        let _ = self.signals.send(Signal::End).await;
+        let ended = tokio::time::timeout(Duration::from_secs(20), self.running).await;
+        let finished = ended.expect("drains in time").expect("does not panic");
+        finished.expect("ends by the signal");
+        invariants::check_sockets(&self.sim.ledger(), &["127.0.1.94", "127.0.1.241"]);
+        invariants::check_executions(&self.sim.ledger());
+        let accounting = self.sim.accounting(ACME);
+        assert!(
+            accounting.peak <= self.ceiling,
+            "{} calls in flight at once, {} allowed",
+            accounting.peak,
+            self.ceiling
+        );
+        let mut everything = self.output.text();
+        let _ = write!(everything, "{pages}");
+        invariants::check_secrets(&everything, &[TOKEN, BATCH_TOKEN, API_TOKEN]);
+    }
+}
+
+fn config_text(plan: &Plan, kintone: SocketAddr) -> String {
+    let addresses = if plan.addresses.is_empty() { ADDRESSES } else { &plan.addresses };
+    let events = hash_token(TOKEN.as_bytes()).to_hex();
+    let nightly = hash_token(BATCH_TOKEN.as_bytes()).to_hex();
+    format!(
+        r#"
+[listen]
+proxy = ["127.0.0.1:0"]
+admin = "127.0.0.1:0"
+{addresses}
+[upstream]
+ca_file = "ca.pem"
+allow_networks = ["127.0.0.0/8"]
+{upstream}
+[upstream.resolve]
+"*.cybozu.com" = "{kintone}"
+"*.kintone.com" = "{kintone}"
+[[caller]]
+name = "events"
+token_sha256 = "{events}"
+[[caller]]
+name = "nightly"
+token_sha256 = "{nightly}"
+priority = "batch"
+[quota]
+settle = "2s"
+{quota}
+[limits]
+{limits}
+[drain]
+announce = "0s"
+grace = "5s"
+{tables}
+"#,
+        upstream = plan.upstream,
+        quota = plan.quota,
+        limits = plan.limits,
+        tables = plan.tables,
+    )
+}
