@@ -10,6 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
 
 use super::state::Readiness;
+use crate::config::QuotaSettings;
 use crate::telemetry::views::{milliseconds, shown, shown_or_null};
 use crate::telemetry::{
     AccountLoad, AccountView, AddressView, Balance, LiveSnapshot, RecentFailure, TenantView,
@@ -66,6 +67,8 @@ pub struct AccountDetail {
     /// What the list says.
     #[serde(flatten)]
     pub item: AccountItem,
+    /// What the configuration sets for it.
+    pub limits: AccountLimits,
     /// Its tenants.
     pub tenants: Vec<TenantView>,
     /// The calls that wait, by who made them.
@@ -76,6 +79,23 @@ pub struct AccountDetail {
     pub apps_today: Option<Vec<AppToday>>,
     /// The last failures, the newest first, at most 20.
     pub failures: Vec<FailureItem>,
+}
+
+/// The configured limits of an account; the keys of `[quota]`, times in milliseconds.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "each is the key of `[quota]` of that name")]
+pub struct AccountLimits {
+    pub concurrency: u32,
+    pub headroom: u32,
+    pub interactive_reserve: u32,
+    pub rate: f64,
+    pub burst: u32,
+    pub queue: u32,
+    #[serde(serialize_with = "milliseconds")]
+    pub max_wait_ms: Option<Duration>,
+    #[serde(serialize_with = "milliseconds")]
+    pub settle_ms: Option<Duration>,
+    pub daily_per_app: u64,
 }
 
 /// An app's calls of today.
@@ -217,6 +237,22 @@ impl From<&AccountView> for AccountItem {
             account: view.account.to_string(),
             load: view.load,
             pressure: wanted / f64::from(view.load.allowed.max(1)),
+        }
+    }
+}
+
+impl From<&QuotaSettings> for AccountLimits {
+    fn from(quota: &QuotaSettings) -> Self {
+        Self {
+            concurrency: quota.concurrency,
+            headroom: quota.headroom,
+            interactive_reserve: quota.interactive_reserve,
+            rate: quota.rate,
+            burst: quota.burst,
+            queue: quota.queue,
+            max_wait_ms: Some(quota.max_wait),
+            settle_ms: Some(quota.settle),
+            daily_per_app: quota.daily_per_app,
         }
     }
 }

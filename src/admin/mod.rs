@@ -19,4 +19,6 @@ pub mod serve;
 pub mod state;
 
 #[cfg(test)]
+mod test_listener;
+#[cfg(test)]
 mod tests;

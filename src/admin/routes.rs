@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::answers::{
-    AccountDetail, AccountItem, Accounts, AddressItem, Addresses, Failure, FailureItem, Ready,
-    RequestItem, Requests, Sort, json, text,
+    AccountDetail, AccountItem, AccountLimits, Accounts, AddressItem, Addresses, Failure,
+    FailureItem, Ready, RequestItem, Requests, Sort, json, text,
 };
 use super::guard::{self, Names, Refused};
 use super::order::{AfterDrain, Command, Order};
@@ -169,7 +169,10 @@ async fn accounts(
     json(StatusCode::OK, &answer)
 }
 
-async fn account(State(admin): Shared, Path(domain): Path<String>) -> Response {
+async fn account(State(admin): Shared, domain: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(domain)) = domain else {
+        return not_found().await;
+    };
     let domain = domain.to_ascii_lowercase();
     let Some(view) = (admin.account)(&domain) else {
         let message = format!("{domain} is neither configured nor in use on this host");
@@ -178,6 +181,7 @@ async fn account(State(admin): Shared, Path(domain): Path<String>) -> Response {
     let failures = admin.telemetry.recent_failures(&view.account);
     let detail = AccountDetail {
         item: AccountItem::from(&view),
+        limits: AccountLimits::from(&(admin.quota)(&view.account)),
         tenants: view.tenants,
         waiting: view.waiting,
         addresses: (admin.addresses)(),

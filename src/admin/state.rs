@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 
 use super::order::Command;
 use super::ports::PortCount;
-use crate::config::Secret;
+use crate::config::{QuotaSettings, Secret};
+use crate::model::Account;
 use crate::telemetry::{AccountView, AddressView, Balance, Telemetry, Views};
 
 /// A question to the rest of the gateway. It must answer without waiting.
@@ -14,6 +15,9 @@ pub type Ask<T> = Box<dyn Fn() -> T + Send + Sync>;
 
 /// The same about one account, by its domain in lower case.
 pub type AskAccount = Box<dyn Fn(&str) -> Option<AccountView> + Send + Sync>;
+
+/// What the configuration says about an account.
+pub type AskQuota = Box<dyn Fn(&Account) -> QuotaSettings + Send + Sync>;
 
 /// Where the answers of the admin listener come from.
 pub struct Admin {
@@ -23,6 +27,8 @@ pub struct Admin {
     pub accounts: Ask<Vec<AccountView>>,
     /// One of them.
     pub account: AskAccount,
+    /// The limits that the configuration in force sets for an account.
+    pub quota: AskQuota,
     /// The addresses with a bind on this host.
     pub addresses: Ask<Vec<AddressView>>,
     /// The permits of all accounts, read at one instant.

@@ -3,7 +3,6 @@
 //! A call appends its line to the buffer under a short lock and goes on; it never waits for the
 //! disk. A line that finds the buffer full is dropped and counted.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +10,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Bytes of lines that may wait for the writer: some 6,000 lines.
-const BUFFER_BYTES: usize = 4 << 20;
+use super::sink::Sink;
+
+/// Bytes of lines that may wait for the writer: some 12,000 lines, about a second of a busy host.
+const BUFFER_BYTES: usize = 8 << 20;
+
+/// What the writer keeps of its buffer after it had to be larger.
+const BUFFER_KEPT_BYTES: usize = 256 << 10;
 
 /// How long the writer gathers lines before it writes them, so that a busy host pays one system
 /// call for many lines.
@@ -67,9 +71,11 @@ struct Queue {
     ended: bool,
 }
 
-enum Sink {
-    File { path: PathBuf, file: File },
-    Writer(Box<dyn Write + Send>),
+/// How the last write went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Well,
+    Failing,
 }
 
 impl AccessLogHandle {
@@ -86,12 +92,11 @@ impl AccessLogHandle {
     /// # Errors
     /// Both kinds of [`AccessLogError`].
     pub fn file(path: &Path) -> Result<Self, AccessLogError> {
-        let file = open(path).map_err(|source| AccessLogError::Open {
+        let sink = Sink::open(path).map_err(|source| AccessLogError::Open {
             path: path.to_owned(),
             source,
         })?;
-        let path = path.to_owned();
-        Self::start(Sink::File { path, file }, BUFFER_BYTES)
+        Self::start(sink, BUFFER_BYTES)
     }
 
     /// Writes nothing.
@@ -195,6 +200,7 @@ impl Shared {
     /// The writer's life. Two buffers change places, so that no line is copied twice.
     fn write_out(&self, mut sink: Sink) {
         let mut batch = Vec::new();
+        let mut health = Health::Well;
         loop {
             let count;
             let reopen;
@@ -207,8 +213,9 @@ impl Shared {
                 closing = queue.closing;
             }
             // What came before the order to reopen belongs to the old file.
-            self.write_batch(&mut sink, &batch, count);
+            health = self.write_batch(&mut sink, &batch, count, health);
             batch.clear();
+            batch.shrink_to(BUFFER_KEPT_BYTES);
             if reopen {
                 sink.reopen();
             }
@@ -238,43 +245,31 @@ impl Shared {
         queue
     }
 
-    fn write_batch(&self, sink: &mut Sink, batch: &[u8], count: u64) {
+    /// Writes and says how it went; only a change is worth a line in the program's own log.
+    fn write_batch(&self, sink: &mut Sink, batch: &[u8], count: u64, before: Health) -> Health {
         if batch.is_empty() {
-            return;
+            return before;
         }
         let written = sink.writer().write_all(batch);
-        if let Err(error) = written.and_then(|()| sink.writer().flush()) {
-            self.dropped.fetch_add(count, Ordering::Relaxed);
-            tracing::error!(%error, lines = count, "the access log cannot be written");
-            // A line may have been cut in its middle; the next one begins on its own.
-            let _ = sink.writer().write_all(b"\n");
-        }
-    }
-}
-
-impl Sink {
-    fn writer(&mut self) -> &mut dyn Write {
-        match self {
-            Self::File { file, .. } => file,
-            Self::Writer(writer) => writer,
-        }
-    }
-
-    fn reopen(&mut self) {
-        let Self::File { path, file } = self else {
-            return;
-        };
-        match open(path) {
-            Ok(opened) => *file = opened,
+        match written.and_then(|()| sink.writer().flush()) {
+            Ok(()) => {
+                if before == Health::Failing {
+                    let lines = self.dropped.load(Ordering::Relaxed);
+                    tracing::warn!(lines, "the access log is written again; lines were lost");
+                }
+                Health::Well
+            }
             Err(error) => {
-                tracing::error!(%error, path = %path.display(), "the access log stays in its old file");
+                self.dropped.fetch_add(count, Ordering::Relaxed);
+                if before == Health::Well {
+                    tracing::error!(%error, "the access log cannot be written; lines are lost");
+                }
+                // A line may have been cut in its middle; the next one begins on its own.
+                let _ = sink.writer().write_all(b"\n");
+                Health::Failing
             }
         }
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
 }
 
 #[cfg(test)]

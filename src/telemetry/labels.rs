@@ -1,5 +1,7 @@
 //! The closed sets of words that only metrics use.
 
+use crate::model::Detail;
+
 macro_rules! words {
     ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
         $(#[$doc])*
@@ -57,6 +59,8 @@ words!(
         FileDescriptors = "file_descriptors",
         /// The local ports of a bind address.
         LocalPorts = "local_ports",
+        /// The process's memory.
+        Memory = "memory",
     }
 );
 
@@ -67,7 +71,7 @@ words!(
         Ok = "ok",
         /// kintone's name could not be resolved.
         Dns = "dns",
-        /// The bind address is not on this host, or has no free port.
+        /// No socket could be bound: the address is not on this host, or it has no free port.
         Bind = "bind",
         /// Refused.
         Refused = "refused",
@@ -105,3 +109,82 @@ words!(
         Unavailable = "503",
     }
 );
+
+impl LimitName {
+    /// The limit that a refusal's word tells of, if it tells of one.
+    #[must_use]
+    pub fn of(detail: Detail) -> Option<Self> {
+        const LIMITS: [(Detail, LimitName); 9] = [
+            (Detail::Connections, LimitName::Connections),
+            (
+                Detail::ConnectionsPerAddress,
+                LimitName::ConnectionsPerAddress,
+            ),
+            (Detail::HeadTooLarge, LimitName::HeadSize),
+            (Detail::HeadTimeout, LimitName::HeadTimeout),
+            (Detail::HelloTimeout, LimitName::HandshakeTimeout),
+            (Detail::CallerStalled, LimitName::StallTimeout),
+            (Detail::FileDescriptors, LimitName::FileDescriptors),
+            (Detail::LocalPorts, LimitName::LocalPorts),
+            (Detail::Memory, LimitName::Memory),
+        ];
+        find(&LIMITS, detail)
+    }
+}
+
+impl ConnectResult {
+    /// How an attempt ended that failed for this reason; `None` for a reason of another kind.
+    #[must_use]
+    pub fn of(detail: Detail) -> Option<Self> {
+        const RESULTS: [(Detail, ConnectResult); 19] = [
+            (Detail::DnsNotFound, ConnectResult::Dns),
+            (Detail::DnsServfail, ConnectResult::Dns),
+            (Detail::DnsTimeout, ConnectResult::Dns),
+            (Detail::DnsFailed, ConnectResult::Dns),
+            (Detail::AddressAbsent, ConnectResult::Bind),
+            (Detail::LocalPorts, ConnectResult::Bind),
+            (Detail::FileDescriptors, ConnectResult::Bind),
+            (Detail::ConnectRefused, ConnectResult::Refused),
+            (Detail::ConnectTimeout, ConnectResult::Timeout),
+            (Detail::ConnectUnreachable, ConnectResult::Unreachable),
+            (Detail::ConnectReset, ConnectResult::Reset),
+            (Detail::TlsExpired, ConnectResult::Tls),
+            (Detail::TlsNotYetValid, ConnectResult::Tls),
+            (Detail::TlsNameMismatch, ConnectResult::Tls),
+            (Detail::TlsUntrusted, ConnectResult::Tls),
+            (Detail::TlsRevoked, ConnectResult::Tls),
+            (Detail::TlsCertificate, ConnectResult::Tls),
+            (Detail::TlsProtocol, ConnectResult::Tls),
+            (Detail::TlsTimeout, ConnectResult::Tls),
+        ];
+        find(&RESULTS, detail)
+    }
+}
+
+fn find<T: Copy>(pairs: &[(Detail, T)], detail: Detail) -> Option<T> {
+    let found = pairs.iter().find(|(known, _)| *known == detail);
+    found.map(|(_, word)| *word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_find_their_words_and_others_find_none() {
+        assert_eq!(
+            LimitName::of(Detail::HelloTimeout),
+            Some(LimitName::HandshakeTimeout)
+        );
+        assert_eq!(LimitName::of(Detail::WrongToken), None);
+        assert_eq!(ConnectResult::of(Detail::WrongToken), None);
+        for &detail in Detail::ALL {
+            let expected = match detail.label().split('_').next() {
+                Some("dns") => Some(ConnectResult::Dns),
+                Some("tls") => Some(ConnectResult::Tls),
+                _ => continue,
+            };
+            assert_eq!(ConnectResult::of(detail), expected, "{detail}");
+        }
+    }
+}

@@ -4,17 +4,31 @@
 //! are in milliseconds with at most three decimals, cut, never rounded up.
 
 use std::cell::RefCell;
-use std::fmt::Display;
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::record::Record;
+use crate::model::Credential;
+
+/// A field's name as it stands in the line, the comma before it included.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
+const NULL: &str = "null";
+
+/// A line is seldom longer.
+const LINE_BYTES: usize = 1024;
 
 /// Appends the line of `record`, its line end included. `host` is this host's name as a JSON
 /// string, quotes included ([`json_string`]); `now` is when the call ended.
 pub fn write(line: &mut Vec<u8>, record: &Record, host: &str, now: Timestamp) {
+    line.reserve(LINE_BYTES);
     line.extend_from_slice(b"{\"ts\":\"");
     write_time(line, now);
     line.push(b'"');
@@ -35,16 +49,24 @@ pub fn json_string(text: &str) -> String {
 }
 
 fn write_identity(line: &mut Vec<u8>, record: &Record, host: &str) {
-    word(line, "id", Some(record.id.as_str()));
-    key(line, "host");
-    line.extend_from_slice(host.as_bytes());
-    word(line, "caller", record.caller.as_ref().map(|it| it.as_str()));
-    shown(line, "credential", record.credential);
-    word(line, "tenant", record.tenant.as_ref().map(|it| it.as_str()));
-    word(line, "priority", record.priority.map(|it| it.label()));
+    word(line, key!("id"), Some(record.id.as_str()));
+    push(line, key!("host"));
+    push(line, host);
     word(
         line,
-        "purpose",
+        key!("caller"),
+        record.caller.as_ref().map(|it| it.as_str()),
+    );
+    credential(line, record.credential);
+    word(
+        line,
+        key!("tenant"),
+        record.tenant.as_ref().map(|it| it.as_str()),
+    );
+    word(line, key!("priority"), record.priority.map(|it| it.label()));
+    word(
+        line,
+        key!("purpose"),
         record.purpose.as_ref().map(|it| it.as_str()),
     );
 }
@@ -52,109 +74,141 @@ fn write_identity(line: &mut Vec<u8>, record: &Record, host: &str) {
 fn write_request(line: &mut Vec<u8>, record: &Record) {
     word(
         line,
-        "account",
+        key!("account"),
         record.account.as_ref().map(|it| it.as_str()),
     );
-    number(line, "app", record.app.map(|app| app.0));
-    word(line, "mode", record.mode.map(|it| it.label()));
-    text(line, "method", record.method.as_ref().map(|it| it.as_str()));
-    text(line, "path", record.path);
+    number(line, key!("app"), record.app.map(|app| app.0));
+    word(line, key!("mode"), record.mode.map(|it| it.label()));
+    text(
+        line,
+        key!("method"),
+        record.method.as_ref().map(|it| it.as_str()),
+    );
+    text(line, key!("path"), record.path);
 }
 
 fn write_end(line: &mut Vec<u8>, record: &Record) {
-    number(line, "status", record.status.map(u64::from));
-    word(line, "cause", record.cause.map(|it| it.label()));
-    text(line, "kintone_code", record.kintone_code.as_deref());
-    text(line, "kintone_id", record.kintone_id.as_deref());
-    word(line, "outcome", Some(record.outcome.label()));
-    word(line, "detail", record.detail.map(|it| it.label()));
+    number(line, key!("status"), record.status.map(u64::from));
+    word(line, key!("cause"), record.cause.map(|it| it.label()));
+    text(line, key!("kintone_code"), record.kintone_code.as_deref());
+    text(line, key!("kintone_id"), record.kintone_id.as_deref());
+    word(line, key!("outcome"), Some(record.outcome.label()));
+    word(line, key!("detail"), record.detail.map(|it| it.label()));
 }
 
 fn write_way(line: &mut Vec<u8>, record: &Record) {
-    shown(line, "address", record.address);
-    shown(line, "bind", record.bind);
-    shown(line, "upstream", record.upstream);
-    number(line, "bytes_in", Some(record.bytes_in));
-    number(line, "bytes_out", Some(record.bytes_out));
+    address(line, key!("address"), record.address.map(|it| it.0));
+    address(line, key!("bind"), record.bind.map(|it| it.0));
+    socket(line, key!("upstream"), record.upstream.map(SocketAddr::V4));
+    number(line, key!("bytes_in"), Some(record.bytes_in));
+    number(line, key!("bytes_out"), Some(record.bytes_out));
 }
 
 fn write_times(line: &mut Vec<u8>, record: &Record) {
-    milliseconds(line, "queued_ms", record.queued);
-    milliseconds(line, "dns_ms", record.dns);
-    milliseconds(line, "connect_ms", record.connect);
-    milliseconds(line, "tls_ms", record.tls);
-    milliseconds(line, "upstream_ms", record.upstream_time);
-    milliseconds(line, "permit_ms", record.permit);
-    milliseconds(line, "total_ms", Some(record.total));
-    number(line, "retries", Some(u64::from(record.retries)));
+    milliseconds(line, key!("queued_ms"), record.queued);
+    milliseconds(line, key!("dns_ms"), record.dns);
+    milliseconds(line, key!("connect_ms"), record.connect);
+    milliseconds(line, key!("tls_ms"), record.tls);
+    milliseconds(line, key!("upstream_ms"), record.upstream_time);
+    milliseconds(line, key!("permit_ms"), record.permit);
+    milliseconds(line, key!("total_ms"), Some(record.total));
+    number(line, key!("retries"), Some(u64::from(record.retries)));
     number(
         line,
-        "kintone_running",
+        key!("kintone_running"),
         record.kintone_running.map(u64::from),
     );
-    number(line, "kintone_limit", record.kintone_limit.map(u64::from));
-    shown(line, "client", record.client);
-    text(line, "user_agent", record.user_agent.as_deref());
-    text(line, "trace_id", record.trace_id.as_deref());
-}
-
-fn key(line: &mut Vec<u8>, name: &str) {
-    line.extend_from_slice(b",\"");
-    line.extend_from_slice(name.as_bytes());
-    line.extend_from_slice(b"\":");
+    number(
+        line,
+        key!("kintone_limit"),
+        record.kintone_limit.map(u64::from),
+    );
+    socket(line, key!("client"), record.client.map(|it| it.0));
+    text(line, key!("user_agent"), record.user_agent.as_deref());
+    text(line, key!("trace_id"), record.trace_id.as_deref());
 }
 
 /// A string of a closed alphabet, which needs no escapes.
-fn word(line: &mut Vec<u8>, name: &str, value: Option<&str>) {
-    key(line, name);
+fn word(line: &mut Vec<u8>, key: &str, value: Option<&str>) {
+    push(line, key);
     match value {
-        Some(value) => {
-            line.push(b'"');
-            line.extend_from_slice(value.as_bytes());
-            line.push(b'"');
-        }
-        None => line.extend_from_slice(b"null"),
+        Some(value) => quote(line, value),
+        None => push(line, NULL),
     }
 }
 
 /// A string that somebody else chose.
-fn text(line: &mut Vec<u8>, name: &str, value: Option<&str>) {
-    key(line, name);
+fn text(line: &mut Vec<u8>, key: &str, value: Option<&str>) {
+    push(line, key);
     match value {
         Some(value) => push_string(line, value),
-        None => line.extend_from_slice(b"null"),
+        None => push(line, NULL),
     }
 }
 
-/// An address or another value whose text needs no escapes.
-fn shown(line: &mut Vec<u8>, name: &str, value: Option<impl Display>) {
-    key(line, name);
-    match value {
-        Some(value) => {
-            // Writing to a vector cannot fail.
-            let _ = write!(line, "\"{value}\"");
-        }
-        None => line.extend_from_slice(b"null"),
-    }
-}
-
-fn number(line: &mut Vec<u8>, name: &str, value: Option<u64>) {
-    key(line, name);
+fn number(line: &mut Vec<u8>, key: &str, value: Option<u64>) {
+    push(line, key);
     match value {
         Some(value) => push_number(line, value),
-        None => line.extend_from_slice(b"null"),
+        None => push(line, NULL),
     }
 }
 
-fn milliseconds(line: &mut Vec<u8>, name: &str, value: Option<Duration>) {
-    key(line, name);
+fn address(line: &mut Vec<u8>, key: &str, ip: Option<Ipv4Addr>) {
+    push(line, key);
+    match ip {
+        Some(ip) => {
+            line.push(b'"');
+            push_ip(line, ip);
+            line.push(b'"');
+        }
+        None => push(line, NULL),
+    }
+}
+
+fn socket(line: &mut Vec<u8>, key: &str, socket: Option<SocketAddr>) {
+    push(line, key);
+    match socket {
+        Some(SocketAddr::V4(socket)) => {
+            line.push(b'"');
+            push_ip(line, *socket.ip());
+            line.push(b':');
+            push_number(line, u64::from(socket.port()));
+            line.push(b'"');
+        }
+        Some(SocketAddr::V6(socket)) => {
+            // Writing to a vector cannot fail.
+            let _ = write!(line, "\"{socket}\"");
+        }
+        None => push(line, NULL),
+    }
+}
+
+fn credential(line: &mut Vec<u8>, value: Option<Credential>) {
+    let key = key!("credential");
+    match value {
+        Some(Credential::Token(number)) => {
+            push(line, key);
+            line.push(b'"');
+            push_number(line, u64::from(number));
+            line.push(b'"');
+        }
+        Some(Credential::Certificate) => word(line, key, Some("certificate")),
+        Some(Credential::Network) => word(line, key, Some("network")),
+        None => word(line, key, None),
+    }
+}
+
+fn milliseconds(line: &mut Vec<u8>, key: &str, value: Option<Duration>) {
+    push(line, key);
     let Some(value) = value else {
-        line.extend_from_slice(b"null");
+        push(line, NULL);
         return;
     };
-    let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-    push_number(line, micros / 1000);
-    let fraction = micros % 1000;
+    let part = value.subsec_micros();
+    let whole = value.as_secs().saturating_mul(1000);
+    push_number(line, whole.saturating_add(u64::from(part / 1000)));
+    let fraction = u64::from(part % 1000);
     if fraction != 0 {
         line.push(b'.');
         push_padded(line, fraction);
@@ -167,16 +221,37 @@ fn milliseconds(line: &mut Vec<u8>, name: &str, value: Option<Duration>) {
 fn push_string(line: &mut Vec<u8>, value: &str) {
     let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     if value.bytes().all(plain) {
-        line.push(b'"');
-        line.extend_from_slice(value.as_bytes());
-        line.push(b'"');
+        quote(line, value);
     } else {
         // Writing to a vector cannot fail.
         let _ = serde_json::to_writer(&mut *line, value);
     }
 }
 
+fn quote(line: &mut Vec<u8>, value: &str) {
+    line.push(b'"');
+    push(line, value);
+    line.push(b'"');
+}
+
+fn push(line: &mut Vec<u8>, text: &str) {
+    line.extend_from_slice(text.as_bytes());
+}
+
+fn push_ip(line: &mut Vec<u8>, ip: Ipv4Addr) {
+    let [first, rest @ ..] = ip.octets();
+    push_number(line, u64::from(first));
+    for octet in rest {
+        line.push(b'.');
+        push_number(line, u64::from(octet));
+    }
+}
+
 fn push_number(line: &mut Vec<u8>, value: u64) {
+    if value < 10 {
+        line.push(digit(value));
+        return;
+    }
     let mut digits = [0_u8; 20];
     let mut start = digits.len();
     let mut rest = value;
@@ -219,143 +294,4 @@ fn write_time(line: &mut Vec<u8>, now: Timestamp) {
     line.push(b'.');
     push_padded(line, millisecond.rem_euclid(1000).unsigned_abs());
     line.push(b'Z');
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{
-        Account, AppId, Bind, CallerName, Cause, Client, Credential, Detail, Mode, Outcome,
-        Priority, Published, Purpose, RequestId, Tenant,
-    };
-
-    fn line_of(record: &Record) -> String {
-        let mut line = Vec::new();
-        let now: Timestamp = "2026-05-06T07:08:09.012Z".parse().unwrap();
-        write(&mut line, record, &json_string("gw-a"), now);
-        String::from_utf8(line).unwrap()
-    }
-
-    fn full() -> Record {
-        Record {
-            caller: CallerName::parse("call-events"),
-            credential: Some(Credential::Token(2)),
-            tenant: Tenant::parse("company-1").ok(),
-            priority: Some(Priority::Batch),
-            purpose: Purpose::parse("voicemail"),
-            account: Some(Account::from_normal("acme.cybozu.com")),
-            app: Some(AppId(7)),
-            mode: Some(Mode::Forward),
-            method: Some(http::Method::GET),
-            path: Some("/k/v1/records.json"),
-            status: Some(429),
-            cause: Some(Cause::AccountConcurrency),
-            kintone_code: Some("GAIA_TO04".into()),
-            kintone_id: Some("abc".into()),
-            outcome: Outcome::KintoneError,
-            detail: Some(Detail::ResponseCut),
-            address: Some(Published([18, 177, 83, 94].into())),
-            bind: Some(Bind([10, 0, 12, 34].into())),
-            upstream: Some(([192, 0, 2, 7].into(), 443))
-                .map(|(ip, port)| std::net::SocketAddrV4::new(ip, port)),
-            bytes_in: 0,
-            bytes_out: 18_446_744_073_709_551_615,
-            queued: Some(Duration::ZERO),
-            dns: Some(Duration::from_micros(1)),
-            connect: Some(Duration::from_micros(1_500)),
-            tls: Some(Duration::from_nanos(2_000_999)),
-            upstream_time: Some(Duration::from_millis(45)),
-            permit: Some(Duration::from_micros(45_120)),
-            total: Duration::from_secs(60),
-            retries: 1,
-            kintone_running: Some(101),
-            kintone_limit: Some(100),
-            client: Some(Client(([10, 1, 2, 3], 50_000).into())),
-            user_agent: Some("curl/8 \"q\" \\ \u{7f}\n企業".into()),
-            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
-            ..Record::new(RequestId::from_random(1))
-        }
-    }
-
-    #[test]
-    fn a_full_line() {
-        let expected = concat!(
-            r#"{"ts":"2026-05-06T07:08:09.012Z","id":"10000000000000000000","host":"gw-a","#,
-            r#""caller":"call-events","credential":"2","tenant":"company-1","priority":"batch","#,
-            r#""purpose":"voicemail","account":"acme.cybozu.com","app":7,"mode":"forward","#,
-            r#""method":"GET","path":"/k/v1/records.json","status":429,"#,
-            r#""cause":"account-concurrency","kintone_code":"GAIA_TO04","kintone_id":"abc","#,
-            r#""outcome":"kintone_error","detail":"response_cut","address":"18.177.83.94","#,
-            r#""bind":"10.0.12.34","upstream":"192.0.2.7:443","bytes_in":0,"#,
-            r#""bytes_out":18446744073709551615,"queued_ms":0,"dns_ms":0.001,"connect_ms":1.5,"#,
-            r#""tls_ms":2,"upstream_ms":45,"permit_ms":45.12,"total_ms":60000,"retries":1,"#,
-            r#""kintone_running":101,"kintone_limit":100,"client":"10.1.2.3:50000","#,
-            "\"user_agent\":\"curl/8 \\\"q\\\" \\\\ \u{7f}\\n企業\",",
-            r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}"#,
-            "\n",
-        );
-        assert_eq!(line_of(&full()), expected);
-    }
-
-    #[test]
-    fn what_is_unknown_is_null_and_every_field_is_there_in_order() {
-        let names = |line: &str| {
-            let map: serde_json::Map<String, serde_json::Value> =
-                serde_json::from_str(line).unwrap();
-            map
-        };
-        let empty = line_of(&Record::new(RequestId::from_random(0)));
-        let (empty_map, full_map) = (names(&empty), names(&line_of(&full())));
-        assert_eq!(empty_map.len(), 37);
-        assert!(empty_map.keys().eq(full_map.keys()));
-        for name in ["caller", "status", "queued_ms", "client", "trace_id"] {
-            assert!(empty_map[name].is_null(), "{name}");
-        }
-        let mut from = 0;
-        for name in CONTRACT {
-            let at = empty[from..].find(&format!("\"{name}\":"));
-            from += at.unwrap_or_else(|| panic!("{name} is missing or out of order"));
-        }
-        assert_eq!(CONTRACT.len(), 37);
-    }
-
-    const CONTRACT: [&str; 37] = [
-        "ts",
-        "id",
-        "host",
-        "caller",
-        "credential",
-        "tenant",
-        "priority",
-        "purpose",
-        "account",
-        "app",
-        "mode",
-        "method",
-        "path",
-        "status",
-        "cause",
-        "kintone_code",
-        "kintone_id",
-        "outcome",
-        "detail",
-        "address",
-        "bind",
-        "upstream",
-        "bytes_in",
-        "bytes_out",
-        "queued_ms",
-        "dns_ms",
-        "connect_ms",
-        "tls_ms",
-        "upstream_ms",
-        "permit_ms",
-        "total_ms",
-        "retries",
-        "kintone_running",
-        "kintone_limit",
-        "client",
-        "user_agent",
-        "trace_id",
-    ];
 }

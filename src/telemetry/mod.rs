@@ -39,6 +39,7 @@ pub mod live;
 pub mod logging;
 pub mod metrics;
 pub mod record;
+pub mod sink;
 pub mod tenants;
 pub mod views;
 
@@ -324,6 +325,10 @@ impl Handles {
 }
 
 #[cfg(test)]
-pub(crate) mod test_config;
+pub(crate) mod test_support;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_accounts;
+#[cfg(test)]
+mod tests_line;

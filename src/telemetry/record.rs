@@ -13,7 +13,8 @@ use crate::model::{
 pub struct Record {
     /// The call's identifier.
     pub id: RequestId,
-    /// Who called.
+    /// Who called; `anonymous` for a caller without credentials who is let in, `None` while it is
+    /// not known who it is.
     pub caller: Option<CallerName>,
     /// How the caller proved it.
     pub credential: Option<Credential>,

@@ -1,13 +1,16 @@
-//! A configuration for the tests of telemetry and of what stands on it.
+//! A configuration, a record and readers of the exposition, for the tests of telemetry and of
+//! what stands on it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{
     AccessLog, AccountPolicy, AccountSettings, Admin, Caller, Callers, Config, Drain, Fleet,
     Limits, Listen, Log, QuotaSettings, TenantRule, Upstream,
 };
-use crate::model::{Account, CallerName, Mode, Priority};
+use crate::model::{Account, CallerName, Credential, Mode, Outcome, Priority, RequestId};
+use crate::telemetry::{AccessLogHandle, Record, Telemetry, Views};
 
 /// A configuration with one caller, `call-events`, and these accounts.
 pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
@@ -87,4 +90,46 @@ fn caller(name: &str) -> Caller {
         max_wait: None,
         enabled: true,
     }
+}
+
+pub(crate) fn quiet(config: &Config) -> Arc<Telemetry> {
+    Telemetry::new(config, AccessLogHandle::off(), "1.2.3")
+}
+
+pub(crate) fn record(account: &str) -> Record {
+    Record {
+        caller: CallerName::parse("call-events"),
+        credential: Some(Credential::Token(1)),
+        priority: Some(Priority::Interactive),
+        account: Some(Account::from_normal(account)),
+        mode: Some(Mode::Forward),
+        status: Some(200),
+        outcome: Outcome::Ok,
+        kintone_limit: Some(100),
+        kintone_running: Some(3),
+        queued: Some(Duration::from_millis(3)),
+        upstream_time: Some(Duration::from_millis(40)),
+        total: Duration::from_millis(50),
+        ..Record::new(RequestId::from_random(1))
+    }
+}
+
+pub(crate) fn exposed(telemetry: &Telemetry) -> String {
+    telemetry.expose(&Views::default())
+}
+
+/// The value of a series as it stands in the text, such as `3`; `None` if it is not there.
+pub(crate) fn value<'a>(text: &'a str, series: &str) -> Option<&'a str> {
+    let series = format!("kintone_egress_{series} ");
+    text.lines().find_map(|line| line.strip_prefix(&series))
+}
+
+/// The sum over all series of a metric.
+pub(crate) fn sum(text: &str, metric: &str) -> u64 {
+    let metric = format!("kintone_egress_{metric}{{");
+    text.lines()
+        .filter(|line| line.starts_with(&metric))
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(_, value)| value.parse::<u64>().unwrap())
+        .sum()
 }
