@@ -1,0 +1,54 @@
+# What people and CI run. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# Whichever runner there is says at the end how many tests passed. nextest gives each test a process
+# of its own and runs no documentation tests, which therefore come first.
+NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
+
+.PHONY: help setup run test check fmt clippy doc tidy deny lab bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what the tests need beside Rust: curl, Node and Python clients
+	tests/setup.sh
+
+run: ## build and run the gateway in front of a simulated kintone on loopback; Ctrl-C stops both
+	$(CARGO) build --locked --workspace --bins
+	tests/run.sh
+
+test: setup ## every test
+ifeq ($(NEXTEST),yes)
+	$(CARGO) test --locked --workspace --doc
+	$(CARGO) nextest run --locked --workspace --no-fail-fast
+else
+	$(CARGO) test --locked --workspace --no-fail-fast
+endif
+
+check: fmt clippy doc tidy ## format, lints, documentation, house rules, licences
+
+fmt: ## is everything formatted?
+	$(CARGO) fmt --all --check
+
+clippy: ## lints of all targets, warnings are errors
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+doc: ## documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+tidy: ## imports run downward, files and functions stay short, banned words, crates and licences
+	$(CARGO) test --locked --test tidy
+
+deny: ## bans, licences and sources by cargo-deny, if it is installed
+	$(CARGO) deny --locked check bans licenses sources
+
+lab: ## the laboratory: real addresses in network namespaces, every packet checked (root)
+	@test -x tests/lab/run || { echo "tests/lab/run: the laboratory is not part of this version"; exit 1; }
+	tests/lab/run
+
+bench: ## benchmarks
+	$(CARGO) bench --locked --workspace

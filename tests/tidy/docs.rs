@@ -1,0 +1,102 @@
+//! Documentation names what exists: each configuration key in the example, each metric in its table.
+
+use std::path::Path;
+
+use super::source::sources;
+use super::{assert_none, read, root};
+
+const EXAMPLE: &str = "infra/kintone-egress.example.toml";
+const METRICS: &str = "docs/metrics.md";
+
+/// Every key that users rely on, by section.
+const KEYS: &[(&str, &str)] = &[
+    ("listen", "proxy admin metrics public proxy_tls"),
+    ("listen.tls", "cert key client_ca"),
+    (
+        "egress.address",
+        "published bind state valid_from retire_after",
+    ),
+    (
+        "upstream",
+        "zones accounts ca_file allow_networks connect_timeout response_timeout pool_idle pool_per_host replay",
+    ),
+    (
+        "caller",
+        "name token_sha256 certificate networks accounts tenants modes priority max_wait enabled",
+    ),
+    ("callers", "anonymous networks"),
+    (
+        "quota",
+        "concurrency headroom interactive_reserve rate burst queue max_wait settle daily_per_app daily_policy \
+         tunnel_idle tunnel_yield tunnel_life tunnel_h2_weight",
+    ),
+    (
+        "account.\"acme.cybozu.com\"",
+        "enabled concurrency contacts",
+    ),
+    (
+        "account.\"acme.cybozu.com\".tenant.\"company-1\"",
+        "weight concurrency contacts",
+    ),
+    ("inspect", "ca_cert ca_key accounts callers"),
+    (
+        "limits",
+        "connections connections_per_network_address head_size head_timeout handshake_timeout caller_idle \
+         stall_timeout account_series",
+    ),
+    ("fleet", "host hosts redis"),
+    ("verify", "urls interval unknown_for"),
+    ("notify", "smtp from operators language"),
+    ("admin", "token"),
+    ("state", "dir"),
+    ("log", "level access"),
+    ("drain", "announce grace"),
+];
+
+#[test]
+fn the_example_names_every_key() {
+    if !root().join("src/config/file.rs").exists() {
+        return;
+    }
+    let example = read(Path::new(EXAMPLE));
+    let mut section = String::new();
+    let mut named = Vec::new();
+    for line in example.lines() {
+        let line = line.trim_start_matches(['#', ' ']);
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']).to_owned();
+        } else if let Some((key, _)) = line.split_once('=') {
+            named.push(format!("{section}.{}", key.trim()));
+        }
+    }
+    let faults: Vec<_> = KEYS
+        .iter()
+        .flat_map(|(section, keys)| {
+            keys.split_whitespace()
+                .map(move |key| format!("{section}.{key}"))
+        })
+        .filter(|key| !named.contains(key))
+        .collect();
+    assert_none("not in the example configuration", &faults);
+}
+
+#[test]
+fn the_documentation_names_every_metric_that_the_code_does() {
+    if !root().join("src/telemetry/metrics.rs").exists() {
+        return;
+    }
+    let documented = read(Path::new(METRICS));
+    let mut faults = Vec::new();
+    for source in sources() {
+        for (at, _) in source.code.match_indices("\"kintone_egress_") {
+            let name: String = source.code[at + 1..]
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_')
+                .collect();
+            if !documented.contains(&name) {
+                faults.push(format!("{}: {name}", source.path.display()));
+            }
+        }
+    }
+    assert_none("not in docs/metrics.md", &faults);
+}
