@@ -36,6 +36,10 @@ pub(super) fn admin(
                 running.quotas.snapshot_of(&Account::from_normal(domain)).map(account)
             })
         },
+        quota: {
+            let running = Arc::clone(running);
+            Box::new(move |account| running.config.load().quota_of(account).clone())
+        },
         addresses: ask(running, |running| {
             running.egress.addresses().iter().map(address).collect()
         }),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::reply::Reason;
 use crate::kintone::answer::Concurrency;
 use crate::model::{
-    Account, Cause, Client, Code, Credential, Detail, Mode, Outcome, Priority, RequestId, Tenant,
+    Account, Cause, Client, Code, Credential, Denial, Detail, Mode, Outcome, Priority, RequestId, Tenant,
 };
 use crate::telemetry::live::{LiveCall, Phase, Who};
 use crate::telemetry::{Record, Telemetry};
@@ -73,6 +73,14 @@ impl Exchange {
         record.credential = credential;
         record.priority = Some(priority);
         record.tenant = tenant;
+    }
+
+    /// The quota refused it, after that wait.
+    pub(crate) fn waited(&mut self, denial: Denial) {
+        if let Some(figures) = denial.figures() {
+            let queued = &mut self.open.record.queued;
+            *queued = Some(queued.unwrap_or_default() + figures.waited);
+        }
     }
 
     /// Where to, by which way in.

@@ -21,7 +21,7 @@ use crate::kintone::call::{Repeat, effective_method, repeat, template};
 use crate::model::{Cause, Denial, Detail, Failure};
 use crate::quota::Permit;
 use crate::telemetry::live::Phase;
-use crate::telemetry::{Rejection, Retry};
+use crate::telemetry::{ConnectResult, Rejection, Retry};
 
 /// How often a request is handed to a connection that turns out to be closed: once to one of the
 /// pool, once to a new one.
@@ -224,7 +224,10 @@ impl<'a> Journey<'a> {
                 *queued = Some(queued.unwrap_or_default() + permit.waited());
                 Ok(permit)
             }
-            Some(Err(denial)) => Err(End::Refuse(Reason::Denied(denial))),
+            Some(Err(denial)) => {
+                self.exchange.waited(denial);
+                Err(End::Refuse(Reason::Denied(denial)))
+            }
             None => {
                 self.exchange.abandoned(Head::Withheld);
                 Err(End::Left)
@@ -259,6 +262,9 @@ impl<'a> Journey<'a> {
         };
         match checked_out {
             Some(Ok(checkout)) => {
+                if !checkout.reused() {
+                    self.shared.telemetry.connected(self.source.published, ConnectResult::Ok);
+                }
                 let record = self.exchange.record();
                 record.upstream = Some(checkout.upstream());
                 let timings = checkout.timings();
@@ -279,10 +285,14 @@ impl<'a> Journey<'a> {
         record.upstream = error.upstream;
         (record.dns, record.connect, record.tls) =
             (error.timings.dns, error.timings.connect, error.timings.tls);
-        match error.verdict {
+        let reason = match error.verdict {
             Verdict::Denied(denial) => Reason::Denied(denial),
             Verdict::Failed(failure) => Reason::Failed(failure),
+        };
+        if let Some(result) = reason.detail().and_then(ConnectResult::of) {
+            self.shared.telemetry.connected(self.source.published, result);
         }
+        reason
     }
 
     /// The request of one try.

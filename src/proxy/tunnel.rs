@@ -20,7 +20,7 @@ use crate::egress::{Connected, Verdict};
 use crate::model::{Code, Detail, Outcome};
 use crate::quota::Permit;
 use crate::server::{Connection, Upgraded, upgraded};
-use crate::telemetry::Alpn as AlpnLabel;
+use crate::telemetry::{Alpn as AlpnLabel, ConnectResult};
 use crate::telemetry::live::Phase;
 use crate::tls::hello::{Alpn, FatalAlert, HELLO_SIZE_MAX, Hello, fatal_alert, read_hello};
 
@@ -79,9 +79,10 @@ async fn connect(
     let ask = call.ask(settings.tunnel_h2_weight.max(1));
     let permit = tokio::select! {
         biased;
-        admitted = shared.quotas.admit(ask) => {
-            admitted.map_err(|denial| Stop::Refused(Reason::Denied(denial)))?
-        }
+        admitted = shared.quotas.admit(ask) => admitted.map_err(|denial| {
+            exchange.waited(denial);
+            Stop::Refused(Reason::Denied(denial))
+        })?,
         () = broken(&call.connection) => return Err(Stop::Left),
     };
     exchange.record().queued = Some(permit.waited());
@@ -97,12 +98,22 @@ async fn connect(
         Err(error) => (error.timings, error.upstream),
     };
     (record.dns, record.connect, record.upstream) = (timings.dns, timings.connect, upstream);
+    let published = source.published;
     match connected {
-        Ok(connected) => Ok((permit, connected)),
-        Err(error) => Err(Stop::Refused(match error.verdict {
-            Verdict::Denied(denial) => Reason::Denied(denial),
-            Verdict::Failed(failure) => Reason::Failed(failure),
-        })),
+        Ok(connected) => {
+            shared.telemetry.connected(published, ConnectResult::Ok);
+            Ok((permit, connected))
+        }
+        Err(error) => {
+            let reason = match error.verdict {
+                Verdict::Denied(denial) => Reason::Denied(denial),
+                Verdict::Failed(failure) => Reason::Failed(failure),
+            };
+            if let Some(result) = reason.detail().and_then(ConnectResult::of) {
+                shared.telemetry.connected(published, result);
+            }
+            Err(Stop::Refused(reason))
+        }
     }
 }
 

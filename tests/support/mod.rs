@@ -1,6 +1,8 @@
 //! The house that every integration test lives in: a gateway and a simulated kintone, both real, on
 //! loopback. Leaving it checks what must always hold (see the architecture in `src/lib.rs`).
 
+#![allow(unreachable_pub, missing_docs, reason = "a part of the test programs, which export nothing")]
+
 pub mod caller;
 pub mod invariants;
 pub mod output;

@@ -1,0 +1,7 @@
+//! Whole calls through a real gateway to a simulated kintone, over real sockets.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod forward;
+mod tunnel;
