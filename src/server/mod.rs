@@ -81,10 +81,11 @@ impl Server {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
+        let mut stopping = std::pin::pin!(self.drain.stopping());
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.drain.stopping() => return,
+                () = &mut stopping => return,
                 accepted = self.accept(&listener) => accepted,
             };
             let Some(connection) = accepted else { continue };

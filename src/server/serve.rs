@@ -68,7 +68,7 @@ pub(super) async fn serve_connection<S, B>(
         End::Done(result) => {
             if let Err(error) = result {
                 tracing::debug!(client = %connection.client(), %error, "connection ended");
-                if error.is_parse() && !connection.wants_lingering() {
+                if error.is_parse() && !connection.is_end_sent() {
                     answer_unparsable(&connection, &hooks);
                 }
             }
