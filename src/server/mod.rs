@@ -63,6 +63,11 @@ impl Server {
         }
     }
 
+    /// To be called after the limits were replaced: a raised `connections` lets in at once who waits.
+    pub fn limits_changed(&self) {
+        self.slots.look_again();
+    }
+
     /// Connections that callers hold.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -72,7 +77,8 @@ impl Server {
     /// Accepts from `listener` and serves every connection with a clone of `service`, until the
     /// drain stops. Connections go on after that; `Drain::idle` waits for them.
     ///
-    /// A service's error ends its connection by a reset.
+    /// A service's error or panic ends its connection by a reset. A refused `CONNECT` closes its
+    /// connection, as does any answer once the drain is announced.
     pub async fn serve<S, B>(&self, listener: TcpListener, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,

@@ -90,6 +90,10 @@ async fn answer(
         .get::<Arc<Connection>>()
         .cloned()
         .unwrap();
+    if request.uri().host() == Some("refused") {
+        let refusal = Response::builder().status(StatusCode::FORBIDDEN);
+        return Ok(refusal.body(Full::from("no")).unwrap());
+    }
     if request.method() == Method::CONNECT {
         let on = hyper::upgrade::on(&mut request);
         drop(connection);
@@ -570,6 +574,20 @@ async fn an_upgrade_hands_over_early_bytes_and_keeps_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_behind_a_refused_connect_is_run() {
+    let bench = bench(Limits::default()).await;
+    let mut caller = bench.connect().await;
+    caller
+        .send("CONNECT refused:443 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned() + &get("/behind"))
+        .await;
+    let rest = caller.rest().await;
+    assert!(
+        rest.contains("connection: close") && rest.ends_with("no"),
+        "{rest}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fin_before_the_200_is_kept() {
     let mut bench = bench(Limits::default()).await;
     let mut caller = bench.connect().await;
@@ -605,7 +623,7 @@ async fn beyond_the_places_connections_wait_for_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_raised_limit_lets_waiting_connections_in_with_the_next_that_ends() {
+async fn a_raised_limit_lets_waiting_connections_in() {
     let bench = bench(Limits {
         connections: 1,
         ..Limits::default()
@@ -617,7 +635,7 @@ async fn a_raised_limit_lets_waiting_connections_in_with_the_next_that_ends() {
     second.send(get("/2")).await;
     assert!(timeout(seconds(1), second.answer()).await.is_err());
     bench.limits.store(Arc::new(Limits::default()));
-    drop(first);
+    bench.server.limits_changed();
     assert!(second.answer().await.ends_with("/2"));
     let mut third = bench.connect().await;
     assert!(third.get("/3").await.ends_with("/3"));
