@@ -4,9 +4,10 @@
 //! neither use up the gateway (places, slow heads, stalled reads) nor be answered in any words but
 //! ours.
 //!
-//! Path of a connection: a place among `limits.connections` is taken, then it is accepted and
-//! counted for its network address; `serve` runs hyper over `guard` and watches the limits; it ends
-//! by a close that lets the last answer arrive, or is taken over by `upgraded`.
+//! Path of a connection: it waits in the kernel until a place among `limits.connections` is free, is
+//! accepted and counted for its network address; `serve` runs hyper over `guard` and watches the
+//! limits; it ends by a close that lets the last answer arrive, or is taken over by `upgraded`. The
+//! place is given back when the last `Arc<Connection>` is dropped.
 
 use std::error::Error as StdError;
 use std::io;
