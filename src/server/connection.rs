@@ -202,6 +202,11 @@ impl Connection {
         self.pulse().end_sent = true;
     }
 
+    /// Whether our last byte was sent.
+    pub(super) fn is_end_sent(&self) -> bool {
+        self.pulse().end_sent
+    }
+
     /// Whether we closed first, so that bytes may still come in which would turn our close into a
     /// reset.
     pub(super) fn wants_lingering(&self) -> bool {

@@ -4,9 +4,10 @@
 //! neither use up the gateway (places, slow heads, stalled reads) nor be answered in any words but
 //! ours.
 //!
-//! Path of a connection: a place among `limits.connections` is taken, then it is accepted and
-//! counted for its network address; `serve` runs hyper over `guard` and watches the limits; it ends
-//! by a close that lets the last answer arrive, or is taken over by `upgraded`.
+//! Path of a connection: it waits in the kernel until a place among `limits.connections` is free, is
+//! accepted and counted for its network address; `serve` runs hyper over `guard` and watches the
+//! limits; it ends by a close that lets the last answer arrive, or is taken over by `upgraded`. The
+//! place is given back when the last `Arc<Connection>` is dropped.
 
 use std::error::Error as StdError;
 use std::io;
@@ -63,6 +64,11 @@ impl Server {
         }
     }
 
+    /// To be called after the limits were replaced: a raised `connections` lets in at once who waits.
+    pub fn limits_changed(&self) {
+        self.slots.look_again();
+    }
+
     /// Connections that callers hold.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -72,7 +78,8 @@ impl Server {
     /// Accepts from `listener` and serves every connection with a clone of `service`, until the
     /// drain stops. Connections go on after that; `Drain::idle` waits for them.
     ///
-    /// A service's error ends its connection by a reset.
+    /// A service's error or panic ends its connection by a reset. A refused `CONNECT` closes its
+    /// connection, as does any answer once the drain is announced.
     pub async fn serve<S, B>(&self, listener: TcpListener, service: S)
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
@@ -81,10 +88,11 @@ impl Server {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
+        let mut stopping = std::pin::pin!(self.drain.stopping());
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.drain.stopping() => return,
+                () = &mut stopping => return,
                 accepted = self.accept(&listener) => accepted,
             };
             let Some(connection) = accepted else { continue };

@@ -68,7 +68,7 @@ pub(super) async fn serve_connection<S, B>(
         End::Done(result) => {
             if let Err(error) = result {
                 tracing::debug!(client = %connection.client(), %error, "connection ended");
-                if error.is_parse() && !connection.wants_lingering() {
+                if error.is_parse() && !connection.is_end_sent() {
                     answer_unparsable(&connection, &hooks);
                 }
             }
@@ -98,22 +98,9 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let service = service_fn(|mut request: Request<Incoming>| {
+    let service = service_fn(|request| {
         connection.call_begins();
-        request.extensions_mut().insert(Arc::clone(connection));
-        let connect = request.method() == Method::CONNECT;
-        let answer = service.clone().oneshot(request);
-        async move {
-            let mut answer = answer.await?;
-            let tunnel = connect && answer.status().is_success();
-            if !tunnel && drain.stage() > Stage::Serving {
-                say_close(&mut answer);
-            }
-            Ok::<_, S::Error>(answer.map(|body| Answer {
-                body,
-                connection: Arc::clone(connection),
-            }))
-        }
+        answer(Arc::clone(connection), service.clone(), drain, request)
     });
     let guard = Guard::new(Arc::clone(connection), hooks.clone(), limits.head_size);
     let http = builder(limits)
@@ -156,6 +143,28 @@ where
     }
 }
 
+/// The service's answer, ready for hyper.
+async fn answer<S, B>(
+    connection: Arc<Connection>,
+    service: S,
+    drain: &Drain,
+    mut request: Request<Incoming>,
+) -> Result<Response<Answer<B>>, S::Error>
+where
+    S: Service<Request<Incoming>, Response = Response<B>>,
+{
+    let connect = request.method() == Method::CONNECT;
+    request.extensions_mut().insert(Arc::clone(&connection));
+    let mut answer = service.oneshot(request).await?;
+    let tunnel = connect && answer.status().is_success();
+    // Nothing behind a refused CONNECT may be run as a request (RFC 9931).
+    if !tunnel && (connect || drain.stage() > Stage::Serving) {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(CONNECTION, close);
+    }
+    Ok(answer.map(|body| Answer { body, connection }))
+}
+
 fn builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
@@ -169,11 +178,6 @@ fn builder(limits: &Limits) -> http1::Builder {
         .half_close(true)
         .keep_alive(true);
     builder
-}
-
-fn say_close<B>(answer: &mut Response<B>) {
-    let close = HeaderValue::from_static("close");
-    answer.headers_mut().insert(CONNECTION, close);
 }
 
 /// Watches the limits of a connection. The timer is moved only when it would ring too late: between

@@ -56,6 +56,11 @@ impl Slots {
         self.freed.notified()
     }
 
+    /// Lets those who wait for a place look again: the limit has changed.
+    pub(super) fn look_again(&self) {
+        self.freed.notify_waiters();
+    }
+
     /// Places held.
     pub(super) fn len(&self) -> usize {
         self.held().all

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::config::Limits;
@@ -89,6 +90,10 @@ async fn answer(
         .get::<Arc<Connection>>()
         .cloned()
         .unwrap();
+    if request.uri().host() == Some("refused") {
+        let refusal = Response::builder().status(StatusCode::FORBIDDEN);
+        return Ok(refusal.body(Full::from("no")).unwrap());
+    }
     if request.method() == Method::CONNECT {
         let on = hyper::upgrade::on(&mut request);
         drop(connection);
@@ -109,6 +114,7 @@ async fn answer(
             go.notified().await;
             Bytes::from_static(b"held")
         }
+        "/panic" => panic!("as asked"),
         "/broken" => return Err(std::io::Error::other("broken")),
         "/large" => Bytes::from(vec![b'x'; 32 << 20]),
         "/length" => {
@@ -412,6 +418,70 @@ async fn an_answer_that_a_service_breaks_off_is_a_reset() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_of_the_service_is_a_reset_and_frees_the_place() {
+    let bench = bench(Limits::default()).await;
+    let mut caller = bench.connect().await;
+    caller.send(get("/panic")).await;
+    let error = caller.0.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    bench.quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_parsed_is_answered_once_although_its_caller_has_closed() {
+    for request in [
+        "GET /?\"\" HTTP/1.1\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let bench = bench(Limits::default()).await;
+        let mut caller = bench.connect().await;
+        caller.send(request).await;
+        caller.0.shutdown().await.unwrap();
+        assert!(caller.rest().await.ends_with("ours"));
+        bench.quiet().await;
+        assert_eq!(bench.bare(), [400], "{request}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_breaks_off_is_no_call_and_gets_no_answer() {
+    let bench = bench(Limits::default()).await;
+    let mut caller = bench.connect().await;
+    caller.send("GET /a HTTP/1.1\r\nHo").await;
+    caller.0.shutdown().await.unwrap();
+    assert_eq!(caller.rest().await, "");
+    bench.quiet().await;
+    assert!(bench.bare().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_wake_up_is_lost_whatever_the_pieces() {
+    let bench = bench(Limits::default()).await;
+    let mut callers = JoinSet::new();
+    for caller in 0..16 {
+        let stream = bench.connect().await;
+        callers.spawn(send_in_pieces(stream, caller));
+    }
+    timeout(seconds(60), callers.join_all())
+        .await
+        .expect("a call hangs");
+}
+
+async fn send_in_pieces(mut stream: Caller, caller: usize) {
+    for call in 0..60 {
+        // Around the sizes of the buffers: a read that just fills one, or just does not.
+        let length = [1, 4095, 8191, 8192, 8193, 16_384, 65_536, 70_001][call % 8] + caller;
+        let head = format!("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        let message = [head.into_bytes(), vec![b'x'; length]].concat();
+        for piece in message.chunks(1000 + 997 * caller + call) {
+            stream.send(piece).await;
+        }
+        let answer = stream.answer().await;
+        assert!(answer.ends_with(&format!("\r\n\r\n{length}")), "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_that_half_closes_is_noticed_and_still_answered() {
     let mut bench = bench(Limits::default()).await;
     let mut caller = bench.connect().await;
@@ -504,6 +574,20 @@ async fn an_upgrade_hands_over_early_bytes_and_keeps_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_behind_a_refused_connect_is_run() {
+    let bench = bench(Limits::default()).await;
+    let mut caller = bench.connect().await;
+    caller
+        .send("CONNECT refused:443 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned() + &get("/behind"))
+        .await;
+    let rest = caller.rest().await;
+    assert!(
+        rest.contains("connection: close") && rest.ends_with("no"),
+        "{rest}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fin_before_the_200_is_kept() {
     let mut bench = bench(Limits::default()).await;
     let mut caller = bench.connect().await;
@@ -539,7 +623,7 @@ async fn beyond_the_places_connections_wait_for_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_raised_limit_lets_waiting_connections_in_with_the_next_that_ends() {
+async fn a_raised_limit_lets_waiting_connections_in() {
     let bench = bench(Limits {
         connections: 1,
         ..Limits::default()
@@ -551,7 +635,7 @@ async fn a_raised_limit_lets_waiting_connections_in_with_the_next_that_ends() {
     second.send(get("/2")).await;
     assert!(timeout(seconds(1), second.answer()).await.is_err());
     bench.limits.store(Arc::new(Limits::default()));
-    drop(first);
+    bench.server.limits_changed();
     assert!(second.answer().await.ends_with("/2"));
     let mut third = bench.connect().await;
     assert!(third.get("/3").await.ends_with("/3"));

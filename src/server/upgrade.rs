@@ -47,6 +47,8 @@ pub async fn upgraded(on: OnUpgrade) -> Result<Upgraded, UpgradeError> {
     Ok(Upgraded {
         stream: Arc::clone(connection.stream()),
         connection,
-        read: parts.read_buf,
+        // A copy of the few bytes: what hyper hands over holds its whole read buffer, for as long
+        // as the tunnel would keep it.
+        read: Bytes::copy_from_slice(&parts.read_buf),
     })
 }
