@@ -146,6 +146,19 @@ impl Cell {
             .map(Entered::Queued)
     }
 
+    /// Refuses a call that came back from kintone when its wait was over.
+    pub(super) fn out_of_time(&self, tenant: &str, priority: Priority, waited: Duration) -> Denial {
+        let now = self.clock.moment();
+        let mut books = self.books();
+        let want = Want {
+            tenant: books.tenant(tenant),
+            priority,
+            permits: 1,
+        };
+        let forecast = books.forecast(want, now);
+        refusal(&mut books, Reason::Wait, waited, &forecast)
+    }
+
     /// Does a step on the books, then grants what has become free.
     pub(super) fn step<R>(
         self: &Arc<Self>,

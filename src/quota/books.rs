@@ -319,7 +319,7 @@ impl<W> Books<W> {
         let cut = Cut {
             sent: number,
             sent_so_far: self.sent,
-            in_use: self.in_use.min(self.allowed),
+            at_kintone: live_then + self.settling_permits,
             hosts: self.plan.hosts,
         };
         self.pressure.refused(now, sample, cut);

@@ -170,12 +170,13 @@ impl Refused {
     /// The [`Denial`] of a call that waited too long, also when the pause alone would be too long.
     pub async fn again(self) -> Result<Permit, Denial> {
         let resume_at = self.refused_at.after(PAUSE);
-        if resume_at < self.deadline {
-            let now = self.cell.clock.moment();
-            sleep(resume_at.since(now)).await;
+        if resume_at >= self.deadline {
+            return Err(self
+                .cell
+                .out_of_time(self.tenant.as_str(), self.priority, self.waited));
         }
-        // Time at kintone is no waiting: it is taken off by asking that much later.
-        let paused = self.cell.clock.moment().since(self.refused_at);
+        let now = self.cell.clock.moment();
+        sleep(resume_at.since(now)).await;
         let entrant = Entrant {
             tenant: self.tenant.as_str(),
             caller: &self.caller,
@@ -186,8 +187,7 @@ impl Refused {
             deadline: Deadline::At(self.deadline),
         };
         let mut permit = admit(Arc::clone(&self.cell), entrant).await?;
-        let queued = permit.held.granted_at.since(self.refused_at);
-        permit.waited = self.waited + queued.max(paused);
+        permit.waited = self.waited + permit.held.granted_at.since(self.refused_at);
         Ok(permit)
     }
 }
@@ -201,6 +201,7 @@ impl YieldGuard {
 
 impl Drop for YieldGuard {
     fn drop(&mut self) {
-        self.cell.step(|books, _| books.yields.deregister(self.key));
+        // Without granting or asking others: what it gives back comes when its permit does.
+        self.cell.books().yields.deregister(self.key);
     }
 }

@@ -50,9 +50,9 @@ pub(super) struct TenantBook<W> {
     waiting: [BTreeMap<i64, Waiting<W>>; 2],
     finish: f64,
     used_at: Moment,
-    /// The most permits it lately had in use, and since when.
-    peak: u32,
-    peak_at: Moment,
+    /// The most permits it had in use since then, and in as long a time before.
+    peaks: [u32; 2],
+    peaks_since: Moment,
 }
 
 /// What a tenant did so far.
@@ -309,10 +309,7 @@ impl<W> Queue<W> {
         book.in_use += permits;
         book.totals.requests += 1;
         book.used_at = now;
-        if book.in_use >= book.peak || now.since(book.peak_at) > EXPECTED_BACK {
-            book.peak = book.in_use;
-            book.peak_at = now;
-        }
+        book.remember_peak(now);
         let tag = book.finish.max(self.virtual_time);
         let service_s = book.service.mean_s().unwrap_or(1.0);
         book.finish = tag + f64::from(service_s) * f64::from(permits) / f64::from(book.weight);
@@ -448,7 +445,9 @@ impl<W> Queue<W> {
             }
             weights += u64::from(other.weight);
             if other.queued() == 0 && !std::ptr::eq(other, book) {
-                expected += (other.peak + 1).saturating_sub(other.in_use).min(most);
+                // Room to double and one more: their calls do not come at an even pace.
+                let usual = other.peaks[0].max(other.peaks[1]) * 2 + 1;
+                expected += usual.saturating_sub(other.in_use).min(most);
             }
         }
         let share = u64::from(room.allowed) * u64::from(book.weight) / weights.max(1);
@@ -487,8 +486,8 @@ impl<W> TenantBook<W> {
             waiting: [BTreeMap::new(), BTreeMap::new()],
             finish: 0.0,
             used_at: Moment::default(),
-            peak: 0,
-            peak_at: Moment::default(),
+            peaks: [0; 2],
+            peaks_since: Moment::default(),
         }
     }
 
@@ -508,6 +507,14 @@ impl<W> TenantBook<W> {
         self.waiting
             .iter()
             .flat_map(|waiting| waiting.values().map(|waiting| &waiting.waiter))
+    }
+
+    fn remember_peak(&mut self, now: Moment) {
+        if now.since(self.peaks_since) > EXPECTED_BACK {
+            self.peaks = [0, self.peaks[0]];
+            self.peaks_since = now;
+        }
+        self.peaks[0] = self.peaks[0].max(self.in_use);
     }
 
     fn is_idle(&self) -> bool {

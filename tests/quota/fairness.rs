@@ -83,11 +83,6 @@ async fn a_flood_of_one_tenant_does_not_delay_another() {
                 sleep(1000 * MS).await;
                 let mut waits = light_waits(&house, arrivals).await;
                 let p99 = quantile(&mut waits, 0.99);
-                println!(
-                    "{callers} {service:?} {arrivals:?} p99 {p99:?} max {:?} in flight {}",
-                    quantile(&mut waits, 1.0),
-                    house.look().in_flight
-                );
                 assert!(
                     p99 <= 25 * MS,
                     "{callers} {service:?} {arrivals:?}: {p99:?}"
@@ -156,7 +151,6 @@ async fn ten_tenants_share_permit_seconds_however_long_their_calls_are() {
     let sum: f64 = shares.iter().sum();
     let squares: f64 = shares.iter().map(|share| share * share).sum();
     let jain = sum * sum / (10.0 * squares);
-    println!("jain {jain} use {}", sum / 60.0 / 80.0);
     assert!(jain >= 0.99, "{jain} {shares:?}");
     assert!(sum / 60.0 / 80.0 >= 0.97, "{sum}");
 }

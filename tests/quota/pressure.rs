@@ -33,6 +33,7 @@ async fn step(distance: Duration, counts: Counts, steady: bool) -> Run {
                 };
                 if house.call(&kintone, "a", CALL, service).await.is_err() {
                     errors.fetch_add(1, Ordering::Relaxed);
+                    sleep(MS).await;
                 }
             }
         });
@@ -64,14 +65,13 @@ async fn a_step_of_outside_load_is_followed_down_and_up() {
             for steady in [true, false] {
                 let run = step(distance, counts, steady).await;
                 let what = format!("{distance:?} {counts:?} steady {steady}");
-                println!(
-                    "{what}: first second {}, later {}, errors {}, use after {}",
-                    run.refused_in_first_second, run.refused_later, run.errors, run.use_after
-                );
                 assert_eq!(run.errors, 0, "{what}");
                 assert_eq!(run.refused_later, 0, "{what}");
                 assert!(run.use_after >= 76, "{what}: {}", run.use_after);
-                if !distance.is_zero() || steady {
+                if steady && counts == Counts::AtArrival {
+                    // All 80 calls end and 80 new ones begin in the very millisecond of the step:
+                    // nobody could know of it. What does not fit is refused once.
+                    assert!(run.refused_in_first_second <= 40, "{what}");
                     continue;
                 }
                 assert!(
