@@ -9,10 +9,12 @@ use tokio::time::timeout_at;
 use crate::model::outcome::QuotaFigures;
 use crate::model::{Account, CallerName, Denial, Priority, Tenant};
 
-use super::books::{Books, Forecast, Reason, Slot, Want};
+use super::books::{Books, Forecast, Reason, Want};
 use super::clock::{Clock, Moment};
+use super::in_use::Slot;
 use super::plan::Plan;
-use super::queue::{Place, Ticket};
+use super::queue::Place;
+use super::tenant::Ticket;
 use super::wakes::Wakes;
 
 /// One account.

@@ -18,7 +18,7 @@ use tokio::time::sleep_until;
 use crate::config::Config;
 use crate::model::{Account, CallerName, Denial, Priority, Tenant};
 
-pub use books::Owes;
+pub use in_use::Owes;
 pub use permit::{Permit, Refused, YieldGuard};
 pub use snapshot::{AccountSnapshot, Balance, RefusedCounts, TenantSnapshot, TenantTotals};
 
@@ -32,12 +32,14 @@ mod account;
 mod books;
 mod clock;
 mod estimate;
+mod in_use;
 mod permit;
 mod plan;
 mod pressure;
 mod queue;
 mod rate;
 mod snapshot;
+mod tenant;
 mod wakes;
 mod yields;
 

@@ -10,8 +10,9 @@ use crate::config::QuotaSettings;
 use crate::model::{CallerName, Denial, Priority, Tenant};
 
 use super::account::{Cell, Deadline, Entered, Entrant, Held};
-use super::books::{End, Owes};
+use super::books::End;
 use super::clock::Moment;
+use super::in_use::Owes;
 use super::queue::Place;
 
 /// A permit, from before the first byte to kintone until after the last byte of its answer.

@@ -12,7 +12,7 @@ use crate::config::TenantSettings;
 use crate::model::{Priority, Tenant};
 
 use super::clock::Moment;
-use super::estimate::ServiceTime;
+use super::tenant::{EXPECTED_BACK, TenantBook, TenantId, Ticket, Totals, Waiting};
 
 /// Calls waiting for a permit of one account, and its tenants.
 #[derive(Debug)]
@@ -28,59 +28,6 @@ pub(super) struct Queue<W> {
     /// Keys of the next call at the back and at the front.
     back: i64,
     front: i64,
-}
-
-/// Which tenant of a [`Queue`]; valid while it has a permit or a waiting call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TenantId(u32);
-
-/// One tenant's part of an account.
-#[derive(Debug)]
-pub(super) struct TenantBook<W> {
-    /// Its name.
-    pub(super) name: Tenant,
-    /// Its permits in use.
-    pub(super) in_use: u32,
-    /// How long its calls take.
-    pub(super) service: ServiceTime,
-    /// What it did so far.
-    pub(super) totals: Totals,
-    weight: u32,
-    ceiling: Option<u32>,
-    waiting: [BTreeMap<i64, Waiting<W>>; 2],
-    finish: f64,
-    used_at: Moment,
-    /// The most permits it had in use since then, and in as long a time before.
-    peaks: [u32; 2],
-    peaks_since: Moment,
-}
-
-/// What a tenant did so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    /// Permits granted.
-    pub(super) requests: u64,
-    /// Time for which permits were held.
-    pub(super) held: Duration,
-}
-
-/// A waiting call.
-#[derive(Debug)]
-pub(super) struct Waiting<W> {
-    /// Permits it wants.
-    pub(super) permits: u32,
-    /// Whatever its owner needs to answer it.
-    pub(super) waiter: W,
-}
-
-/// Where a waiting call stands, to take it out again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
-    /// Its tenant.
-    pub(super) tenant: TenantId,
-    /// Its priority.
-    pub(super) priority: Priority,
-    key: i64,
 }
 
 /// The end of the tenant's queue at which a call begins to wait.
@@ -118,8 +65,6 @@ enum Turn {
 const TENANTS_REMEMBERED: usize = 256;
 /// Of so many grants one goes to a batch call while both wait.
 const BATCH_TURN: u32 = 10;
-/// For how long a tenant that was here is expected back.
-const EXPECTED_BACK: Duration = Duration::from_secs(10);
 /// The part of the permits (one in so many) that is kept for tenants expected back.
 const GUEST_PART: u32 = 16;
 
@@ -252,7 +197,7 @@ impl<W> Queue<W> {
         self.waiting[priority as usize] += 1;
         let book = &mut self.tenants[tenant.0 as usize];
         if book.queued() == 0 {
-            book.finish = book.finish.max(self.virtual_time);
+            book.catch_up(self.virtual_time);
         }
         book.waiting[priority as usize].insert(key, waiting);
         Ticket {
@@ -306,22 +251,12 @@ impl<W> Queue<W> {
     /// Counts permits granted.
     pub(super) fn start(&mut self, tenant: TenantId, permits: u32, now: Moment) {
         let book = &mut self.tenants[tenant.0 as usize];
-        book.in_use += permits;
-        book.totals.requests += 1;
-        book.used_at = now;
-        book.remember_peak(now);
-        let tag = book.finish.max(self.virtual_time);
-        let service_s = book.service.mean_s().unwrap_or(1.0);
-        book.finish = tag + f64::from(service_s) * f64::from(permits) / f64::from(book.weight);
-        self.virtual_time = tag;
+        self.virtual_time = book.start(permits, self.virtual_time, now);
     }
 
     /// Counts permits given back that were held for `held`.
     pub(super) fn end(&mut self, tenant: TenantId, permits: u32, held: Duration, now: Moment) {
-        let book = &mut self.tenants[tenant.0 as usize];
-        book.in_use -= permits;
-        book.totals.held += held * permits;
-        book.used_at = now;
+        self.tenants[tenant.0 as usize].end(permits, held, now);
     }
 
     /// Learns how long a tenant's calls take.
@@ -445,9 +380,7 @@ impl<W> Queue<W> {
             }
             weights += u64::from(other.weight);
             if other.queued() == 0 && !std::ptr::eq(other, book) {
-                // Room to double and one more: their calls do not come at an even pace.
-                let usual = other.peaks[0].max(other.peaks[1]) * 2 + 1;
-                expected += usual.saturating_sub(other.in_use).min(most);
+                expected += other.usual().saturating_sub(other.in_use).min(most);
             }
         }
         let share = u64::from(room.allowed) * u64::from(book.weight) / weights.max(1);
@@ -472,78 +405,4 @@ enum Choice {
     Goes(Ticket),
     Waits,
     Nobody,
-}
-
-impl<W> TenantBook<W> {
-    fn new(name: Tenant) -> Self {
-        Self {
-            name,
-            in_use: 0,
-            service: ServiceTime::default(),
-            totals: Totals::default(),
-            weight: 1,
-            ceiling: None,
-            waiting: [BTreeMap::new(), BTreeMap::new()],
-            finish: 0.0,
-            used_at: Moment::default(),
-            peaks: [0; 2],
-            peaks_since: Moment::default(),
-        }
-    }
-
-    fn configure(&mut self, settings: &BTreeMap<Tenant, TenantSettings>) {
-        let settings = settings.get(&self.name);
-        self.weight = settings.map_or(1, |settings| settings.weight.max(1));
-        self.ceiling = settings.and_then(|settings| settings.concurrency);
-    }
-
-    /// Its waiting calls.
-    pub(super) fn queued(&self) -> usize {
-        self.waiting[0].len() + self.waiting[1].len()
-    }
-
-    /// Those who wait.
-    pub(super) fn waiters(&self) -> impl Iterator<Item = &W> {
-        self.waiting
-            .iter()
-            .flat_map(|waiting| waiting.values().map(|waiting| &waiting.waiter))
-    }
-
-    fn remember_peak(&mut self, now: Moment) {
-        if now.since(self.peaks_since) > EXPECTED_BACK {
-            self.peaks = [0, self.peaks[0]];
-            self.peaks_since = now;
-        }
-        self.peaks[0] = self.peaks[0].max(self.in_use);
-    }
-
-    fn is_idle(&self) -> bool {
-        self.in_use == 0 && self.queued() == 0
-    }
-
-    fn below_ceiling(&self, permits: u32) -> bool {
-        self.in_use == 0
-            || self
-                .ceiling
-                .is_none_or(|ceiling| self.in_use.saturating_add(permits) <= ceiling)
-    }
-
-    fn goes_before(&self, other: &Self) -> bool {
-        let mine = u64::from(self.in_use) * u64::from(other.weight);
-        let theirs = u64::from(other.in_use) * u64::from(self.weight);
-        mine.cmp(&theirs)
-            .then(self.finish.total_cmp(&other.finish))
-            .is_lt()
-    }
-
-    fn youngest(&self, id: TenantId, order: &[Priority]) -> Option<Ticket> {
-        order.iter().find_map(|&priority| {
-            let (&key, _) = self.waiting[priority as usize].last_key_value()?;
-            Some(Ticket {
-                tenant: id,
-                priority,
-                key,
-            })
-        })
-    }
 }

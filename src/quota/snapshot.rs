@@ -103,7 +103,7 @@ impl AccountSnapshot {
                 oldest_wait = oldest_wait.max(now.since(waiter.asked_at));
                 *queued_by_caller.entry(waiter.caller.clone()).or_default() += 1;
             }
-            let held = tenant.totals.held + books.held_so_far(id, now);
+            let held = tenant.totals.held + books.in_use().held_by(id, now);
             tenants.push(TenantSnapshot {
                 tenant: tenant.name.clone(),
                 in_flight: tenant.in_use,
@@ -121,8 +121,8 @@ impl AccountSnapshot {
             limit: books.pressure.effective_limit(books.plan.quota.concurrency),
             allowed: books.allowed(),
             outside: books.pressure.outside(),
-            in_flight: books.in_use() - books.settling(),
-            settling: books.settling(),
+            in_flight: books.in_use().total() - books.in_use().settling(),
+            settling: books.in_use().settling(),
             queued: books.queue.len(),
             queued_interactive: books.queue.len_of(Priority::Interactive),
             queued_batch: books.queue.len_of(Priority::Batch),
@@ -150,6 +150,6 @@ impl Balance {
         let books = cell.books();
         self.acquired += books.counts.acquired;
         self.released += books.counts.released;
-        self.held += u64::from(books.in_use());
+        self.held += u64::from(books.in_use().total());
     }
 }

@@ -11,7 +11,6 @@ use kintone_egress::model::{Priority, Tenant};
 use kintone_egress::quota::{Ask, Permit};
 
 #[path = "../quota/house.rs"]
-#[allow(dead_code)]
 mod house;
 
 use house::{CALL, House};
