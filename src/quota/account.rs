@@ -183,14 +183,16 @@ impl Cell {
         });
     }
 
-    /// Whether it can be forgotten: idle for so long, and nothing would be lost.
-    pub(super) fn is_idle_for(&self, span: Duration, now: Moment) -> bool {
-        let mut books = self.books();
-        let is_idle = now.since(books.used_at()) >= span && books.is_forgettable(now);
-        if is_idle {
-            books.shrink_memory();
-        }
-        is_idle
+    /// For how long it has been idle, if nothing would be lost with it.
+    pub(super) fn idle(&self, now: Moment) -> Option<Duration> {
+        let books = self.books();
+        let is_idle = books.is_forgettable(now);
+        is_idle.then(|| now.since(books.used_at()))
+    }
+
+    /// Gives back memory that a rush has left.
+    pub(super) fn shrink_memory(&self) {
+        self.books().shrink_memory();
     }
 
     fn queue(

@@ -25,7 +25,8 @@ pub(super) struct Books<W> {
     pub(super) queue: Queue<W>,
     pub(super) yields: Yields,
     pub(super) counts: Counts,
-    rate: Option<Rate>,
+    /// Boxed: most accounts have none.
+    rate: Option<Box<Rate>>,
     service: ServiceTime,
     in_use: InUse,
     /// Permits of this host now.
@@ -94,7 +95,7 @@ impl<W> Books<W> {
     /// Empty books under a plan.
     pub(super) fn new(plan: Arc<Plan>, clock: Clock) -> Self {
         let mut books = Self {
-            rate: plan.rate.map(|limit| Rate::new(limit, clock)),
+            rate: limiter(&plan, clock),
             pressure: Pressure::default(),
             queue: Queue::new(),
             yields: Yields::default(),
@@ -112,8 +113,8 @@ impl<W> Books<W> {
 
     /// Puts the account under another plan. A limiter of the same shape stays as it is.
     pub(super) fn replan(&mut self, plan: Arc<Plan>, clock: Clock) {
-        if self.rate.as_ref().map(Rate::limit) != plan.rate {
-            self.rate = plan.rate.map(|limit| Rate::new(limit, clock));
+        if self.rate.as_ref().map(|rate| rate.limit()) != plan.rate {
+            self.rate = limiter(&plan, clock);
         }
         self.queue.configure(&plan.tenants);
         self.plan = plan;
@@ -441,6 +442,10 @@ impl<W> Books<W> {
         }
         outlook.completion(nth)
     }
+}
+
+fn limiter(plan: &Plan, clock: Clock) -> Option<Box<Rate>> {
+    plan.rate.map(|limit| Box::new(Rate::new(limit, clock)))
 }
 
 impl Forecast {
