@@ -35,7 +35,7 @@ pub(super) struct Waiter {
     pub(super) caller: CallerName,
     /// When it was first asked for.
     pub(super) asked_at: Moment,
-    answer: oneshot::Sender<Result<Held, Denial>>,
+    answer: Sender,
 }
 
 /// A permit, as the books count it. Dropped, it goes back: at once if nothing was sent, else when
@@ -92,12 +92,16 @@ pub(super) struct Queued {
     want: Want,
     asked_at: Moment,
     deadline: Moment,
-    answer: oneshot::Receiver<Result<Held, Denial>>,
+    answer: Receiver,
     is_waiting: bool,
 }
 
+/// The ends of the way on which a waiting call is answered.
+type Sender = oneshot::Sender<Result<Held, Denial>>;
+type Receiver = oneshot::Receiver<Result<Held, Denial>>;
+
 /// An answer to a waiting call.
-type Answer = (oneshot::Sender<Result<Held, Denial>>, Result<Held, Denial>);
+type Answer = (Sender, Result<Held, Denial>);
 
 /// Answers that are sent after the lock is released.
 type Answers = Vec<Answer>;
@@ -157,7 +161,7 @@ impl Cell {
             priority,
             permits: 1,
         };
-        let forecast = books.forecast(want, now);
+        let forecast = books.forecast(want, Place::Front, now);
         refusal(&mut books, Reason::Wait, waited, &forecast)
     }
 
@@ -203,38 +207,20 @@ impl Cell {
         deadline: Moment,
         now: Moment,
     ) -> Result<Queued, Denial> {
-        let waited = now.since(entrant.asked_at);
-        let mut answers = Answers::new();
-        if !books.may_overtake(want, now) {
-            let forecast = books.forecast(want, now);
-            if let Some(reason) = forecast.verdict(deadline.since(now)) {
-                return Err(refusal(&mut books, reason, waited, &forecast));
-            }
-            let is_full = books.queue.len() >= books.plan.quota.queue;
-            if is_full && entrant.place == Place::Back {
-                let Some(victim) = books.queue.displaced(want.tenant, want.priority) else {
-                    return Err(refusal(&mut books, Reason::Full, waited, &forecast));
-                };
-                answers.extend(displace(&mut books, victim, now));
-            }
-        }
-        let (sender, receiver) = oneshot::channel();
-        let waiter = Waiter {
-            caller: entrant.caller.clone(),
-            asked_at: entrant.asked_at,
-            answer: sender,
-        };
-        let ticket = books.wait(want, entrant.place, waiter);
+        let mut answers = self.grant(&mut books, now);
+        let queued = books.line_up(entrant, want, deadline, now, &mut answers);
         answers.extend(self.grant(&mut books, now));
+        // Answers may hold permits: none of them may be dropped under the lock.
         drop(books);
         deliver(answers);
+        let (ticket, answer) = queued?;
         Ok(Queued {
             cell: Arc::clone(self),
             ticket,
             want,
             asked_at: entrant.asked_at,
             deadline,
-            answer: receiver,
+            answer,
             is_waiting: true,
         })
     }
@@ -301,7 +287,7 @@ impl Queued {
     fn give_up(&mut self) -> Option<Denial> {
         self.cell.step(|books, now| {
             books.queue.remove(self.ticket)?;
-            let forecast = books.forecast(self.want, now);
+            let forecast = books.forecast(self.want, Place::Back, now);
             let reason = match forecast.verdict(Duration::ZERO) {
                 Some(Reason::Rate) => Reason::Rate,
                 Some(Reason::Full | Reason::Wait) | None => Reason::Wait,
@@ -324,6 +310,40 @@ impl Entrant<'_> {
     /// The tenant of a call: the one it names, else its caller.
     pub(super) fn tenant_of<'a>(tenant: Option<&'a Tenant>, caller: &'a CallerName) -> &'a str {
         tenant.map_or_else(|| caller.as_str(), Tenant::as_str)
+    }
+}
+
+impl Books<Waiter> {
+    /// Lets an entrant wait, unless it is known that its turn cannot come in time or too many wait.
+    fn line_up(
+        &mut self,
+        entrant: &Entrant<'_>,
+        want: Want,
+        deadline: Moment,
+        now: Moment,
+        answers: &mut Answers,
+    ) -> Result<(Ticket, Receiver), Denial> {
+        if !self.may_overtake(want, now) {
+            let waited = now.since(entrant.asked_at);
+            let forecast = self.forecast(want, entrant.place, now);
+            if let Some(reason) = forecast.verdict(deadline.since(now)) {
+                return Err(refusal(self, reason, waited, &forecast));
+            }
+            let is_full = self.queue.len() >= self.plan.quota.queue;
+            if is_full && entrant.place == Place::Back {
+                let Some(victim) = self.queue.displaced(want.tenant, want.priority) else {
+                    return Err(refusal(self, Reason::Full, waited, &forecast));
+                };
+                answers.extend(displace(self, victim, now));
+            }
+        }
+        let (sender, receiver) = oneshot::channel();
+        let waiter = Waiter {
+            caller: entrant.caller.clone(),
+            asked_at: entrant.asked_at,
+            answer: sender,
+        };
+        Ok((self.wait(want, entrant.place, waiter), receiver))
     }
 }
 
@@ -357,7 +377,7 @@ fn displace(books: &mut Books<Waiter>, victim: Ticket, now: Moment) -> Option<An
         priority: victim.priority,
         permits: waiting.permits,
     };
-    let forecast = books.forecast(want, now);
+    let forecast = books.forecast(want, Place::Back, now);
     let waited = now.since(waiting.waiter.asked_at);
     let denial = refusal(books, Reason::Full, waited, &forecast);
     Some((waiting.waiter.answer, Err(denial)))

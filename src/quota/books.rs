@@ -88,9 +88,9 @@ pub(super) struct Want {
     pub(super) permits: u32,
 }
 
-/// How often an account is looked at whose allowance rises or whose tunnels could yield while calls
-/// wait.
+/// How often an account is looked at where calls wait that time alone could let go.
 const LOOK: Duration = Duration::from_millis(100);
+
 impl<W> Books<W> {
     /// Empty books under a plan.
     pub(super) fn new(plan: Arc<Plan>, clock: Clock) -> Self {
@@ -184,14 +184,17 @@ impl<W> Books<W> {
     }
 
     /// When the next call like this one could go. It does not wait itself yet, or any more.
-    pub(super) fn forecast(&self, want: Want, now: Moment) -> Forecast {
+    pub(super) fn forecast(&self, want: Want, place: Place, now: Moment) -> Forecast {
         let room = self.room(now);
         let places = match want.priority {
             Priority::Interactive => room.allowed,
             Priority::Batch => room.allowed - room.reserve,
         };
         let at_ceiling = self.queue.is_at_ceiling(want.tenant, want.permits);
-        let ahead = self.queue.turns_before(want.tenant, want.priority, places);
+        let ahead = match place {
+            Place::Front => 0,
+            Place::Back => self.queue.turns_before(want.tenant, want.priority, places),
+        };
         let completions = if at_ceiling {
             ahead + 1
         } else {
@@ -310,7 +313,9 @@ impl<W> Books<W> {
         if self.queue.len() == 0 {
             return settled;
         }
-        let looks = self.pressure.is_passing() || self.yields.has_unasked();
+        // Free places may be kept for others: for a while only, and no event ends it.
+        let is_kept = self.in_use.total() < self.allowed;
+        let looks = is_kept || self.pressure.is_passing() || self.yields.has_unasked();
         let look = looks.then(|| now.after(LOOK));
         [settled, look, self.rate_due(now)]
             .into_iter()
@@ -423,7 +428,8 @@ impl<W> Books<W> {
         }
     }
 
-    fn refresh(&mut self, now: Moment) {
+    /// Brings the allowance up to date.
+    pub(super) fn refresh(&mut self, now: Moment) {
         let quota = &self.plan.quota;
         let limit = self.pressure.effective_limit(quota.concurrency);
         self.pressure.settle(now, limit);

@@ -92,7 +92,8 @@ impl AccountSnapshot {
     /// Looks at an account under its lock.
     pub(super) fn of(cell: &Cell) -> Self {
         let now = cell.clock.moment();
-        let books = cell.books();
+        let mut books = cell.books();
+        books.refresh(now);
         let mut queued_by_caller = BTreeMap::new();
         let mut oldest_wait = Duration::ZERO;
         let mut tenants = Vec::new();

@@ -198,3 +198,18 @@ async fn weights_and_ceilings_of_tenants_hold() {
     let ratio = requests("double") / requests("single");
     assert!((1.9..=2.1).contains(&ratio), "{ratio}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn places_kept_for_a_tenant_that_does_not_come_back_are_given_out() {
+    let house = House::new(QuotaSettings {
+        max_wait: 60_000 * MS,
+        ..QuotaSettings::default()
+    });
+    house.admit("light", CALL).await.expect("a permit").finish();
+    flood(&house, "flood", CALL, 200, Service::Steady, 3_600_000 * MS);
+    sleep(1000 * MS).await;
+    assert_eq!(house.look().in_flight, 77, "three are kept");
+    // Nothing ends in this hour; only time passes.
+    sleep(10_000 * MS).await;
+    assert_eq!(house.look().in_flight, 80);
+}
