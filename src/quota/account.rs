@@ -9,10 +9,12 @@ use tokio::time::timeout_at;
 use crate::model::outcome::QuotaFigures;
 use crate::model::{Account, CallerName, Denial, Priority, Tenant};
 
-use super::books::{Books, Forecast, Reason, Slot, Want};
+use super::books::{Books, Forecast, Reason, Want};
 use super::clock::{Clock, Moment};
+use super::in_use::Slot;
 use super::plan::Plan;
-use super::queue::{Place, Ticket};
+use super::queue::Place;
+use super::tenant::Ticket;
 use super::wakes::Wakes;
 
 /// One account.
@@ -33,7 +35,7 @@ pub(super) struct Waiter {
     pub(super) caller: CallerName,
     /// When it was first asked for.
     pub(super) asked_at: Moment,
-    answer: oneshot::Sender<Result<Held, Denial>>,
+    answer: Sender,
 }
 
 /// A permit, as the books count it. Dropped, it goes back: at once if nothing was sent, else when
@@ -90,12 +92,16 @@ pub(super) struct Queued {
     want: Want,
     asked_at: Moment,
     deadline: Moment,
-    answer: oneshot::Receiver<Result<Held, Denial>>,
+    answer: Receiver,
     is_waiting: bool,
 }
 
+/// The ends of the way on which a waiting call is answered.
+type Sender = oneshot::Sender<Result<Held, Denial>>;
+type Receiver = oneshot::Receiver<Result<Held, Denial>>;
+
 /// An answer to a waiting call.
-type Answer = (oneshot::Sender<Result<Held, Denial>>, Result<Held, Denial>);
+type Answer = (Sender, Result<Held, Denial>);
 
 /// Answers that are sent after the lock is released.
 type Answers = Vec<Answer>;
@@ -124,8 +130,11 @@ impl Cell {
     }
 
     /// Grants a permit, refuses it, or lets the call wait.
-    pub(super) fn enter(self: &Arc<Self>, entrant: &Entrant<'_>) -> Result<Entered, Denial> {
-        let now = self.clock.moment();
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        entrant: &Entrant<'_>,
+        now: Moment,
+    ) -> Result<Entered, Denial> {
         let mut books = self.books();
         let deadline = match entrant.deadline {
             Deadline::At(deadline) => deadline,
@@ -144,6 +153,19 @@ impl Cell {
         }
         self.queue(books, entrant, want, deadline, now)
             .map(Entered::Queued)
+    }
+
+    /// Refuses a call that came back from kintone when its wait was over.
+    pub(super) fn out_of_time(&self, tenant: &str, priority: Priority, waited: Duration) -> Denial {
+        let now = self.clock.moment();
+        let mut books = self.books();
+        let want = Want {
+            tenant: books.tenant(tenant),
+            priority,
+            permits: 1,
+        };
+        let forecast = books.forecast(want, Place::Front, now);
+        refusal(&mut books, Reason::Wait, waited, &forecast)
     }
 
     /// Does a step on the books, then grants what has become free.
@@ -168,14 +190,16 @@ impl Cell {
         });
     }
 
-    /// Whether it can be forgotten: idle for so long, and nothing would be lost.
-    pub(super) fn is_idle_for(&self, span: Duration, now: Moment) -> bool {
-        let mut books = self.books();
-        let is_idle = now.since(books.used_at()) >= span && books.is_forgettable(now);
-        if is_idle {
-            books.shrink_memory();
-        }
-        is_idle
+    /// For how long it has been idle, if nothing would be lost with it.
+    pub(super) fn idle(&self, now: Moment) -> Option<Duration> {
+        let books = self.books();
+        let is_idle = books.is_forgettable(now);
+        is_idle.then(|| now.since(books.used_at()))
+    }
+
+    /// Gives back memory that a rush has left.
+    pub(super) fn shrink_memory(&self) {
+        self.books().shrink_memory();
     }
 
     fn queue(
@@ -186,43 +210,28 @@ impl Cell {
         deadline: Moment,
         now: Moment,
     ) -> Result<Queued, Denial> {
-        let waited = now.since(entrant.asked_at);
-        let mut answers = Answers::new();
-        if !books.may_overtake(want, now) {
-            let forecast = books.forecast(want, now);
-            if let Some(reason) = forecast.verdict(deadline.since(now)) {
-                return Err(refusal(&mut books, reason, waited, &forecast));
-            }
-            let is_full = books.queue.len() >= books.plan.quota.queue;
-            if is_full && entrant.place == Place::Back {
-                let Some(victim) = books.queue.displaced(want.tenant, want.priority) else {
-                    return Err(refusal(&mut books, Reason::Full, waited, &forecast));
-                };
-                answers.extend(displace(&mut books, victim, now));
-            }
-        }
-        let (sender, receiver) = oneshot::channel();
-        let waiter = Waiter {
-            caller: entrant.caller.clone(),
-            asked_at: entrant.asked_at,
-            answer: sender,
-        };
-        let ticket = books.wait(want, entrant.place, waiter);
+        let mut answers = self.grant(&mut books, now);
+        let queued = books.line_up(entrant, want, deadline, now, &mut answers);
         answers.extend(self.grant(&mut books, now));
+        // Answers may hold permits: none of them may be dropped under the lock.
         drop(books);
         deliver(answers);
+        let (ticket, answer) = queued?;
         Ok(Queued {
             cell: Arc::clone(self),
             ticket,
             want,
             asked_at: entrant.asked_at,
             deadline,
-            answer: receiver,
+            answer,
             is_waiting: true,
         })
     }
 
     fn grant(self: &Arc<Self>, books: &mut Books<Waiter>, now: Moment) -> Answers {
+        if books.is_settled() {
+            return Answers::new();
+        }
         let mut granted = Vec::new();
         books.pump(now, &mut granted);
         if let Some(wake) = books.next_wake(now) {
@@ -284,7 +293,7 @@ impl Queued {
     fn give_up(&mut self) -> Option<Denial> {
         self.cell.step(|books, now| {
             books.queue.remove(self.ticket)?;
-            let forecast = books.forecast(self.want, now);
+            let forecast = books.forecast(self.want, Place::Back, now);
             let reason = match forecast.verdict(Duration::ZERO) {
                 Some(Reason::Rate) => Reason::Rate,
                 Some(Reason::Full | Reason::Wait) | None => Reason::Wait,
@@ -307,6 +316,40 @@ impl Entrant<'_> {
     /// The tenant of a call: the one it names, else its caller.
     pub(super) fn tenant_of<'a>(tenant: Option<&'a Tenant>, caller: &'a CallerName) -> &'a str {
         tenant.map_or_else(|| caller.as_str(), Tenant::as_str)
+    }
+}
+
+impl Books<Waiter> {
+    /// Lets an entrant wait, unless it is known that its turn cannot come in time or too many wait.
+    fn line_up(
+        &mut self,
+        entrant: &Entrant<'_>,
+        want: Want,
+        deadline: Moment,
+        now: Moment,
+        answers: &mut Answers,
+    ) -> Result<(Ticket, Receiver), Denial> {
+        if !self.may_overtake(want, now) {
+            let waited = now.since(entrant.asked_at);
+            let forecast = self.forecast(want, entrant.place, now);
+            if let Some(reason) = forecast.verdict(deadline.since(now)) {
+                return Err(refusal(self, reason, waited, &forecast));
+            }
+            let is_full = self.queue.len() >= self.plan.quota.queue;
+            if is_full && entrant.place == Place::Back {
+                let Some(victim) = self.queue.displaced(want.tenant, want.priority) else {
+                    return Err(refusal(self, Reason::Full, waited, &forecast));
+                };
+                answers.extend(displace(self, victim, now));
+            }
+        }
+        let (sender, receiver) = oneshot::channel();
+        let waiter = Waiter {
+            caller: entrant.caller.clone(),
+            asked_at: entrant.asked_at,
+            answer: sender,
+        };
+        Ok((self.wait(want, entrant.place, waiter), receiver))
     }
 }
 
@@ -340,7 +383,7 @@ fn displace(books: &mut Books<Waiter>, victim: Ticket, now: Moment) -> Option<An
         priority: victim.priority,
         permits: waiting.permits,
     };
-    let forecast = books.forecast(want, now);
+    let forecast = books.forecast(want, Place::Back, now);
     let waited = now.since(waiting.waiter.asked_at);
     let denial = refusal(books, Reason::Full, waited, &forecast);
     Some((waiting.waiter.answer, Err(denial)))

@@ -9,10 +9,12 @@ use crate::model::{Priority, Tenant};
 
 use super::clock::{Clock, Moment};
 use super::estimate::{Outlook, ServiceTime};
+use super::in_use::{Grant, InUse, Kind, Owes, Slot};
 use super::plan::Plan;
 use super::pressure::{Cut, Pressure, Sample};
-use super::queue::{Place, Queue, Room, TenantId, Ticket, Waiting};
+use super::queue::{Place, Queue, Room};
 use super::rate::Rate;
+use super::tenant::{TenantId, Ticket, Waiting};
 use super::yields::Yields;
 
 /// Everything that is counted for one account.
@@ -23,20 +25,12 @@ pub(super) struct Books<W> {
     pub(super) queue: Queue<W>,
     pub(super) yields: Yields,
     pub(super) counts: Counts,
-    rate: Option<Rate>,
+    /// Boxed: most accounts have none.
+    rate: Option<Box<Rate>>,
     service: ServiceTime,
-    running: Vec<Running>,
-    vacant: Vec<u32>,
-    settling: Vec<Settling>,
+    in_use: InUse,
     /// Permits of this host now.
     allowed: u32,
-    in_use: u32,
-    batch_in_use: u32,
-    settling_permits: u32,
-    /// Permits of calls that kintone may be working on, settling ones not among them.
-    live: u32,
-    /// Calls sent so far: the last one's number.
-    sent: u64,
     used_at: Moment,
     /// When the clockwork looks here next.
     pub(super) wake: Option<Moment>,
@@ -57,10 +51,6 @@ pub(super) struct Counts {
     pub(super) wait_exceeded: u64,
 }
 
-/// Which permit; valid until it is given back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Slot(u32);
-
 /// How a permit comes back at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -68,15 +58,6 @@ pub(super) enum End {
     Answered,
     /// Nothing of it runs at kintone.
     Unsent,
-}
-
-/// What kintone owes a tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owes {
-    /// The caller's byte was the last: an answer.
-    Answer,
-    /// kintone's byte was the last: nothing.
-    Nothing,
 }
 
 /// Which refusal it is.
@@ -107,60 +88,21 @@ pub(super) struct Want {
     pub(super) permits: u32,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Running {
-    tenant: TenantId,
-    priority: Priority,
-    /// Zero: vacant.
-    permits: u32,
-    granted_at: Moment,
-    /// Its number in the order of sending and the live calls then, itself among them.
-    sent: Option<(u64, u32)>,
-    kind: Kind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Call,
-    Tunnel(Owes),
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Settling {
-    tenant: TenantId,
-    priority: Priority,
-    permits: u32,
-    granted_at: Moment,
-    aborted_at: Moment,
-    /// The last call sent before the abort.
-    sent_before: u64,
-}
-
-/// How often an account is looked at whose allowance rises or whose tunnels could yield while calls
-/// wait.
+/// How often an account is looked at where calls wait that time alone could let go.
 const LOOK: Duration = Duration::from_millis(100);
-/// Places for running calls that an idle account keeps.
-const RUNNING_KEPT: usize = 4;
 
 impl<W> Books<W> {
     /// Empty books under a plan.
     pub(super) fn new(plan: Arc<Plan>, clock: Clock) -> Self {
         let mut books = Self {
-            rate: plan.rate.map(|limit| Rate::new(limit, clock)),
+            rate: limiter(&plan, clock),
             pressure: Pressure::default(),
             queue: Queue::new(),
             yields: Yields::default(),
             counts: Counts::default(),
             service: ServiceTime::default(),
-            running: Vec::new(),
-            vacant: Vec::new(),
-            settling: Vec::new(),
+            in_use: InUse::default(),
             allowed: 1,
-            in_use: 0,
-            batch_in_use: 0,
-            settling_permits: 0,
-            live: 0,
-            sent: 0,
             used_at: clock.moment(),
             wake: None,
             plan,
@@ -171,8 +113,8 @@ impl<W> Books<W> {
 
     /// Puts the account under another plan. A limiter of the same shape stays as it is.
     pub(super) fn replan(&mut self, plan: Arc<Plan>, clock: Clock) {
-        if self.rate.as_ref().map(Rate::limit) != plan.rate {
-            self.rate = plan.rate.map(|limit| Rate::new(limit, clock));
+        if self.rate.as_ref().map(|rate| rate.limit()) != plan.rate {
+            self.rate = limiter(&plan, clock);
         }
         self.queue.configure(&plan.tenants);
         self.plan = plan;
@@ -186,7 +128,7 @@ impl<W> Books<W> {
 
     /// The name of the tenant whose permit it is.
     pub(super) fn tenant_of(&self, slot: Slot) -> &Tenant {
-        &self.queue.tenant(self.running[slot.0 as usize].tenant).name
+        &self.queue.tenant(self.in_use.grant(slot).tenant).name
     }
 
     /// Starts a call at once, if nothing waits and there is room and a token.
@@ -242,18 +184,21 @@ impl<W> Books<W> {
     }
 
     /// When the next call like this one could go. It does not wait itself yet, or any more.
-    pub(super) fn forecast(&self, want: Want, now: Moment) -> Forecast {
+    pub(super) fn forecast(&self, want: Want, place: Place, now: Moment) -> Forecast {
         let room = self.room(now);
         let places = match want.priority {
             Priority::Interactive => room.allowed,
             Priority::Batch => room.allowed - room.reserve,
         };
         let at_ceiling = self.queue.is_at_ceiling(want.tenant, want.permits);
-        let ahead = self.queue.turns_before(want.tenant, want.priority, places);
+        let ahead = match place {
+            Place::Front => 0,
+            Place::Back => self.queue.turns_before(want.tenant, want.priority, places),
+        };
         let completions = if at_ceiling {
             ahead + 1
         } else {
-            (self.in_use + ahead + want.permits).saturating_sub(places)
+            (self.in_use.total() + ahead + want.permits).saturating_sub(places)
         };
         let permit = if completions == 0 {
             Some(Duration::ZERO)
@@ -272,7 +217,7 @@ impl<W> Books<W> {
         QuotaFigures {
             waited,
             retry_after: forecast.permit.map(|permit| permit.max(forecast.rate)),
-            running: self.in_use,
+            running: self.in_use.total(),
             limit: self.allowed,
             queued: self.queue.len(),
         }
@@ -280,20 +225,12 @@ impl<W> Books<W> {
 
     /// The first byte of this call is about to go to kintone.
     pub(super) fn sent(&mut self, slot: Slot) {
-        let running = &mut self.running[slot.0 as usize];
-        if running.sent.is_none() {
-            self.sent += 1;
-            self.live += running.permits;
-            running.sent = Some((self.sent, self.live));
-        }
+        self.in_use.send(slot);
     }
 
     /// Not a byte of this call went to kintone.
     pub(super) fn not_sent(&mut self, slot: Slot) {
-        let running = &mut self.running[slot.0 as usize];
-        if running.sent.take().is_some() {
-            self.live -= running.permits;
-        }
+        self.in_use.take_back(slot);
     }
 
     /// kintone's figures in the head of the answer to this call.
@@ -304,12 +241,13 @@ impl<W> Books<W> {
         running: Option<u32>,
         now: Moment,
     ) {
-        let (number, live_then) = self.sending(slot);
+        let sending = self.in_use.sending(slot);
         if let Some(running) = running {
-            let ours = live_then.min(self.live);
-            self.prove_gone(number, running.saturating_sub(ours), now);
+            // Of our live calls at sending and at receipt the smaller number is certainly in it.
+            let ours = sending.live.min(self.in_use.live());
+            self.prove_gone(sending.number, running.saturating_sub(ours), now);
         }
-        let sample = self.sample(limit, running, live_then);
+        let sample = self.sample(limit, running, sending.live);
         self.pressure.answered(now, sample);
         self.refresh(now);
     }
@@ -322,12 +260,12 @@ impl<W> Books<W> {
         running: Option<u32>,
         now: Moment,
     ) {
-        let (number, live_then) = self.sending(slot);
-        let sample = self.sample(limit, running, live_then);
+        let sending = self.in_use.sending(slot);
+        let sample = self.sample(limit, running, sending.live);
         let cut = Cut {
-            sent: number,
-            sent_so_far: self.sent,
-            in_use: self.in_use.min(self.allowed),
+            sent: sending.number,
+            sent_so_far: self.in_use.sent(),
+            at_kintone: sending.live + self.in_use.settling(),
             hosts: self.plan.hosts,
         };
         self.pressure.refused(now, sample, cut);
@@ -337,61 +275,34 @@ impl<W> Books<W> {
 
     /// Notes what kintone owes a tunnel.
     pub(super) fn owed(&mut self, slot: Slot, owes: Owes) {
-        let running = &mut self.running[slot.0 as usize];
-        let was = running.is_live();
-        running.kind = Kind::Tunnel(owes);
-        match (was, running.is_live()) {
-            (false, true) => self.live += running.permits,
-            (true, false) => self.live -= running.permits,
-            (true, true) | (false, false) => {}
-        }
+        self.in_use.owe(slot, owes);
     }
 
     /// Gives back what a tunnel does not need; at least one permit stays.
     pub(super) fn shrink(&mut self, slot: Slot, permits: u32, now: Moment) -> u32 {
-        let running = &mut self.running[slot.0 as usize];
-        let surplus = running.permits.saturating_sub(permits.max(1));
-        running.permits -= surplus;
-        let left = running.permits;
-        if running.is_live() {
-            self.live -= surplus;
-        }
-        let (tenant, priority, held) = (
-            running.tenant,
-            running.priority,
-            now.since(running.granted_at),
-        );
-        self.release(tenant, priority, surplus, held, now);
-        left
+        let surplus = self.in_use.shrink(slot, permits);
+        self.released(surplus, now);
+        self.in_use.grant(slot).permits
     }
 
     /// Gives a permit back.
     pub(super) fn end(&mut self, slot: Slot, end: End, now: Moment) {
-        let running = self.vacate(slot);
-        let held = now.since(running.granted_at);
-        if end == End::Answered && running.kind == Kind::Call {
+        let kind = self.in_use.kind(slot);
+        let grant = self.in_use.end(slot);
+        if end == End::Answered && kind == Kind::Call {
+            let held = now.since(grant.granted_at);
             self.service.learn(held);
-            self.queue.learn(running.tenant, held);
+            self.queue.learn(grant.tenant, held);
         }
-        self.release(running.tenant, running.priority, running.permits, held, now);
+        self.released(grant, now);
     }
 
     /// Takes back a permit whose owner has left: at once if nothing was sent, else it settles, for
     /// kintone may go on working.
     pub(super) fn abandon(&mut self, slot: Slot, now: Moment) {
-        if self.running[slot.0 as usize].sent.is_none() {
-            return self.end(slot, End::Unsent, now);
+        if let Some(grant) = self.in_use.abandon(slot, now) {
+            self.released(grant, now);
         }
-        let running = self.vacate(slot);
-        self.settling_permits += running.permits;
-        self.settling.push(Settling {
-            tenant: running.tenant,
-            priority: running.priority,
-            permits: running.permits,
-            granted_at: running.granted_at,
-            aborted_at: now,
-            sent_before: self.sent,
-        });
         self.expire(now);
     }
 
@@ -401,13 +312,20 @@ impl<W> Books<W> {
         self.refresh(now);
     }
 
+    /// Whether nothing waits and nothing settles: then only calls change anything.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.queue.len() == 0 && self.in_use.settling() == 0
+    }
+
     /// When time alone changes something next.
     pub(super) fn next_wake(&self, now: Moment) -> Option<Moment> {
-        let settled = self.settling.first().map(|first| first.until(&self.plan));
+        let settled = self.in_use.settles_at(self.plan.quota.settle);
         if self.queue.len() == 0 {
             return settled;
         }
-        let looks = self.pressure.is_passing() || self.yields.has_unasked();
+        // Free places may be kept for others: for a while only, and no event ends it.
+        let is_kept = self.in_use.total() < self.allowed;
+        let looks = is_kept || self.pressure.is_passing() || self.yields.has_unasked();
         let look = looks.then(|| now.after(LOOK));
         [settled, look, self.rate_due(now)]
             .into_iter()
@@ -417,7 +335,7 @@ impl<W> Books<W> {
 
     /// Whether nothing would be lost with these books.
     pub(super) fn is_forgettable(&self, now: Moment) -> bool {
-        self.in_use == 0
+        self.in_use.total() == 0
             && self.queue.len() == 0
             && self.rate.as_ref().is_none_or(|rate| rate.is_full(now))
     }
@@ -429,10 +347,8 @@ impl<W> Books<W> {
 
     /// Gives back memory that a rush has left.
     pub(super) fn shrink_memory(&mut self) {
-        if self.in_use == 0 && self.queue.len() == 0 {
-            self.running = Vec::new();
-            self.vacant = Vec::new();
-            self.settling = Vec::new();
+        if self.in_use.total() == 0 && self.queue.len() == 0 {
+            self.in_use.shrink_memory();
             self.queue.shrink();
         }
     }
@@ -442,31 +358,9 @@ impl<W> Books<W> {
         self.allowed
     }
 
-    /// Permits in use, settling ones among them.
-    pub(super) const fn in_use(&self) -> u32 {
-        self.in_use
-    }
-
-    /// Permits that settle.
-    pub(super) const fn settling(&self) -> u32 {
-        self.settling_permits
-    }
-
-    /// For how long the permits that a tenant has in use were held together.
-    pub(super) fn held_so_far(&self, name: TenantId, now: Moment) -> Duration {
-        let running = self
-            .running
-            .iter()
-            .map(|r| (r.tenant, r.permits, r.granted_at));
-        let settling = self
-            .settling
-            .iter()
-            .map(|s| (s.tenant, s.permits, s.granted_at));
-        running
-            .chain(settling)
-            .filter(|(tenant, _, _)| *tenant == name)
-            .map(|(_, permits, at)| now.since(at) * permits)
-            .sum()
+    /// The permits in use.
+    pub(super) const fn in_use(&self) -> &InUse {
+        &self.in_use
     }
 
     fn has_room(&self, want: Want, now: Moment) -> bool {
@@ -478,8 +372,8 @@ impl<W> Books<W> {
     fn room(&self, now: Moment) -> Room {
         Room {
             allowed: self.allowed,
-            in_use: self.in_use,
-            batch_in_use: self.batch_in_use,
+            in_use: self.in_use.total(),
+            batch_in_use: self.in_use.batch(),
             reserve: self.plan.quota.interactive_reserve.min(self.allowed / 2),
             now,
         }
@@ -494,66 +388,23 @@ impl<W> Books<W> {
     }
 
     fn grant(&mut self, want: Want, now: Moment) -> Slot {
-        let permits = want.permits.clamp(1, self.allowed);
-        self.in_use += permits;
-        if want.priority == Priority::Batch {
-            self.batch_in_use += permits;
-        }
-        self.counts.acquired += u64::from(permits);
-        self.used_at = now;
-        self.queue.start(want.tenant, permits, now);
-        let running = Running {
+        let grant = Grant {
             tenant: want.tenant,
             priority: want.priority,
-            permits,
+            permits: want.permits.clamp(1, self.allowed),
             granted_at: now,
-            sent: None,
-            kind: Kind::Call,
         };
-        if let Some(index) = self.vacant.pop() {
-            self.running[index as usize] = running;
-            return Slot(index);
-        }
-        if self.running.is_empty() {
-            self.running.reserve_exact(RUNNING_KEPT);
-        }
-        self.running.push(running);
-        Slot(u32::try_from(self.running.len() - 1).expect("permits are counted in u32"))
-    }
-
-    fn vacate(&mut self, slot: Slot) -> Running {
-        let place = &mut self.running[slot.0 as usize];
-        let running = *place;
-        place.permits = 0;
-        self.vacant.push(slot.0);
-        if running.is_live() {
-            self.live -= running.permits;
-        }
-        running
-    }
-
-    fn release(
-        &mut self,
-        tenant: TenantId,
-        priority: Priority,
-        permits: u32,
-        held: Duration,
-        now: Moment,
-    ) {
-        self.in_use -= permits;
-        if priority == Priority::Batch {
-            self.batch_in_use -= permits;
-        }
-        self.counts.released += u64::from(permits);
+        self.counts.acquired += u64::from(grant.permits);
         self.used_at = now;
-        self.queue.end(tenant, permits, held, now);
+        self.queue.start(want.tenant, grant.permits, now);
+        self.in_use.begin(grant)
     }
 
-    /// The number and the live calls of a call when it was sent.
-    fn sending(&self, slot: Slot) -> (u64, u32) {
-        self.running[slot.0 as usize]
-            .sent
-            .unwrap_or((self.sent, self.live))
+    fn released(&mut self, grant: Grant, now: Moment) {
+        self.counts.released += u64::from(grant.permits);
+        self.used_at = now;
+        let held = now.since(grant.granted_at);
+        self.queue.end(grant.tenant, grant.permits, held, now);
     }
 
     /// What kintone said beside what is ours. Of our live calls at sending and at receipt the larger
@@ -564,45 +415,31 @@ impl<W> Books<W> {
         Sample {
             limit,
             running,
-            ours: live_then.max(self.live) + self.settling_permits + peers,
+            ours: live_then.max(self.in_use.live()) + self.in_use.settling() + peers,
             effective_limit: self.pressure.effective_limit(self.plan.quota.concurrency),
         }
     }
 
     /// Of the calls aborted before the call `number` was sent only `room` can still run.
     fn prove_gone(&mut self, number: u64, room: u32, now: Moment) {
-        if self.settling.is_empty() {
-            return;
-        }
-        let earlier = self.settling.iter().take_while(|s| s.sent_before < number);
-        let mut surplus = earlier.map(|s| s.permits).sum::<u32>().saturating_sub(room);
-        while let Some(first) = self.settling.first() {
-            if first.sent_before >= number || first.permits > surplus {
-                break;
-            }
-            surplus -= first.permits;
-            self.settled(now);
+        let mut gone = self.in_use.proved_gone(number, room);
+        while gone > 0 && self.in_use.first_settling() <= gone {
+            let grant = self.in_use.settle_first();
+            gone -= grant.permits;
+            self.released(grant, now);
         }
     }
 
     fn expire(&mut self, now: Moment) {
-        while self
-            .settling
-            .first()
-            .is_some_and(|first| first.until(&self.plan) <= now)
-        {
-            self.settled(now);
+        let settle = self.plan.quota.settle;
+        while self.in_use.settles_at(settle).is_some_and(|at| at <= now) {
+            let grant = self.in_use.settle_first();
+            self.released(grant, now);
         }
     }
 
-    fn settled(&mut self, now: Moment) {
-        let first = self.settling.remove(0);
-        self.settling_permits -= first.permits;
-        let held = now.since(first.granted_at);
-        self.release(first.tenant, first.priority, first.permits, held, now);
-    }
-
-    fn refresh(&mut self, now: Moment) {
+    /// Brings the allowance up to date.
+    pub(super) fn refresh(&mut self, now: Moment) {
         let quota = &self.plan.quota;
         let limit = self.pressure.effective_limit(quota.concurrency);
         self.pressure.settle(now, limit);
@@ -611,28 +448,20 @@ impl<W> Books<W> {
 
     fn completion(&self, nth: u32, only: Option<TenantId>, now: Moment) -> Option<Duration> {
         let mut outlook = Outlook::default();
-        for running in self.running.iter().filter(|running| running.permits > 0) {
-            if running.kind != Kind::Call || only.is_some_and(|tenant| tenant != running.tenant) {
+        for (grant, kind) in self.in_use.running() {
+            if kind != Kind::Call || only.is_some_and(|tenant| tenant != grant.tenant) {
                 continue;
             }
-            let tenant = self.queue.tenant(running.tenant);
+            let tenant = self.queue.tenant(grant.tenant);
             let service_s = tenant.service.mean_s().or_else(|| self.service.mean_s())?;
-            outlook.running(now.since(running.granted_at), service_s);
+            outlook.running(now.since(grant.granted_at), service_s);
         }
         outlook.completion(nth)
     }
 }
 
-impl Running {
-    const fn is_live(&self) -> bool {
-        self.sent.is_some() && !matches!(self.kind, Kind::Tunnel(Owes::Nothing))
-    }
-}
-
-impl Settling {
-    fn until(&self, plan: &Plan) -> Moment {
-        self.aborted_at.after(plan.quota.settle)
-    }
+fn limiter(plan: &Plan, clock: Clock) -> Option<Box<Rate>> {
+    plan.rate.map(|limit| Box::new(Rate::new(limit, clock)))
 }
 
 impl Forecast {

@@ -21,6 +21,10 @@ pub(super) struct Clock {
 const FAR_AWAY: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 impl Moment {
+    /// When the clock was made.
+    #[cfg(test)]
+    pub(super) const ZERO: Self = Self(0);
+
     /// How long after `earlier` this is; zero if it is not.
     pub(super) const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -18,7 +18,7 @@ use tokio::time::sleep_until;
 use crate::config::Config;
 use crate::model::{Account, CallerName, Denial, Priority, Tenant};
 
-pub use books::Owes;
+pub use in_use::Owes;
 pub use permit::{Permit, Refused, YieldGuard};
 pub use snapshot::{AccountSnapshot, Balance, RefusedCounts, TenantSnapshot, TenantTotals};
 
@@ -32,12 +32,14 @@ mod account;
 mod books;
 mod clock;
 mod estimate;
+mod in_use;
 mod permit;
 mod plan;
 mod pressure;
 mod queue;
 mod rate;
 mod snapshot;
+mod tenant;
 mod wakes;
 mod yields;
 
@@ -129,19 +131,20 @@ impl Quotas {
     /// [`Denial::RateLimited`], [`Denial::QueueFull`] or [`Denial::WaitExceeded`]: at once where it is
     /// known that its turn cannot come within its wait, else when the wait is over.
     pub async fn admit(&self, ask: Ask<'_>) -> Result<Permit, Denial> {
+        let now = self.0.clock.moment();
         let entrant = Entrant {
             tenant: Entrant::tenant_of(ask.tenant, ask.caller),
             caller: ask.caller,
             priority: ask.priority,
             permits: ask.weight,
             place: Place::Back,
-            asked_at: self.0.clock.moment(),
+            asked_at: now,
             deadline: Deadline::Of {
                 caller: ask.caller_wait,
                 call: ask.call_wait,
             },
         };
-        permit::admit(self.cell(ask.account), entrant).await
+        permit::admit(self.cell(ask.account), entrant, now).await
     }
 
     /// The clockwork: tokens becoming due, aborted calls settling, allowances rising, tunnels asked to
@@ -222,13 +225,16 @@ impl Quotas {
     }
 
     fn sweep(&self, now: Moment) {
-        let cells = self.read();
-        let idle = cells.cells.values();
-        let idle: Vec<_> = idle
-            .filter(|cell| cell.is_idle_for(REMEMBERED, now))
-            .map(|cell| cell.account.clone())
-            .collect();
-        drop(cells);
+        let register = self.read();
+        let mut idle = Vec::new();
+        for cell in register.cells.values() {
+            match cell.idle(now) {
+                Some(span) if span >= REMEMBERED => idle.push(cell.account.clone()),
+                Some(span) if span >= SWEEP => cell.shrink_memory(),
+                Some(_) | None => {}
+            }
+        }
+        drop(register);
         if !idle.is_empty() {
             let mut register = self.write();
             for account in &idle {
@@ -258,7 +264,7 @@ impl Register {
         let Some(cell) = self.cells.get(account) else {
             return;
         };
-        if Arc::strong_count(cell) == 1 && cell.is_idle_for(Duration::ZERO, now) {
+        if Arc::strong_count(cell) == 1 && cell.idle(now).is_some() {
             self.forgotten.add(cell);
             self.cells.remove(account);
         }
@@ -269,7 +275,7 @@ impl Register {
         let mut idle: Vec<_> = self
             .cells
             .values()
-            .filter(|cell| Arc::strong_count(cell) == 1 && cell.is_idle_for(Duration::ZERO, now))
+            .filter(|cell| Arc::strong_count(cell) == 1 && cell.idle(now).is_some())
             .map(|cell| (cell.books().used_at(), cell.account.clone()))
             .collect();
         let part = (self.cells.len() / FORGOTTEN_PART).min(idle.len());
@@ -279,5 +285,26 @@ impl Register {
                 self.forget(account, now);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::account::Waiter;
+    use super::tenant::TenantBook;
+    use super::*;
+
+    /// What an idle account with one tenant keeps on the heap, as its types add up: the cell, its entry
+    /// in the register, its tenant and the tenant's entry, and the two names.
+    #[test]
+    fn an_idle_account_takes_less_than_a_kibibyte() {
+        let counts = 2 * size_of::<usize>();
+        let cell = counts + size_of::<Cell>();
+        let entry = (size_of::<(Account, Arc<Cell>)>() + 1) * 2;
+        let tenant = size_of::<TenantBook<Waiter>>();
+        let tenant_entry = 4 * size_of::<(Tenant, u32)>() + 4 + 16;
+        let names = 2 * (counts + 32);
+        let sum = cell + entry + tenant + tenant_entry + names;
+        assert!(sum <= 1024, "{sum}: cell {cell}, tenant {tenant}");
     }
 }

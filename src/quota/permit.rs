@@ -10,8 +10,9 @@ use crate::config::QuotaSettings;
 use crate::model::{CallerName, Denial, Priority, Tenant};
 
 use super::account::{Cell, Deadline, Entered, Entrant, Held};
-use super::books::{End, Owes};
+use super::books::End;
 use super::clock::Moment;
+use super::in_use::Owes;
 use super::queue::Place;
 
 /// A permit, from before the first byte to kintone until after the last byte of its answer.
@@ -58,8 +59,12 @@ pub struct YieldGuard {
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Brings an entrant to its permit.
-pub(super) async fn admit(cell: Arc<Cell>, entrant: Entrant<'_>) -> Result<Permit, Denial> {
-    let (held, deadline) = match cell.enter(&entrant)? {
+pub(super) async fn admit(
+    cell: Arc<Cell>,
+    entrant: Entrant<'_>,
+    now: Moment,
+) -> Result<Permit, Denial> {
+    let (held, deadline) = match cell.enter(&entrant, now)? {
         Entered::Granted(held, deadline) => (held, deadline),
         Entered::Queued(queued) => queued.outcome().await?,
     };
@@ -176,12 +181,13 @@ impl Refused {
     /// The [`Denial`] of a call that waited too long, also when the pause alone would be too long.
     pub async fn again(self) -> Result<Permit, Denial> {
         let resume_at = self.refused_at.after(PAUSE);
-        if resume_at < self.deadline {
-            let now = self.cell.clock.moment();
-            sleep(resume_at.since(now)).await;
+        if resume_at >= self.deadline {
+            return Err(self
+                .cell
+                .out_of_time(self.tenant.as_str(), self.priority, self.waited));
         }
-        // Time at kintone is no waiting: it is taken off by asking that much later.
-        let paused = self.cell.clock.moment().since(self.refused_at);
+        let now = self.cell.clock.moment();
+        sleep(resume_at.since(now)).await;
         let entrant = Entrant {
             tenant: self.tenant.as_str(),
             caller: &self.caller,
@@ -191,9 +197,8 @@ impl Refused {
             asked_at: self.asked_at,
             deadline: Deadline::At(self.deadline),
         };
-        let mut permit = admit(Arc::clone(&self.cell), entrant).await?;
-        let queued = permit.held.granted_at.since(self.refused_at);
-        permit.waited = self.waited + queued.max(paused);
+        let mut permit = admit(Arc::clone(&self.cell), entrant, self.cell.clock.moment()).await?;
+        permit.waited = self.waited + permit.held.granted_at.since(self.refused_at);
         Ok(permit)
     }
 }
@@ -207,6 +212,7 @@ impl YieldGuard {
 
 impl Drop for YieldGuard {
     fn drop(&mut self) {
-        self.cell.step(|books, _| books.yields.deregister(self.key));
+        // Without granting or asking others: what it gives back comes when its permit does.
+        self.cell.books().yields.deregister(self.key);
     }
 }

@@ -93,6 +93,9 @@ impl Pressure {
         };
         self.running = Some(running);
         let outside = running.saturating_sub(sample.ours);
+        if self.sampled_at.is_none_or(|at| now.since(at) >= STALE) {
+            self.before = [0; 2];
+        }
         let [first, second] = self.before;
         self.before = [second, outside];
         let believed = if running >= sample.effective_limit {
@@ -114,7 +117,7 @@ impl Pressure {
         let mut load = least;
         if cut.sent > self.cut_after {
             self.cut_after = cut.sent_so_far;
-            let keep = (cut.in_use as f32 * CUT) as u32 * cut.hosts;
+            let keep = (cut.at_kintone as f32 * CUT) as u32 * cut.hosts;
             load = load.max(sample.effective_limit.saturating_sub(keep + MARGIN));
         }
         self.before = [load; 2];
@@ -165,8 +168,8 @@ pub(super) struct Cut {
     pub sent: u64,
     /// The number of the last call sent.
     pub sent_so_far: u64,
-    /// Our permits in use, the refused call's among them.
-    pub in_use: u32,
+    /// Our calls that kintone may have been working on when it was sent, itself among them.
+    pub at_kintone: u32,
     /// Hosts that share the account.
     pub hosts: u32,
 }
@@ -213,7 +216,7 @@ mod tests {
         let cut = |sent| Cut {
             sent,
             sent_so_far: 1000,
-            in_use: 80,
+            at_kintone: 80,
             hosts: 1,
         };
         pressure.refused(at(0), sample(101, 80), cut(990));
@@ -224,7 +227,7 @@ mod tests {
             at(60),
             sample(101, 56),
             Cut {
-                in_use: 56,
+                at_kintone: 56,
                 ..cut(1001)
             },
         );

@@ -12,7 +12,7 @@ use crate::config::TenantSettings;
 use crate::model::{Priority, Tenant};
 
 use super::clock::Moment;
-use super::estimate::ServiceTime;
+use super::tenant::{EXPECTED_BACK, TenantBook, TenantId, Ticket, Totals, Waiting};
 
 /// Calls waiting for a permit of one account, and its tenants.
 #[derive(Debug)]
@@ -28,59 +28,6 @@ pub(super) struct Queue<W> {
     /// Keys of the next call at the back and at the front.
     back: i64,
     front: i64,
-}
-
-/// Which tenant of a [`Queue`]; valid while it has a permit or a waiting call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TenantId(u32);
-
-/// One tenant's part of an account.
-#[derive(Debug)]
-pub(super) struct TenantBook<W> {
-    /// Its name.
-    pub(super) name: Tenant,
-    /// Its permits in use.
-    pub(super) in_use: u32,
-    /// How long its calls take.
-    pub(super) service: ServiceTime,
-    /// What it did so far.
-    pub(super) totals: Totals,
-    weight: u32,
-    ceiling: Option<u32>,
-    waiting: [BTreeMap<i64, Waiting<W>>; 2],
-    finish: f64,
-    used_at: Moment,
-    /// The most permits it lately had in use, and since when.
-    peak: u32,
-    peak_at: Moment,
-}
-
-/// What a tenant did so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    /// Permits granted.
-    pub(super) requests: u64,
-    /// Time for which permits were held.
-    pub(super) held: Duration,
-}
-
-/// A waiting call.
-#[derive(Debug)]
-pub(super) struct Waiting<W> {
-    /// Permits it wants.
-    pub(super) permits: u32,
-    /// Whatever its owner needs to answer it.
-    pub(super) waiter: W,
-}
-
-/// Where a waiting call stands, to take it out again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
-    /// Its tenant.
-    pub(super) tenant: TenantId,
-    /// Its priority.
-    pub(super) priority: Priority,
-    key: i64,
 }
 
 /// The end of the tenant's queue at which a call begins to wait.
@@ -118,8 +65,6 @@ enum Turn {
 const TENANTS_REMEMBERED: usize = 256;
 /// Of so many grants one goes to a batch call while both wait.
 const BATCH_TURN: u32 = 10;
-/// For how long a tenant that was here is expected back.
-const EXPECTED_BACK: Duration = Duration::from_secs(10);
 /// The part of the permits (one in so many) that is kept for tenants expected back.
 const GUEST_PART: u32 = 16;
 
@@ -182,6 +127,11 @@ impl<W> Queue<W> {
         name: &str,
         settings: &BTreeMap<Tenant, TenantSettings>,
     ) -> TenantId {
+        // Most accounts have one tenant: it is found without a hash.
+        let first = self.tenants.first();
+        if first.is_some_and(|first| first.name.as_str() == name) {
+            return TenantId(0);
+        }
         if let Some(&index) = self.names.get(name) {
             return TenantId(index);
         }
@@ -252,7 +202,7 @@ impl<W> Queue<W> {
         self.waiting[priority as usize] += 1;
         let book = &mut self.tenants[tenant.0 as usize];
         if book.queued() == 0 {
-            book.finish = book.finish.max(self.virtual_time);
+            book.catch_up(self.virtual_time);
         }
         book.waiting[priority as usize].insert(key, waiting);
         Ticket {
@@ -306,25 +256,12 @@ impl<W> Queue<W> {
     /// Counts permits granted.
     pub(super) fn start(&mut self, tenant: TenantId, permits: u32, now: Moment) {
         let book = &mut self.tenants[tenant.0 as usize];
-        book.in_use += permits;
-        book.totals.requests += 1;
-        book.used_at = now;
-        if book.in_use >= book.peak || now.since(book.peak_at) > EXPECTED_BACK {
-            book.peak = book.in_use;
-            book.peak_at = now;
-        }
-        let tag = book.finish.max(self.virtual_time);
-        let service_s = book.service.mean_s().unwrap_or(1.0);
-        book.finish = tag + f64::from(service_s) * f64::from(permits) / f64::from(book.weight);
-        self.virtual_time = tag;
+        self.virtual_time = book.start(permits, self.virtual_time, now);
     }
 
     /// Counts permits given back that were held for `held`.
     pub(super) fn end(&mut self, tenant: TenantId, permits: u32, held: Duration, now: Moment) {
-        let book = &mut self.tenants[tenant.0 as usize];
-        book.in_use -= permits;
-        book.totals.held += held * permits;
-        book.used_at = now;
+        self.tenants[tenant.0 as usize].end(permits, held, now);
     }
 
     /// Learns how long a tenant's calls take.
@@ -448,7 +385,7 @@ impl<W> Queue<W> {
             }
             weights += u64::from(other.weight);
             if other.queued() == 0 && !std::ptr::eq(other, book) {
-                expected += (other.peak + 1).saturating_sub(other.in_use).min(most);
+                expected += other.usual().saturating_sub(other.in_use).min(most);
             }
         }
         let share = u64::from(room.allowed) * u64::from(book.weight) / weights.max(1);
@@ -475,68 +412,192 @@ enum Choice {
     Nobody,
 }
 
-impl<W> TenantBook<W> {
-    fn new(name: Tenant) -> Self {
-        Self {
-            name,
-            in_use: 0,
-            service: ServiceTime::default(),
-            totals: Totals::default(),
-            weight: 1,
-            ceiling: None,
-            waiting: [BTreeMap::new(), BTreeMap::new()],
-            finish: 0.0,
-            used_at: Moment::default(),
-            peak: 0,
-            peak_at: Moment::default(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Moment = Moment::ZERO;
+
+    struct Bench {
+        queue: Queue<u32>,
+        room: Room,
+    }
+
+    impl Bench {
+        fn new(allowed: u32) -> Self {
+            let room = Room {
+                allowed,
+                in_use: 0,
+                batch_in_use: 0,
+                reserve: 0,
+                now: NOW,
+            };
+            Self {
+                queue: Queue::new(),
+                room,
+            }
+        }
+
+        fn tenant(&mut self, name: &str) -> TenantId {
+            self.queue.enter(name, &BTreeMap::new())
+        }
+
+        fn push(&mut self, name: &str, priority: Priority, permits: u32, waiter: u32) -> Ticket {
+            let tenant = self.tenant(name);
+            let waiting = Waiting { permits, waiter };
+            self.queue.push(tenant, priority, Place::Back, waiting)
+        }
+
+        /// Grants the next call and tells who it was.
+        fn grant(&mut self) -> Option<u32> {
+            let ticket = self.queue.next(&self.room)?;
+            let waiting = self.queue.remove(ticket)?;
+            self.queue.chosen(ticket);
+            self.queue.start(ticket.tenant, waiting.permits, NOW);
+            self.room.in_use += waiting.permits;
+            if ticket.priority == Priority::Batch {
+                self.room.batch_in_use += waiting.permits;
+            }
+            Some(waiting.waiter)
+        }
+
+        /// Gives a permit of an interactive call back.
+        fn end(&mut self, name: &str) {
+            let tenant = self.tenant(name);
+            self.queue.end(tenant, 1, Duration::ZERO, NOW);
+            self.room.in_use -= 1;
         }
     }
 
-    fn configure(&mut self, settings: &BTreeMap<Tenant, TenantSettings>) {
-        let settings = settings.get(&self.name);
-        self.weight = settings.map_or(1, |settings| settings.weight.max(1));
-        self.ceiling = settings.and_then(|settings| settings.concurrency);
+    #[test]
+    fn the_tenant_with_least_in_use_goes_first_and_its_calls_in_order() {
+        let mut bench = Bench::new(4);
+        for waiter in 0..3 {
+            bench.push("a", Priority::Interactive, 1, waiter);
+        }
+        bench.push("b", Priority::Interactive, 1, 10);
+        let order: Vec<_> = std::iter::from_fn(|| bench.grant()).collect();
+        assert_eq!(order, [0, 10, 1, 2]);
     }
 
-    /// Its waiting calls.
-    pub(super) fn queued(&self) -> usize {
-        self.waiting[0].len() + self.waiting[1].len()
+    #[test]
+    fn a_call_sent_again_stands_before_its_tenants_others() {
+        let mut bench = Bench::new(2);
+        bench.push("a", Priority::Interactive, 1, 1);
+        let tenant = bench.tenant("a");
+        let waiting = Waiting {
+            permits: 1,
+            waiter: 0,
+        };
+        bench
+            .queue
+            .push(tenant, Priority::Interactive, Place::Front, waiting);
+        assert_eq!(bench.grant(), Some(0));
+        assert_eq!(bench.grant(), Some(1));
     }
 
-    /// Those who wait, with their priority.
-    pub(super) fn waiters(&self) -> impl Iterator<Item = (Priority, &W)> {
-        Priority::ALL.into_iter().zip(&self.waiting).flat_map(|(priority, waiting)| {
-            waiting.values().map(move |waiting| (priority, &waiting.waiter))
-        })
+    #[test]
+    fn every_tenth_grant_is_for_batch_while_both_wait() {
+        let mut bench = Bench::new(1);
+        for waiter in 0..40 {
+            bench.push("a", Priority::Interactive, 1, waiter);
+        }
+        for waiter in 100..104 {
+            bench.push("a", Priority::Batch, 1, waiter);
+        }
+        let mut batch = Vec::new();
+        for grant in 1..=40 {
+            if bench.grant().is_some_and(|waiter| waiter >= 100) {
+                batch.push(grant);
+                bench.room.batch_in_use -= 1;
+            }
+            bench.end("a");
+        }
+        assert_eq!(batch, [10, 20, 30, 40]);
     }
 
-    fn is_idle(&self) -> bool {
-        self.in_use == 0 && self.queued() == 0
+    #[test]
+    fn batch_leaves_the_reserve_alone() {
+        let mut bench = Bench::new(10);
+        bench.room.reserve = 3;
+        for waiter in 0..10 {
+            bench.push("a", Priority::Batch, 1, waiter);
+        }
+        assert_eq!(std::iter::from_fn(|| bench.grant()).count(), 7);
+        bench.push("b", Priority::Interactive, 1, 100);
+        assert_eq!(bench.grant(), Some(100));
     }
 
-    fn below_ceiling(&self, permits: u32) -> bool {
-        self.in_use == 0
-            || self
-                .ceiling
-                .is_none_or(|ceiling| self.in_use.saturating_add(permits) <= ceiling)
+    #[test]
+    fn nobody_passes_a_call_that_waits_for_more_permits() {
+        let mut bench = Bench::new(4);
+        bench.room.in_use = 2;
+        bench.push("a", Priority::Interactive, 3, 0);
+        bench.push("a", Priority::Interactive, 1, 1);
+        bench.push("a", Priority::Batch, 1, 2);
+        assert_eq!(bench.grant(), None);
+        bench.room.in_use = 1;
+        assert_eq!(bench.grant(), Some(0));
     }
 
-    fn goes_before(&self, other: &Self) -> bool {
-        let mine = u64::from(self.in_use) * u64::from(other.weight);
-        let theirs = u64::from(other.in_use) * u64::from(self.weight);
-        mine.cmp(&theirs)
-            .then(self.finish.total_cmp(&other.finish))
-            .is_lt()
+    #[test]
+    fn the_youngest_batch_call_of_the_fullest_tenant_gives_way_first() {
+        let mut bench = Bench::new(0);
+        let batch = bench.push("many", Priority::Batch, 1, 0);
+        let urgent = bench.push("many", Priority::Interactive, 1, 1);
+        bench.push("few", Priority::Interactive, 1, 2);
+        let few = bench.tenant("few");
+        let many = bench.tenant("many");
+        assert_eq!(
+            bench.queue.displaced(few, Priority::Interactive),
+            Some(batch)
+        );
+        assert_eq!(
+            bench.queue.displaced(many, Priority::Interactive),
+            Some(batch)
+        );
+        assert_eq!(bench.queue.displaced(many, Priority::Batch), None);
+        bench.queue.remove(batch);
+        bench.push("many", Priority::Interactive, 1, 3);
+        let youngest = bench.queue.displaced(few, Priority::Interactive);
+        assert!(youngest.is_some_and(|ticket| ticket != urgent && ticket.tenant == many));
     }
 
-    fn youngest(&self, id: TenantId, order: &[Priority]) -> Option<Ticket> {
-        order.iter().find_map(|&priority| {
-            let (&key, _) = self.waiting[priority as usize].last_key_value()?;
-            Some(Ticket {
-                tenant: id,
-                priority,
-                key,
-            })
-        })
+    #[test]
+    fn a_tenant_expected_back_finds_a_place_and_is_not_expected_for_ever() {
+        let mut bench = Bench::new(32);
+        bench.push("light", Priority::Interactive, 1, 100);
+        bench.grant();
+        bench.end("light");
+        for waiter in 0..64 {
+            bench.push("flood", Priority::Interactive, 1, waiter);
+        }
+        assert_eq!(std::iter::from_fn(|| bench.grant()).count(), 30);
+        bench.push("light", Priority::Interactive, 1, 101);
+        assert_eq!(bench.grant(), Some(101));
+        bench.end("light");
+        bench.room.now = NOW.after(Duration::from_secs(11));
+        assert_eq!(std::iter::from_fn(|| bench.grant()).count(), 2);
+    }
+
+    #[test]
+    fn tenants_are_bounded_and_what_they_did_is_kept() {
+        let mut bench = Bench::new(1);
+        let count = TENANTS_REMEMBERED as u32 * 3;
+        for number in 0..count {
+            let name = format!("tenant-{number}");
+            bench.push(&name, Priority::Interactive, 1, number);
+            assert_eq!(bench.grant(), Some(number));
+            bench.end(&name);
+        }
+        assert_eq!(bench.queue.tenants.len(), TENANTS_REMEMBERED);
+        assert_eq!(bench.queue.names.len(), TENANTS_REMEMBERED);
+        let live: u64 = bench
+            .queue
+            .tenants
+            .iter()
+            .map(|book| book.totals.requests)
+            .sum();
+        assert_eq!(live + bench.queue.forgotten.requests, u64::from(count));
     }
 }

@@ -105,7 +105,8 @@ impl AccountSnapshot {
     /// Looks at an account under its lock.
     pub(super) fn of(cell: &Cell) -> Self {
         let now = cell.clock.moment();
-        let books = cell.books();
+        let mut books = cell.books();
+        books.refresh(now);
         let mut waiting = BTreeMap::new();
         let mut oldest_wait = Duration::ZERO;
         let mut tenants = Vec::new();
@@ -117,7 +118,7 @@ impl AccountSnapshot {
                 let who = (tenant.name.clone(), waiter.caller.clone(), priority);
                 *waiting.entry(who).or_default() += 1;
             }
-            let held = tenant.totals.held + books.held_so_far(id, now);
+            let held = tenant.totals.held + books.in_use().held_by(id, now);
             tenants.push(TenantSnapshot {
                 tenant: tenant.name.clone(),
                 in_flight: tenant.in_use,
@@ -135,8 +136,8 @@ impl AccountSnapshot {
             limit: books.pressure.effective_limit(books.plan.quota.concurrency),
             allowed: books.allowed(),
             outside: books.pressure.outside(),
-            in_flight: books.in_use() - books.settling(),
-            settling: books.settling(),
+            in_flight: books.in_use().total() - books.in_use().settling(),
+            settling: books.in_use().settling(),
             queued: books.queue.len(),
             queued_interactive: books.queue.len_of(Priority::Interactive),
             queued_batch: books.queue.len_of(Priority::Batch),
@@ -172,6 +173,6 @@ impl Balance {
         let books = cell.books();
         self.acquired += books.counts.acquired;
         self.released += books.counts.released;
-        self.held += u64::from(books.in_use());
+        self.held += u64::from(books.in_use().total());
     }
 }

@@ -1,2 +1,111 @@
-//! What a permit costs that is there at once.
-fn main() {}
+//! What a permit costs that is there at once, and what a refusal costs behind a long queue.
+
+#![allow(missing_docs)]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use kintone_egress::config::QuotaSettings;
+use kintone_egress::model::{Priority, Tenant};
+use kintone_egress::quota::{Ask, Permit};
+
+#[path = "../quota/house.rs"]
+mod house;
+
+use house::{CALL, House};
+
+fn ask(house: &House) -> Ask<'_> {
+    Ask {
+        account: &house.account,
+        tenant: None,
+        caller: &house.caller,
+        priority: Priority::Interactive,
+        caller_wait: None,
+        call_wait: None,
+        weight: 1,
+    }
+}
+
+async fn granted(ask: Ask<'_>, house: &House) -> Permit {
+    house.quotas.admit(ask).await.expect("there is room")
+}
+
+fn admit(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let _inside = runtime.enter();
+    let house = House::new(QuotaSettings::default());
+    let tenant = Tenant::parse("company-1").expect("a name");
+
+    criterion.bench_function("admit and finish", |bencher| {
+        bencher.to_async(&runtime).iter(|| async {
+            granted(black_box(ask(&house)), &house).await.finish();
+        });
+    });
+    criterion.bench_function("admit, send, answer and finish for a tenant", |bencher| {
+        bencher.to_async(&runtime).iter(|| async {
+            let ask = Ask {
+                tenant: Some(&tenant),
+                ..black_box(ask(&house))
+            };
+            let mut permit = granted(ask, &house).await;
+            permit.sent();
+            permit.answered(black_box(Some(100)), black_box(Some(1)));
+            permit.finish();
+        });
+    });
+
+    let full = House::new(QuotaSettings::default());
+    runtime.block_on(async {
+        full.admit("a", CALL).await.expect("there is room").finish();
+        let mut permits = Vec::new();
+        while let Ok(permit) = full
+            .quotas
+            .admit(Ask {
+                call_wait: Some(Duration::ZERO),
+                ..ask(&full)
+            })
+            .await
+        {
+            permits.push(permit);
+        }
+        let waiting: Vec<_> = (0..900)
+            .map(|_| {
+                let full = full.clone();
+                tokio::spawn(async move {
+                    let week = Duration::from_secs(600_000);
+                    let caller_wait = Some(week);
+                    drop(
+                        full.quotas
+                            .admit(Ask {
+                                caller_wait,
+                                ..ask(&full)
+                            })
+                            .await,
+                    );
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        std::mem::forget((permits, waiting));
+    });
+    criterion.bench_function("refuse a call behind 900 others", |bencher| {
+        bencher.to_async(&runtime).iter(|| async {
+            let call_wait = Some(Duration::from_nanos(1));
+            let refused = full
+                .quotas
+                .admit(Ask {
+                    call_wait,
+                    ..black_box(ask(&full))
+                })
+                .await;
+            assert!(black_box(refused).is_err());
+        });
+    });
+}
+
+criterion_group!(benches, admit);
+criterion_main!(benches);

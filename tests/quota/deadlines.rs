@@ -84,7 +84,7 @@ async fn a_call_beyond_its_turn_at_the_rate_is_told_at_once_and_when() {
     for _ in 0..4 {
         house.admit("a", CALL).await.expect("a token").finish();
     }
-    for _ in 0..19 {
+    for _ in 0..18 {
         background(&house, MS, 10_000 * MS);
     }
     breathe().await;

@@ -1,5 +1,7 @@
 //! The house under test: quotas with their clockwork, a modelled kintone, and callers.
 
+#![allow(dead_code, unreachable_pub)]
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;

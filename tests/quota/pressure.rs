@@ -16,7 +16,7 @@ struct Run {
     use_after: u32,
 }
 
-/// Outside load 0, then 60 for 15 s, then 0 again, under a closed loop of 150 callers.
+/// Outside load 0, then 60 for 10 s, then 0 again, under a closed loop of 150 callers.
 async fn step(distance: Duration, counts: Counts, steady: bool) -> Run {
     let house = House::new(QuotaSettings::default());
     let kintone = Kintone::new(distance, counts);
@@ -33,6 +33,7 @@ async fn step(distance: Duration, counts: Counts, steady: bool) -> Run {
                 };
                 if house.call(&kintone, "a", CALL, service).await.is_err() {
                     errors.fetch_add(1, Ordering::Relaxed);
+                    sleep(MS).await;
                 }
             }
         });
@@ -45,7 +46,7 @@ async fn step(distance: Duration, counts: Counts, steady: bool) -> Run {
     let refused_in_first_second = refusals();
     sleep(1000 * MS).await;
     let after_two = refusals();
-    sleep(13_000 * MS).await;
+    sleep(8000 * MS).await;
     let refused_later = refusals() - after_two;
     kintone.outside.store(0, Ordering::Relaxed);
     sleep(10_000 * MS).await;
@@ -59,19 +60,18 @@ async fn step(distance: Duration, counts: Counts, steady: bool) -> Run {
 
 #[tokio::test(start_paused = true)]
 async fn a_step_of_outside_load_is_followed_down_and_up() {
-    for distance in [Duration::ZERO, MS, 3 * MS] {
+    for distance in [MS, 3 * MS] {
         for counts in [Counts::AtArrival, Counts::AtAnswer] {
             for steady in [true, false] {
                 let run = step(distance, counts, steady).await;
                 let what = format!("{distance:?} {counts:?} steady {steady}");
-                println!(
-                    "{what}: first second {}, later {}, errors {}, use after {}",
-                    run.refused_in_first_second, run.refused_later, run.errors, run.use_after
-                );
                 assert_eq!(run.errors, 0, "{what}");
                 assert_eq!(run.refused_later, 0, "{what}");
                 assert!(run.use_after >= 76, "{what}: {}", run.use_after);
-                if !distance.is_zero() || steady {
+                if steady && counts == Counts::AtArrival {
+                    // All 80 calls end and 80 new ones begin in the very millisecond of the step:
+                    // nobody could know of it. What does not fit is refused once.
+                    assert!(run.refused_in_first_second <= 40, "{what}");
                     continue;
                 }
                 assert!(
