@@ -6,7 +6,7 @@ use super::caller::WAIT_MAX;
 use super::read::Section;
 use super::shape::{DailyPolicy, QuotaSettings};
 
-const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Largest count of calls.
@@ -34,19 +34,19 @@ pub(super) fn read(section: &mut Section<'_>, base: &QuotaSettings, hosts: usize
         max_wait: section.or("max_wait", base.max_wait, |v| {
             v.duration(Duration::ZERO..=WAIT_MAX)
         }),
-        settle: section.or("settle", base.settle, |v| v.duration(SECOND..=HOUR)),
+        settle: section.or("settle", base.settle, |v| v.duration(MS..=HOUR)),
         daily_per_app: section.or("daily_per_app", base.daily_per_app, |v| {
             v.integer(1..=CALLS_A_DAY_MAX)
         }),
         daily_policy: section.or("daily_policy", base.daily_policy, |v| v.word(&policies)),
         tunnel_idle: section.or("tunnel_idle", base.tunnel_idle, |v| {
-            v.duration(SECOND..=24 * HOUR)
+            v.duration(MS..=24 * HOUR)
         }),
         tunnel_yield: section.or("tunnel_yield", base.tunnel_yield, |v| {
             v.duration(Duration::ZERO..=24 * HOUR)
         }),
         tunnel_life: section.or("tunnel_life", base.tunnel_life, |v| {
-            v.duration(SECOND..=7 * 24 * HOUR)
+            v.duration(MS..=7 * 24 * HOUR)
         }),
         tunnel_h2_weight: section.or("tunnel_h2_weight", base.tunnel_h2_weight, |v| {
             v.integer(0..=100_000)

@@ -184,8 +184,11 @@ async fn an_idle_tunnel_gives_way_to_waiting_calls() {
         assert_eq!(answer.status, StatusCode::OK);
         assert!(begun.elapsed() >= Duration::from_millis(150), "{:?}", begun.elapsed());
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-        let lines = house.output.lines();
-        assert!(lines.iter().any(|line| line["detail"] == "yielded"), "{lines:?}");
+        house
+            .until("it is logged", |house| {
+                house.output.lines().iter().any(|line| line["detail"] == "yielded")
+            })
+            .await;
     })
     .await;
 }

@@ -32,7 +32,7 @@ impl Watch {
     }
 
     pub async fn stop(self) {
-        drop(self.stop);
+        let _ = self.stop.send(());
         self.watching.await.expect("the permits balanced at every instant");
     }
 }
