@@ -22,11 +22,12 @@ fn plain(target: &str, headers: &[(&str, &str)]) -> Request<Full<Bytes>> {
 async fn the_edge_refuses_in_kintones_words_without_its_headers() {
     let sim = client::start(TenantSettings::default()).await;
     let mut client = Client::new(&sim).await;
-    let cases: [(u16, &str, fn(&mut TenantSettings)); 5] = [
+    type Knob = fn(&mut TenantSettings);
+    let cases: [(u16, &str, Knob); 5] = [
         (403, "text/html", |s| s.allow = Some(Vec::new())),
         (401, "text/html", |s| s.denied = DeniedAnswer::Html401),
         (401, "application/json", |s| {
-            s.denied = DeniedAnswer::Json401
+            s.denied = DeniedAnswer::Json401;
         }),
         (503, "text/plain", |s| s.maintenance = Maintenance::Text503),
         (502, "text/html", |s| s.maintenance = Maintenance::Html502),
@@ -61,17 +62,18 @@ async fn credentials_are_judged_as_kintone_does() {
     });
     let sim = client::start(settings).await;
     let mut client = Client::new(&sim).await;
-    let token = "X-Cybozu-API-Token";
-    let password = "X-Cybozu-Authorization";
-    let cases: [(&[(&str, &str)], u16, &str); 7] = [
+    const TOKEN: &str = "X-Cybozu-API-Token";
+    const PASSWORD: &str = "X-Cybozu-Authorization";
+    type Headers = &'static [(&'static str, &'static str)];
+    let cases: [(Headers, u16, &str); 7] = [
         (&[], 401, "CB_AU01"),
-        (&[(password, "ZGVtbzp3cm9uZw==")], 401, "CB_WA01"),
-        (&[(password, "ZGVtbzpkZW1v"), (token, "wrong")], 200, ""),
-        (&[(token, "wrong")], 400, "GAIA_IA02"),
-        (&[(token, "add-only")], 403, "GAIA_NO01"),
-        (&[(token, "wrong"), (token, "x,demo-token")], 200, ""),
+        (&[(PASSWORD, "ZGVtbzp3cm9uZw==")], 401, "CB_WA01"),
+        (&[(PASSWORD, "ZGVtbzpkZW1v"), (TOKEN, "wrong")], 200, ""),
+        (&[(TOKEN, "wrong")], 400, "GAIA_IA02"),
+        (&[(TOKEN, "add-only")], 403, "GAIA_NO01"),
+        (&[(TOKEN, "wrong"), (TOKEN, "x,demo-token")], 200, ""),
         (
-            &[(token, "1,2,3,4,5"), (token, "6,7,8,9,demo-token")],
+            &[(TOKEN, "1,2,3,4,5"), (TOKEN, "6,7,8,9,demo-token")],
             400,
             "CB_VA01",
         ),
