@@ -13,6 +13,7 @@ use crate::answer::{Answer, AnswerBody, ApiError, BodyEnd, JSON, Pace, Payload};
 use crate::api;
 use crate::api::auth::Identity;
 use crate::body::{self, Taken};
+use crate::cut::{Cut, Measure};
 use crate::fault::{FaultKind, Stage};
 use crate::head::Head;
 use crate::server::Connection;
@@ -20,7 +21,7 @@ use crate::tenant::{
     AdmissionOrder, DeniedAnswer, Maintenance, Reported, Tenant, TenantSettings, WhenClientLeaves,
 };
 use crate::visit::{self, Visit};
-use crate::wire::{Cut, Measure, Order};
+use crate::wire::Order;
 
 /// Longest request target that is served, bytes.
 const TARGET_MAX: usize = 8192;
@@ -297,13 +298,10 @@ impl Work {
     }
 
     async fn run(self, visit: Visit, body: Incoming) -> Option<Response<AnswerBody>> {
-        let taken = match body::take(body, &self.head, visit.world().book.keep).await {
-            Ok(taken) => taken,
+        let Ok(taken) = body::take(body, &self.head, visit.world().book.keep).await else {
             // The request never became whole, so there is nothing to execute and nobody to answer.
-            Err(_) => {
-                visit.abandon();
-                return None;
-            }
+            visit.abandon();
+            return None;
         };
         note_body(&visit, &taken);
         let latency = self.tenant.latency(&self.head.path);
@@ -340,7 +338,7 @@ async fn spoil(
         Payload::Synthetic(length) => *length,
         Payload::Endless => u64::MAX,
     };
-    let cut = |after, then| visit.wire().cut_answer(Cut { after, then });
+    let cut = |after, then| visit.wire().cut_answer(Cut::new(after, then));
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "the faults that are left had their effect before the work"

@@ -15,9 +15,11 @@ use tokio_rustls::server::TlsStream;
 
 use crate::call;
 use crate::fault::{FaultKind, Stage};
+use crate::tap::Tap;
+use crate::tcp::{End, SharedTcp};
 use crate::tenant::WhenClientLeaves;
 use crate::tls::Shown;
-use crate::wire::{End, Next, Order, SharedTcp, Tap, Wire};
+use crate::wire::{Next, Order, Wire};
 use crate::world::{World, domain_of};
 
 /// How long a client may take for its handshake.

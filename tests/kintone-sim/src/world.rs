@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fault::Faults;
@@ -18,6 +19,7 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) certificates: Certificates,
     pub(crate) stop: CancellationToken,
+    pub(crate) started: Instant,
     tenants: RwLock<HashMap<String, Arc<Tenant>>>,
 }
 
@@ -28,6 +30,7 @@ impl World {
             faults: Faults::default(),
             certificates,
             stop: CancellationToken::new(),
+            started: Instant::now(),
             tenants: RwLock::default(),
         }
     }

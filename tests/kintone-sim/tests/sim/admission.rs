@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kintone_sim::{Latency, TenantSettings, WhenClientLeaves};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{self, Client, HOST, RECORDS};
 
@@ -134,7 +134,36 @@ async fn work_goes_on_after_its_client_has_left() {
     let first = sim.ledger().executions[0].clone();
     let took = first.end.unwrap().at - first.start.at;
     assert!(took >= Duration::from_millis(400), "{took:?}");
-    assert!(first.executed);
+    assert!(first.executed && first.client_left);
+}
+
+#[tokio::test]
+async fn a_client_that_closed_before_its_answer_has_left() {
+    let sim = client::start(slow(1, 50)).await;
+    let mut tls = client::connect(&sim, HOST).await.unwrap();
+    let head =
+        format!("GET {RECORDS} HTTP/1.1\r\nHost: {HOST}\r\nX-Cybozu-API-Token: demo-token\r\n\r\n");
+    // One answer is read, so that nothing unread turns the close into a reset.
+    for _ in 0..2 {
+        tls.write_all(head.as_bytes()).await.unwrap();
+        if sim.ledger().totals.executed == 0 {
+            let mut got = Vec::new();
+            while !got.ends_with(b"\"totalCount\":null}") {
+                tls.read_buf(&mut got).await.unwrap();
+            }
+        }
+    }
+    drop(tls);
+    while sim.ledger().totals.client_left == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let left: Vec<bool> = sim
+        .ledger()
+        .executions
+        .iter()
+        .map(|e| e.client_left)
+        .collect();
+    assert_eq!(left, [false, true]);
 }
 
 #[tokio::test]
