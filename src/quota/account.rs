@@ -130,8 +130,11 @@ impl Cell {
     }
 
     /// Grants a permit, refuses it, or lets the call wait.
-    pub(super) fn enter(self: &Arc<Self>, entrant: &Entrant<'_>) -> Result<Entered, Denial> {
-        let now = self.clock.moment();
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        entrant: &Entrant<'_>,
+        now: Moment,
+    ) -> Result<Entered, Denial> {
         let mut books = self.books();
         let deadline = match entrant.deadline {
             Deadline::At(deadline) => deadline,
@@ -226,6 +229,9 @@ impl Cell {
     }
 
     fn grant(self: &Arc<Self>, books: &mut Books<Waiter>, now: Moment) -> Answers {
+        if books.is_settled() {
+            return Answers::new();
+        }
         let mut granted = Vec::new();
         books.pump(now, &mut granted);
         if let Some(wake) = books.next_wake(now) {

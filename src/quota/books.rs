@@ -307,6 +307,11 @@ impl<W> Books<W> {
         self.refresh(now);
     }
 
+    /// Whether nothing waits and nothing settles: then only calls change anything.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.queue.len() == 0 && self.in_use.settling() == 0
+    }
+
     /// When time alone changes something next.
     pub(super) fn next_wake(&self, now: Moment) -> Option<Moment> {
         let settled = self.in_use.settles_at(self.plan.quota.settle);

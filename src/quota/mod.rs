@@ -131,19 +131,20 @@ impl Quotas {
     /// [`Denial::RateLimited`], [`Denial::QueueFull`] or [`Denial::WaitExceeded`]: at once where it is
     /// known that its turn cannot come within its wait, else when the wait is over.
     pub async fn admit(&self, ask: Ask<'_>) -> Result<Permit, Denial> {
+        let now = self.0.clock.moment();
         let entrant = Entrant {
             tenant: Entrant::tenant_of(ask.tenant, ask.caller),
             caller: ask.caller,
             priority: ask.priority,
             permits: ask.weight,
             place: Place::Back,
-            asked_at: self.0.clock.moment(),
+            asked_at: now,
             deadline: Deadline::Of {
                 caller: ask.caller_wait,
                 call: ask.call_wait,
             },
         };
-        permit::admit(self.cell(ask.account), entrant).await
+        permit::admit(self.cell(ask.account), entrant, now).await
     }
 
     /// The clockwork: tokens becoming due, aborted calls settling, allowances rising, tunnels asked to

@@ -59,8 +59,12 @@ pub struct YieldGuard {
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Brings an entrant to its permit.
-pub(super) async fn admit(cell: Arc<Cell>, entrant: Entrant<'_>) -> Result<Permit, Denial> {
-    let (held, deadline) = match cell.enter(&entrant)? {
+pub(super) async fn admit(
+    cell: Arc<Cell>,
+    entrant: Entrant<'_>,
+    now: Moment,
+) -> Result<Permit, Denial> {
+    let (held, deadline) = match cell.enter(&entrant, now)? {
         Entered::Granted(held, deadline) => (held, deadline),
         Entered::Queued(queued) => queued.outcome().await?,
     };
@@ -187,7 +191,7 @@ impl Refused {
             asked_at: self.asked_at,
             deadline: Deadline::At(self.deadline),
         };
-        let mut permit = admit(Arc::clone(&self.cell), entrant).await?;
+        let mut permit = admit(Arc::clone(&self.cell), entrant, self.cell.clock.moment()).await?;
         permit.waited = self.waited + permit.held.granted_at.since(self.refused_at);
         Ok(permit)
     }
