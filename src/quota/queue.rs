@@ -148,7 +148,7 @@ impl<W> Queue<W> {
         if let Some(old) = self.tenants.get_mut(index) {
             self.names.remove(&old.name);
             self.forgotten.requests += old.totals.requests;
-            self.forgotten.held += old.totals.held;
+            self.forgotten.held_ns += old.totals.held_ns;
             *old = book;
         } else {
             if self.tenants.is_empty() {

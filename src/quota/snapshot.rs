@@ -104,7 +104,8 @@ impl AccountSnapshot {
                 oldest_wait = oldest_wait.max(now.since(waiter.asked_at));
                 *queued_by_caller.entry(waiter.caller.clone()).or_default() += 1;
             }
-            let held = tenant.totals.held + books.in_use().held_by(id, now);
+            let held =
+                Duration::from_nanos(tenant.totals.held_ns) + books.in_use().held_by(id, now);
             tenants.push(TenantSnapshot {
                 tenant: tenant.name.clone(),
                 in_flight: tenant.in_use,
@@ -134,7 +135,7 @@ impl AccountSnapshot {
             tenants,
             other_tenants: TenantTotals {
                 requests: forgotten.requests,
-                permit_seconds: forgotten.held.as_secs_f64(),
+                permit_seconds: Duration::from_nanos(forgotten.held_ns).as_secs_f64(),
             },
             refused: RefusedCounts {
                 rate_limited: counts.rate_limited,
