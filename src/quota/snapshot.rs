@@ -38,7 +38,7 @@ pub struct AccountSnapshot {
     pub kintone_limit: Option<u32>,
     /// Its tenants, by name.
     pub tenants: Vec<TenantSnapshot>,
-    /// What tenants did that are no longer told apart.
+    /// What forgotten tenants did, together.
     pub other_tenants: TenantTotals,
     /// Calls refused so far.
     pub refused: RefusedCounts,
