@@ -263,7 +263,9 @@ impl<'a> Journey<'a> {
         match checked_out {
             Some(Ok(checkout)) => {
                 if !checkout.reused() {
-                    self.shared.telemetry.connected(self.source.published, ConnectResult::Ok);
+                    self.shared
+                        .telemetry
+                        .connected(self.source.published, ConnectResult::Ok);
                 }
                 let record = self.exchange.record();
                 record.upstream = Some(checkout.upstream());
@@ -290,7 +292,9 @@ impl<'a> Journey<'a> {
             Verdict::Failed(failure) => Reason::Failed(failure),
         };
         if let Some(result) = reason.detail().and_then(ConnectResult::of) {
-            self.shared.telemetry.connected(self.source.published, result);
+            self.shared
+                .telemetry
+                .connected(self.source.published, result);
         }
         reason
     }
