@@ -88,7 +88,13 @@ impl Passage {
                 biased;
                 event = relay.carry(&self.caller, &self.kintone) => Some(event),
                 () = check.as_mut() => None,
-                () = asked(&mut yielding) => return End::Yielded,
+                () = asked(&mut yielding) => {
+                    if self.may_yield(relay) {
+                        return End::Yielded;
+                    }
+                    yielding = None;
+                    continue;
+                }
                 () = &mut cutting => return End::Cut,
             };
             self.count(relay, &mut counted);
