@@ -174,15 +174,19 @@ impl ApiError {
         if style == ErrorStyle::Legacy520 && has_legacy_status(self.code) {
             self.status = 520;
         }
-        let english = match language {
-            Language::En => true,
-            Language::Ja => false,
-            Language::Unsaid => self.code == "GAIA_TO04",
+        let language = match language {
+            Language::Unsaid if self.code == "GAIA_TO04" => Language::En,
+            Language::Unsaid | Language::Ja => Language::Ja,
+            Language::En => Language::En,
         };
-        let message = if english { &self.en } else { &self.ja };
+        let message = if language == Language::En {
+            &self.en
+        } else {
+            &self.ja
+        };
         let mut body =
             json!({"code": self.code, "id": crate::draw::identifier(20), "message": message});
-        if let Some(errors) = self.errors.map(|errors| spoken(errors, english)) {
+        if let Some(errors) = self.errors.map(|errors| spoken(errors, language)) {
             body["errors"] = errors;
         }
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -199,11 +203,11 @@ impl ApiError {
 }
 
 /// Leaves one language of the messages under each path.
-fn spoken(mut errors: Value, english: bool) -> Value {
+fn spoken(mut errors: Value, language: Language) -> Value {
     for (_, of_path) in errors.as_object_mut().into_iter().flatten() {
         if let Some(of_path) = of_path.as_object_mut()
             && let Some(en) = of_path.remove("en")
-            && english
+            && language == Language::En
         {
             of_path.insert("messages".to_owned(), en);
         }

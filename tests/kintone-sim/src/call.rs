@@ -13,6 +13,7 @@ use crate::answer::{Answer, AnswerBody, ApiError, BodyEnd, JSON, Pace, Payload};
 use crate::api;
 use crate::api::auth::Identity;
 use crate::body::{self, Taken};
+use crate::cut::{Cut, Measure};
 use crate::fault::{FaultKind, Stage};
 use crate::head::Head;
 use crate::server::Connection;
@@ -20,7 +21,7 @@ use crate::tenant::{
     AdmissionOrder, DeniedAnswer, Maintenance, Reported, Tenant, TenantSettings, WhenClientLeaves,
 };
 use crate::visit::{self, Visit};
-use crate::wire::{Cut, Measure, Order};
+use crate::wire::Order;
 
 /// Longest request target that is served, bytes.
 const TARGET_MAX: usize = 8192;
@@ -115,10 +116,11 @@ fn edge(connection: &Connection, head: &Head) -> Result<Arc<Tenant>, Box<Answer>
         let answer = Answer::text(StatusCode::URI_TOO_LONG, "Request URL/URI Too Large");
         return Err(Box::new(answer));
     }
+    let port = connection.peer.local_port;
     let named = connection
         .sni
         .as_deref()
-        .is_none_or(|sni| head.host.eq_ignore_ascii_case(sni) || is_same_host(&head.host, sni));
+        .is_none_or(|sni| is_same_host(&head.host, sni, port));
     if !named {
         let answer = Answer::text(StatusCode::MISDIRECTED_REQUEST, "Misdirected Request");
         return Err(Box::new(answer));
@@ -140,9 +142,10 @@ fn edge(connection: &Connection, head: &Head) -> Result<Arc<Tenant>, Box<Answer>
     }
 }
 
-fn is_same_host(host: &str, sni: &str) -> bool {
-    host.rsplit_once(':')
-        .is_some_and(|(name, port)| port == "443" && name.eq_ignore_ascii_case(sni))
+/// Whether a `Host` is the server name, without a port or with 443 or the port that the simulator stands in for it.
+fn is_same_host(host: &str, sni: &str, local_port: u16) -> bool {
+    let (name, port) = host.split_once(':').unwrap_or((host, "443"));
+    name.eq_ignore_ascii_case(sni) && (port == "443" || port.parse() == Ok(local_port))
 }
 
 fn denied(settings: &TenantSettings, head: &Head) -> Answer {
@@ -297,13 +300,10 @@ impl Work {
     }
 
     async fn run(self, visit: Visit, body: Incoming) -> Option<Response<AnswerBody>> {
-        let taken = match body::take(body, &self.head, visit.world().book.keep).await {
-            Ok(taken) => taken,
+        let Ok(taken) = body::take(body, &self.head, visit.world().book.keep).await else {
             // The request never became whole, so there is nothing to execute and nobody to answer.
-            Err(_) => {
-                visit.abandon();
-                return None;
-            }
+            visit.abandon();
+            return None;
         };
         note_body(&visit, &taken);
         let latency = self.tenant.latency(&self.head.path);
@@ -340,7 +340,7 @@ async fn spoil(
         Payload::Synthetic(length) => *length,
         Payload::Endless => u64::MAX,
     };
-    let cut = |after, then| visit.wire().cut_answer(Cut { after, then });
+    let cut = |after, then| visit.wire().cut_answer(Cut::new(after, then));
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "the faults that are left had their effect before the work"

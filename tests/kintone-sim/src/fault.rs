@@ -86,7 +86,7 @@ pub enum FaultKind {
     RedirectToLogin,
     /// 200 with a page of HTML. Not executed.
     HtmlPage,
-    /// This answer before the request's body was read, which is left unread: the connection closes after it. Not executed.
+    /// This answer before the request's body was read. The connection closes after it, unless the body had come by then. Not executed.
     EarlyAnswer {
         /// Status of the answer.
         status: u16,

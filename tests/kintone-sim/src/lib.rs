@@ -7,7 +7,7 @@
 //! ([`TenantSettings`]) and faults ([`Fault`]).
 //!
 //! # Layout
-//! `server` accepts and drives connections over `wire` (the I/O under hyper) with `tls`; `call` is the life of one request,
+//! `server` accepts and drives connections: `tcp`, `tls`, and `tap` under hyper, which obeys `wire`; `call` is the life of one request,
 //! recorded by its `visit`; `tenant` holds an account: `admission` counts, `store` has the data, `api` works on it.
 //!
 //! # What it does not know
@@ -20,6 +20,7 @@ mod app;
 mod body;
 mod call;
 mod control;
+mod cut;
 mod draw;
 mod fault;
 mod head;
@@ -27,6 +28,8 @@ mod ledger;
 mod multipart;
 mod server;
 mod store;
+mod tap;
+mod tcp;
 mod tenant;
 mod tls;
 mod visit;

@@ -41,11 +41,13 @@ impl Authority {
     /// # Errors
     /// When the key or the certificate cannot be made.
     pub fn generate() -> anyhow::Result<Self> {
+        Self::named("kintone-sim test CA")
+    }
+
+    fn named(name: &str) -> anyhow::Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "kintone-sim test CA");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         set_validity(
@@ -171,7 +173,9 @@ impl Certificates {
                     until: -2,
                 },
             )?))?,
-            untrusted: config(Some(Authority::generate()?.issue(&NAMES, valid())?))?,
+            untrusted: config(Some(
+                Authority::named("Nobody's test CA")?.issue(&NAMES, valid())?,
+            ))?,
             nothing: config(None)?,
         })
     }

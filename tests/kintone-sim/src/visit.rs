@@ -84,6 +84,9 @@ impl Visit {
     }
 
     pub(crate) fn note(&self, note: impl FnOnce(&mut Execution)) {
+        if self.line.is_none() {
+            return;
+        }
         self.book().note(self.line, |_, execution| {
             if let Some(execution) = execution {
                 note(execution);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fault::Faults;
@@ -18,6 +19,7 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) certificates: Certificates,
     pub(crate) stop: CancellationToken,
+    pub(crate) started: Instant,
     tenants: RwLock<HashMap<String, Arc<Tenant>>>,
 }
 
@@ -28,6 +30,7 @@ impl World {
             faults: Faults::default(),
             certificates,
             stop: CancellationToken::new(),
+            started: Instant::now(),
             tenants: RwLock::default(),
         }
     }
@@ -62,10 +65,10 @@ impl World {
     }
 }
 
-/// The domain of a host name: lower case, without port 443 and without the `.s` of client certificates.
+/// The domain of a host name: lower case, without port and without the `.s` of client certificates.
 pub(crate) fn domain_of(host: &str) -> String {
     let host = host.to_ascii_lowercase();
-    let host = host.strip_suffix(":443").unwrap_or(&host);
+    let host = host.split_once(':').map_or(host.as_str(), |(name, _)| name);
     for zone in ZONES {
         if let Some(label) = host.strip_suffix(zone) {
             return format!("{}{zone}", label.strip_suffix(".s").unwrap_or(label));

@@ -22,8 +22,8 @@ pub(super) struct Query {
 #[derive(Debug)]
 pub(super) enum Condition {
     Compare(String, Operator, Vec<String>),
-    Both(Box<Condition>, Box<Condition>),
-    Either(Box<Condition>, Box<Condition>),
+    Both(Box<Self>, Box<Self>),
+    Either(Box<Self>, Box<Self>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kintone_sim::{Latency, TenantSettings, WhenClientLeaves};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{self, Client, HOST, RECORDS};
 
@@ -134,7 +134,36 @@ async fn work_goes_on_after_its_client_has_left() {
     let first = sim.ledger().executions[0].clone();
     let took = first.end.unwrap().at - first.start.at;
     assert!(took >= Duration::from_millis(400), "{took:?}");
-    assert!(first.executed);
+    assert!(first.executed && first.client_left);
+}
+
+#[tokio::test]
+async fn a_client_that_closed_before_its_answer_has_left() {
+    let sim = client::start(slow(1, 50)).await;
+    let mut tls = client::connect(&sim, HOST).await.unwrap();
+    let head =
+        format!("GET {RECORDS} HTTP/1.1\r\nHost: {HOST}\r\nX-Cybozu-API-Token: demo-token\r\n\r\n");
+    // One answer is read, so that nothing unread turns the close into a reset.
+    for _ in 0..2 {
+        tls.write_all(head.as_bytes()).await.unwrap();
+        if sim.ledger().totals.executed == 0 {
+            let mut got = Vec::new();
+            while !got.ends_with(b"\"totalCount\":null}") {
+                tls.read_buf(&mut got).await.unwrap();
+            }
+        }
+    }
+    drop(tls);
+    while sim.ledger().totals.client_left == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let left: Vec<bool> = sim
+        .ledger()
+        .executions
+        .iter()
+        .map(|e| e.client_left)
+        .collect();
+    assert_eq!(left, [false, true]);
 }
 
 #[tokio::test]
@@ -164,4 +193,36 @@ async fn the_mean_over_a_window_is_exact() {
     assert!(by_sums > 0.0 && by_sums < 1.0);
     sim.restart_accounting(HOST);
     assert_eq!(sim.accounting(HOST).peak, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_count_is_exact_when_calls_come_from_all_sides() {
+    let mut settings = slow(7, 0);
+    settings.latency.jitter_ms = 2;
+    let sim = client::start(settings).await;
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        let mut client = Client::new(&sim).await;
+        calls.push(tokio::spawn(async move {
+            let mut ok = 0;
+            for _ in 0..100 {
+                ok += u64::from(client.get(RECORDS).await.unwrap().status == 200);
+            }
+            ok
+        }));
+    }
+    let mut ok = 0;
+    for call in calls {
+        ok += call.await.unwrap();
+    }
+    let (accounting, ledger) = (sim.accounting(HOST), sim.ledger());
+    assert_eq!((accounting.admitted, ledger.totals.executed), (ok, ok));
+    assert_eq!(accounting.refused, 2000 - ok);
+    assert_eq!((accounting.peak, accounting.in_process), (7, 0));
+    assert_eq!(accounting.steps.len() as u64, 1 + 2 * ok);
+    // Every step is one in or one out, so no change was lost between two of them.
+    for pair in accounting.steps.windows(2) {
+        assert_eq!(pair[0].own.abs_diff(pair[1].own), 1);
+        assert!(pair[0].at <= pair[1].at && pair[1].own <= 7);
+    }
 }
