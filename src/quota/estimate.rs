@@ -21,11 +21,17 @@ pub(super) struct Outlook {
 impl ServiceTime {
     /// Weight of a new value once the average is settled: half of it is forgotten after 22 calls.
     const GAIN: f32 = 1.0 / 32.0;
+    /// Calls after which it is.
+    const SETTLED: u8 = 32;
 
     /// Takes one more call into account.
     pub(super) fn learn(&mut self, held: Duration) {
-        self.seen = self.seen.saturating_add(1);
-        let gain = Self::GAIN.max(1.0 / f32::from(self.seen));
+        let gain = if self.seen < Self::SETTLED {
+            self.seen += 1;
+            1.0 / f32::from(self.seen)
+        } else {
+            Self::GAIN
+        };
         self.mean_s += gain * (held.as_secs_f32() - self.mean_s);
     }
 

@@ -64,22 +64,28 @@ pub(super) async fn admit(
     entrant: Entrant<'_>,
     now: Moment,
 ) -> Result<Permit, Denial> {
-    let (held, deadline) = match cell.enter(&entrant, now)? {
-        Entered::Granted(held, deadline) => (held, deadline),
-        Entered::Queued(queued) => queued.outcome().await?,
-    };
-    Ok(Permit {
-        caller: entrant.caller.clone(),
-        priority: entrant.priority,
-        permits: entrant.permits,
-        asked_at: entrant.asked_at,
-        waited: held.granted_at.since(entrant.asked_at),
-        deadline,
-        held,
-    })
+    match cell.enter(&entrant, now)? {
+        Entered::Granted(held, deadline) => Ok(Permit::new(&entrant, held, deadline)),
+        Entered::Queued(queued) => {
+            let (held, deadline) = queued.outcome().await?;
+            Ok(Permit::new(&entrant, held, deadline))
+        }
+    }
 }
 
 impl Permit {
+    fn new(entrant: &Entrant<'_>, held: Held, deadline: Moment) -> Self {
+        Self {
+            caller: entrant.caller.clone(),
+            priority: entrant.priority,
+            permits: entrant.permits,
+            asked_at: entrant.asked_at,
+            waited: held.granted_at.since(entrant.asked_at),
+            deadline,
+            held,
+        }
+    }
+
     /// How long the call waited for it; after [`Refused::again`], for all of its permits.
     #[must_use]
     pub const fn waited(&self) -> Duration {

@@ -19,7 +19,7 @@ use super::tenant::{EXPECTED_BACK, TenantBook, TenantId, Ticket, Totals, Waiting
 pub(super) struct Queue<W> {
     tenants: Vec<TenantBook<W>>,
     names: HashMap<Tenant, u32>,
-    /// What tenants did that are no longer told apart.
+    /// What forgotten tenants did, together.
     pub(super) forgotten: Totals,
     waiting: [u32; 2],
     virtual_time: f64,
@@ -148,7 +148,7 @@ impl<W> Queue<W> {
         if let Some(old) = self.tenants.get_mut(index) {
             self.names.remove(&old.name);
             self.forgotten.requests += old.totals.requests;
-            self.forgotten.held += old.totals.held;
+            self.forgotten.held_ns += old.totals.held_ns;
             *old = book;
         } else {
             if self.tenants.is_empty() {

@@ -38,7 +38,7 @@ pub struct AccountSnapshot {
     pub kintone_limit: Option<u32>,
     /// Its tenants, by name.
     pub tenants: Vec<TenantSnapshot>,
-    /// What tenants did that are no longer told apart.
+    /// What forgotten tenants did, together.
     pub other_tenants: TenantTotals,
     /// Calls refused so far.
     pub refused: RefusedCounts,
@@ -118,7 +118,8 @@ impl AccountSnapshot {
                 let who = (tenant.name.clone(), waiter.caller.clone(), priority);
                 *waiting.entry(who).or_default() += 1;
             }
-            let held = tenant.totals.held + books.in_use().held_by(id, now);
+            let held =
+                Duration::from_nanos(tenant.totals.held_ns) + books.in_use().held_by(id, now);
             tenants.push(TenantSnapshot {
                 tenant: tenant.name.clone(),
                 in_flight: tenant.in_use,
@@ -156,7 +157,7 @@ impl AccountSnapshot {
             tenants,
             other_tenants: TenantTotals {
                 requests: forgotten.requests,
-                permit_seconds: forgotten.held.as_secs_f64(),
+                permit_seconds: Duration::from_nanos(forgotten.held_ns).as_secs_f64(),
             },
             refused: RefusedCounts {
                 rate_limited: counts.rate_limited,

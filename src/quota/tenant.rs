@@ -43,8 +43,8 @@ pub(super) struct TenantBook<W> {
 pub(super) struct Totals {
     /// Permits granted.
     pub(super) requests: u64,
-    /// Time for which permits were held.
-    pub(super) held: Duration,
+    /// Permits times the time for which they were held, in nanoseconds.
+    pub(super) held_ns: u64,
 }
 
 /// A waiting call.
@@ -137,7 +137,7 @@ impl<W> TenantBook<W> {
     /// Counts permits given back that were held for `held`.
     pub(super) fn end(&mut self, permits: u32, held: Duration, now: Moment) {
         self.in_use -= permits;
-        self.totals.held += held * permits;
+        self.totals.held_ns += held.as_nanos() as u64 * u64::from(permits);
         self.used_at = now;
     }
 

@@ -40,6 +40,17 @@ fn admit(criterion: &mut Criterion) {
     let house = House::new(QuotaSettings::default());
     let tenant = Tenant::parse("company-1").expect("a name");
 
+    // The floor on this machine: two steps under a lock, each with its own look at the clock.
+    let lock = std::sync::Mutex::new(0_u64);
+    criterion.bench_function("lock and clock, twice", |bencher| {
+        bencher.iter(|| {
+            for _ in 0..2 {
+                let now = tokio::time::Instant::now();
+                *lock.lock().expect("whole") += 1;
+                black_box(now);
+            }
+        });
+    });
     criterion.bench_function("admit and finish", |bencher| {
         bencher.to_async(&runtime).iter(|| async {
             granted(black_box(ask(&house)), &house).await.finish();
