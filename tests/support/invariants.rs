@@ -33,13 +33,19 @@ impl Watch {
 
     pub async fn stop(self) {
         let _ = self.stop.send(());
-        self.watching.await.expect("the permits balanced at every instant");
+        self.watching
+            .await
+            .expect("the permits balanced at every instant");
     }
 }
 
 fn check_balance(quotas: &Quotas) {
     let balance = quotas.balance();
-    assert_eq!(balance.acquired, balance.released + balance.held, "permits: {balance:?}");
+    assert_eq!(
+        balance.acquired,
+        balance.released + balance.held,
+        "permits: {balance:?}"
+    );
 }
 
 /// Waits until every permit is back; `settle` is two seconds in these tests.
@@ -55,16 +61,26 @@ pub async fn await_rest(quotas: &Quotas) {
 
 /// Every connection to kintone came from a bind address and carried one host name.
 pub fn check_sockets(ledger: &Ledger, binds: &[&str]) {
-    let binds: Vec<IpAddr> = binds.iter().map(|bind| bind.parse().expect("an address")).collect();
+    let binds: Vec<IpAddr> = binds
+        .iter()
+        .map(|bind| bind.parse().expect("an address"))
+        .collect();
     for (source, count) in ledger.sources() {
-        assert!(binds.contains(&source), "{count} connections to kintone from {source}");
+        assert!(
+            binds.contains(&source),
+            "{count} connections to kintone from {source}"
+        );
     }
     let mut hosts: HashMap<usize, &str> = HashMap::new();
     for execution in &ledger.executions {
         let host = hosts.entry(execution.socket).or_insert(&execution.host);
         assert_eq!(*host, execution.host, "two host names on one connection");
         if let Some(sni) = &ledger.sockets[execution.socket].sni {
-            assert_eq!(sni, execution.host.trim_end_matches(":443"), "Host differs from SNI");
+            assert_eq!(
+                sni,
+                execution.host.trim_end_matches(":443"),
+                "Host differs from SNI"
+            );
         }
     }
 }
@@ -76,7 +92,11 @@ pub fn check_executions(ledger: &Ledger) {
     for execution in &ledger.executions {
         let writes = !matches!(execution.effective_method.as_str(), "GET" | "HEAD");
         if execution.executed && writes && execution.body_length > 0 {
-            let key = (&*execution.method, &*execution.path, &*execution.body_sha256);
+            let key = (
+                &*execution.method,
+                &*execution.path,
+                &*execution.body_sha256,
+            );
             *seen.entry(key).or_default() += 1;
         }
         for (name, _) in &execution.headers {
@@ -104,7 +124,10 @@ pub async fn collect_pages(admin: SocketAddr) -> String {
         "/api/v1/requests",
     ] {
         let (status, page) = fetch_plain(admin, path).await;
-        assert!(matches!(status, 200 | 404 | 503), "{path} answered {status}");
+        assert!(
+            matches!(status, 200 | 404 | 503),
+            "{path} answered {status}"
+        );
         let _ = writeln!(pages, "{page}");
     }
     pages
