@@ -20,7 +20,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 /// How far the drain has come. Stages are ordered.
@@ -34,47 +34,6 @@ pub enum Stage {
     Stopping,
     /// What runs is ended.
     Cutting,
-}
-
-/// What an operator asks of the running gateway. Each carries the way back for its answer; an
-/// asker that has gone away is no error.
-#[derive(Debug)]
-pub enum Command {
-    /// Read the configuration again and use it.
-    Reload(oneshot::Sender<Reloaded>),
-    /// Begin to drain.
-    Drain {
-        /// What follows when the announcement is over.
-        then: AfterAnnounce,
-        /// Told when the drain has begun.
-        reply: oneshot::Sender<()>,
-    },
-    /// Take an announced drain back.
-    Undrain(oneshot::Sender<Result<(), TooLate>>),
-}
-
-/// What follows the announcement of a drain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterAnnounce {
-    /// Stop, wait for what runs, end the process: the same as SIGTERM.
-    Exit,
-    /// Stay announced: the host is only out of rotation.
-    Stay,
-}
-
-/// How a reload ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reloaded {
-    /// The new configuration is in use.
-    InUse {
-        /// Changed keys that take effect only after a restart.
-        needs_restart: Vec<String>,
-    },
-    /// The new file was refused whole and the old configuration stays.
-    Refused {
-        /// Every fault, as `check` prints it.
-        faults: Vec<String>,
-    },
 }
 
 /// The drain has stopped taking work and cannot be taken back.

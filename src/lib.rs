@@ -1,4 +1,63 @@
 //! kintone-egress: an outbound gateway for kintone.
+//!
+//! # Bird's eye
+//! Internal services send their kintone REST calls through this forward proxy. Each call leaves from
+//! one of the published addresses and from nothing else, within the limits of the account it goes
+//! to, which several tenants, several hosts and the customer's own users share. Calls wait their
+//! turn instead of failing; a refusal says who must do what.
+//!
+//! # Floors
+//! Imports run downward only; a test (`tests/tidy`) holds this table against the code.
+//!
+//! | floor | unit | does | may import |
+//! |---|---|---|---|
+//! | 1 | [`model`] | the vocabulary: account, caller, address, outcome | nothing of ours |
+//! | 1 | [`drain`] | going away calmly | nothing of ours |
+//! | 2 | [`config`] | what the operator writes, validated, every fault with its place | `model` |
+//! | 2 | [`kintone`] | what kintone is: domains, calls, answers | `model` |
+//! | 3 | [`telemetry`] | metrics, one log line a call, calls under way | `config`, `kintone`, `model` |
+//! | 3 | [`tls`] | TLS we originate, the ClientHello of a tunnel | `config`, `kintone`, `model` |
+//! | 3 | [`quota`] | may this call go: permits, rate, fair queue | `config`, `kintone`, `model` |
+//! | 4 | [`server`] | callers' connections and their limits | the floors below it |
+//! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool | `tls`, `config`, `model` |
+//! | 5 | [`proxy`] | the life of a call | the floors below |
+//! | 5 | [`admin`] | what operators see and order | the floors below |
+//! | 6 | [`gateway`] | builds, wires, spawns, drains | everything above |
+//!
+//! # The path of a call
+//! Forward: `server` accepts (a place first) → `proxy/request` reads the head once →
+//! `proxy/identity` says who it is → `kintone/domain` gives the account → rights →
+//! `egress` says whether an address is usable → `quota` admits (the one `admit` of
+//! `proxy/journey`) → `egress`: a pooled connection, or source → resolve → vet → dial → TLS →
+//! headers stripped, sent → `kintone/answer` judges the head, the quota hears what kintone said →
+//! the body streams with the permit, the connection and the record inside (`proxy/answer`) → last
+//! byte: permit back, one log line, metrics.
+//!
+//! Tunnel: the same up to `admit` (`proxy/tunnel`), dial, 200, the ClientHello judged, bytes both
+//! ways (`proxy/passage` over `proxy/relay`) until both ends close.
+//!
+//! # What must always hold
+//! Every integration test checks these in one shared harness (`tests/support`).
+//!
+//! 1. Every packet to kintone leaves from a bind address of the configuration; when none is usable,
+//!    nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
+//! 2. At every instant the calls in flight for an account are at most its limit. (A permit is taken
+//!    before the first byte and given back after the last; [`quota::Permit`] settles when kintone's
+//!    end was not seen.)
+//! 3. acquired - released - held permits is 0 at every instant; at rest and after settling held is
+//!    0, after cancellation at any await point, panic, reset at any byte.
+//! 4. No call is sent to kintone twice unless it is safe to repeat: not a byte was sent, kintone
+//!    refused it at admission, or it is a read. None is lost without an answer.
+//! 5. A connection to kintone never carries two host names; one account's caller never sees
+//!    another's bytes.
+//! 6. No secret is in a log, metric, error or page.
+//!
+//! # Absent on purpose
+//! `quota` knows no HTTP and no metrics; `egress` knows no quota; `telemetry` calls nobody back;
+//! `server` does not know `proxy` (it takes a `tower::Service`); `proxy/forward` and `proxy/tunnel`
+//! do not know each other; a child file never imports its `mod.rs`. What two units of one floor
+//! must tell each other is wired in `gateway` as values or closures. Gauges are taken when they are
+//! scraped, from snapshots.
 
 pub mod admin;
 pub mod config;

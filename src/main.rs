@@ -74,10 +74,15 @@ fn main() -> ExitCode {
 
 fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {
     let environment = Environment::from_process();
-    let Some(config) = read(&file, &environment) else { return Ok(ExitCode::from(BAD_CONFIG)) };
+    let Some(config) = read(&file, &environment) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
     logging::install(&config.log, logging::Format::of_stderr())?;
     let log = open_access_log(&config)?;
-    let source = Source { path: file.path, environment };
+    let source = Source {
+        path: file.path,
+        environment,
+    };
     let gateway = Gateway::build(config, source, log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -115,11 +120,15 @@ fn print_token_hash(generate: bool) -> anyhow::Result<ExitCode> {
     if generate {
         let token = generate_token()?;
         let hash = hash_token(token.as_bytes()).to_hex();
-        write_out(&format!("token        = \"{token}\"\ntoken_sha256 = \"{hash}\"\n"))?;
+        write_out(&format!(
+            "token        = \"{token}\"\ntoken_sha256 = \"{hash}\"\n"
+        ))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut token = Vec::new();
-    std::io::stdin().read_to_end(&mut token).context("cannot read the token")?;
+    std::io::stdin()
+        .read_to_end(&mut token)
+        .context("cannot read the token")?;
     anyhow::ensure!(
         !token.trim_ascii().is_empty(),
         "there is no token on standard input; pipe one in, or use --generate"
@@ -155,7 +164,9 @@ fn open_access_log(config: &Config) -> anyhow::Result<AccessLogHandle> {
 }
 
 fn write_out(text: &str) -> anyhow::Result<()> {
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to standard output")
 }
 
 /// Says something to the person at the terminal; nothing is to be done if nobody can hear it.

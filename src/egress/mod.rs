@@ -23,7 +23,7 @@ use crate::tls::Outbound;
 pub use nameserver::ResolverError;
 pub use pool::{Checkout, Reuse, SendError};
 pub use source::{AddressSnapshot, OpenConnection, Presence, Source};
-pub use verdict::{ConnectError, ConnectResult, Timings, Verdict};
+pub use verdict::{ConnectError, Timings, Verdict};
 
 mod dial;
 mod nameserver;
@@ -123,9 +123,7 @@ impl<B> Egress<B> {
     /// # Errors
     /// [`ConnectError`]; nothing was sent.
     pub async fn connect(&self, host: &Host, source: Source) -> Result<Connected, ConnectError> {
-        let connected = self.connect_by(host, source, self.deadline()).await?;
-        connected.open.ended(ConnectResult::Ok);
-        Ok(connected)
+        self.connect_by(host, source, self.deadline()).await
     }
 
     /// What every address with a bind on this host is like at this instant.
@@ -199,9 +197,7 @@ impl<B> Egress<B> {
                 open: OpenConnection::new(&address),
             }),
             Err((verdict, upstream)) => {
-                let result = ConnectResult::of(verdict);
-                address.count(result);
-                if result == ConnectResult::AddressAbsent {
+                if matches!(verdict, Verdict::Denied(Denial::EgressUnavailable(_))) {
                     address.set(Presence::Absent);
                     self.pool.close(source.bind);
                 }
@@ -290,14 +286,10 @@ where
             .await
             .unwrap_or(Err(Failure::Tls(Detail::TlsTimeout)));
         timings.tls = Some(started.elapsed());
-        let failed = |failure| {
-            let verdict = Verdict::Failed(failure);
-            open.ended(ConnectResult::of(verdict));
-            ConnectError {
-                verdict,
-                timings,
-                upstream: Some(upstream),
-            }
+        let failed = |failure| ConnectError {
+            verdict: Verdict::Failed(failure),
+            timings,
+            upstream: Some(upstream),
         };
         let stream = shaken.map_err(failed)?;
         let (sender, connection) = self
@@ -305,7 +297,6 @@ where
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| failed(Failure::Internal))?;
-        open.ended(ConnectResult::Ok);
         tokio::spawn(async move {
             // Its end, good or bad, is told to the call that uses it, or shows in `is_closed`.
             let _ = connection.await;

@@ -1,12 +1,11 @@
 //! Which of our addresses a call leaves from, and whether it is there to leave from.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
 use super::dial;
-use super::verdict::ConnectResult;
 use crate::config::{AddressState, EgressAddress};
 use crate::model::{Bind, Denial, Detail, Published};
 
@@ -46,8 +45,6 @@ pub struct AddressSnapshot {
     pub open: usize,
     /// Those of them that are idle.
     pub pooled: usize,
-    /// How often each result of a connect came, in the order of [`ConnectResult::ALL`].
-    pub connects: [(ConnectResult, u64); ConnectResult::ALL.len()],
 }
 
 /// The addresses that have a bind on this host.
@@ -68,7 +65,6 @@ pub(super) struct Address {
     is_up: AtomicBool,
     since: Mutex<Instant>,
     open: AtomicUsize,
-    connects: [AtomicU64; ConnectResult::ALL.len()],
 }
 
 impl Addresses {
@@ -139,7 +135,6 @@ impl Address {
             is_up: AtomicBool::new(dial::probe(source.bind) == Presence::Up),
             since: Mutex::new(Instant::now()),
             open: AtomicUsize::new(0),
-            connects: Default::default(),
         }
     }
 
@@ -156,10 +151,6 @@ impl Address {
         } else {
             tracing::error!(%published, %bind, "the address has left this host");
         }
-    }
-
-    pub(super) fn count(&self, result: ConnectResult) {
-        self.connects[result as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     fn is_usable(&self) -> bool {
@@ -179,12 +170,6 @@ impl Address {
             since: *self.since.lock().unwrap_or_else(PoisonError::into_inner),
             open: self.open.load(Ordering::Relaxed),
             pooled: 0,
-            connects: ConnectResult::ALL.map(|result| {
-                (
-                    result,
-                    self.connects[result as usize].load(Ordering::Relaxed),
-                )
-            }),
         }
     }
 }
@@ -193,11 +178,6 @@ impl OpenConnection {
     pub(super) fn new(address: &Arc<Address>) -> Self {
         address.open.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(address))
-    }
-
-    /// Counts how the attempt ended that this connection was made for.
-    pub(super) fn ended(&self, result: ConnectResult) {
-        self.0.count(result);
     }
 }
 

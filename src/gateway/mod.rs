@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 use tower::{ServiceBuilder, service_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::admin::ports::PortCount;
 use crate::admin;
+use crate::admin::ports::PortCount;
 use crate::config::Config;
 use crate::config::file::Environment;
 use crate::drain::{Drain, Finished};
@@ -118,21 +118,28 @@ impl Gateway {
     ///
     /// # Errors
     /// [`BuildError`], with the key and the remedy.
-    pub fn build(
-        config: Config,
-        source: Source,
-        log: AccessLogHandle,
-    ) -> Result<Self, BuildError> {
+    pub fn build(config: Config, source: Source, log: AccessLogHandle) -> Result<Self, BuildError> {
         check_state_dir(&config)?;
         let listen = &config.listen;
         let bind = |key, address: SocketAddr| {
             TcpListener::bind(address)
                 .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-                .map_err(|source| BuildError::Listen { key, address, source })
+                .map_err(|source| BuildError::Listen {
+                    key,
+                    address,
+                    source,
+                })
         };
-        let proxy = listen.proxy.iter().map(|address| bind("proxy", *address)).collect::<Result<_, _>>()?;
+        let proxy = listen
+            .proxy
+            .iter()
+            .map(|address| bind("proxy", *address))
+            .collect::<Result<_, _>>()?;
         let admin = bind("admin", listen.admin)?;
-        let metrics = listen.metrics.map(|address| bind("metrics", address)).transpose()?;
+        let metrics = listen
+            .metrics
+            .map(|address| bind("metrics", address))
+            .transpose()?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
         let quotas = Quotas::new(&config);
@@ -159,7 +166,13 @@ impl Gateway {
             log,
         };
         let running = Arc::new(running);
-        Ok(Self { running, proxy, admin, metrics, commands: mpsc::channel(ORDERS) })
+        Ok(Self {
+            running,
+            proxy,
+            admin,
+            metrics,
+            commands: mpsc::channel(ORDERS),
+        })
     }
 
     /// Where callers reach the proxy.
@@ -195,7 +208,13 @@ impl Gateway {
     /// # Errors
     /// [`RunError`] when it cannot start, or a part that must run for ever ends.
     pub async fn run(self, signals: mpsc::Receiver<Signal>) -> Result<Finished, RunError> {
-        let Self { running, proxy, admin, metrics, commands } = self;
+        let Self {
+            running,
+            proxy,
+            admin,
+            metrics,
+            commands,
+        } = self;
         let (ended, end) = tokio::sync::watch::channel(());
         let threads = serve_admin(&running, admin, metrics, commands.0, &end)?;
         let mut background = JoinSet::new();
@@ -224,7 +243,10 @@ fn check_state_dir(config: &Config) -> Result<(), BuildError> {
     std::fs::create_dir_all(path)
         .and_then(|()| std::fs::write(&probe, b""))
         .and_then(|()| std::fs::remove_file(&probe))
-        .map_err(|source| BuildError::State { path: path.clone(), source })
+        .map_err(|source| BuildError::State {
+            path: path.clone(),
+            source,
+        })
 }
 
 fn serve_admin(
@@ -240,10 +262,19 @@ fn serve_admin(
         // The sender says nothing; that it is gone is the word.
         async move { while end.changed().await.is_ok() {} }
     };
-    let mut threads =
-        vec![admin::spawn("admin", listener, admin::router(Arc::clone(&admin)), over())?];
+    let mut threads = vec![admin::spawn(
+        "admin",
+        listener,
+        admin::router(Arc::clone(&admin)),
+        over(),
+    )?];
     if let Some(listener) = metrics {
-        threads.push(admin::spawn("metrics", listener, admin::read_only_router(admin), over())?);
+        threads.push(admin::spawn(
+            "metrics",
+            listener,
+            admin::read_only_router(admin),
+            over(),
+        )?);
     }
     Ok(threads)
 }
@@ -285,11 +316,17 @@ fn hooks(running: &Arc<Running>) -> Hooks {
 
 /// The metric's word for a limit that a detail is about.
 fn limit_of(detail: Detail) -> Option<LimitName> {
-    let key = if detail == Detail::CallerStalled { "stall_timeout" } else { detail.label() };
-    LimitName::ALL.iter().find(|limit| limit.label() == key).copied()
+    let key = if detail == Detail::CallerStalled {
+        "stall_timeout"
+    } else {
+        detail.label()
+    };
+    LimitName::ALL
+        .iter()
+        .find(|limit| limit.label() == key)
+        .copied()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature that tower-http asks for")]
 fn answer_panic(_panic: Box<dyn Any + Send + 'static>) -> Response<Full<Bytes>> {
     Proxy::answer_panic()
 }

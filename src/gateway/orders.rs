@@ -102,7 +102,9 @@ fn undrain(running: &Running) -> Result<Carried, Refusal> {
             tracing::info!("in rotation again");
             Ok(Carried::default())
         }
-        Err(too_late) => Err(Refusal { faults: vec![too_late.to_string()] }),
+        Err(too_late) => Err(Refusal {
+            faults: vec![too_late.to_string()],
+        }),
     }
 }
 
@@ -111,9 +113,15 @@ fn reload_for(running: &Running) -> Result<Carried, Refusal> {
     let result = running.reload();
     notify(&[NotifyState::Ready]);
     match result {
-        Ok(Reloaded { warnings, needs_restart }) => {
+        Ok(Reloaded {
+            warnings,
+            needs_restart,
+        }) => {
             tracing::info!(?warnings, ?needs_restart, "configuration in use");
-            Ok(Carried { warnings, needs_restart })
+            Ok(Carried {
+                warnings,
+                needs_restart,
+            })
         }
         Err(faults) => {
             tracing::error!(?faults, "configuration refused; the old one stays");
@@ -138,7 +146,12 @@ async fn drain(
         let config = running.config.load();
         (config.drain.announce, config.drain.grace)
     };
-    tracing::info!(?announce, ?grace, connections = running.drain.running(), "draining");
+    tracing::info!(
+        ?announce,
+        ?grace,
+        connections = running.drain.running(),
+        "draining"
+    );
     let finish = running.drain.finish(announce, grace);
     tokio::pin!(finish);
     loop {

@@ -56,7 +56,10 @@ impl Running {
         self.telemetry.reloaded(&config);
         self.config.store(config);
         let warnings = warnings.iter().map(ToString::to_string).collect();
-        Ok(Reloaded { warnings, needs_restart })
+        Ok(Reloaded {
+            warnings,
+            needs_restart,
+        })
     }
 }
 
@@ -71,5 +74,9 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("state.dir", old.state_dir != new.state_dir),
         ("log", old.log != new.log),
     ];
-    changed.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect()
+    changed
+        .into_iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(key, _)| key.to_owned())
+        .collect()
 }

@@ -33,7 +33,10 @@ pub(super) fn admin(
         account: {
             let running = Arc::clone(running);
             Box::new(move |domain| {
-                running.quotas.snapshot_of(&Account::from_normal(domain)).map(account)
+                running
+                    .quotas
+                    .snapshot_of(&Account::from_normal(domain))
+                    .map(account)
             })
         },
         quota: {
@@ -76,7 +79,9 @@ fn readiness(running: &Running) -> Readiness {
         reasons.push("draining".to_owned());
     }
     if let Err(denial) = running.egress.choose() {
-        let detail = denial.detail().map_or("no_address", |detail| detail.label());
+        let detail = denial
+            .detail()
+            .map_or("no_address", |detail| detail.label());
         reasons.push(format!("no usable address: {detail}"));
     }
     Readiness { reasons }

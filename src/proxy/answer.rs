@@ -10,23 +10,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::carriage::{Carriage, read_without_caller};
 use super::exchange::{Exchange, Head};
-use super::upload::{Outgoing, Upload};
 use crate::drain::Drain;
-use crate::egress::Checkout;
 use crate::model::{Cause, Code, Detail, Outcome};
-use crate::quota::Permit;
 use crate::server::Connection;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
-
-/// How much of an answer is read for a caller that has left, so that kintone's end is seen. What is
-/// longer is aborted.
-const READ_WITHOUT_CALLER_MAX: u64 = 8 << 20;
 
 /// The body of an answer to a caller.
 pub enum Answer {
@@ -61,13 +55,6 @@ pub(crate) struct Cargo {
     pub(crate) outcome: Outcome,
 }
 
-/// The permit and the connection of a call that was sent.
-pub(crate) struct Carriage {
-    pub(crate) permit: Permit,
-    pub(crate) checkout: Checkout<Outgoing>,
-    pub(crate) upload: Option<Arc<Upload>>,
-}
-
 /// How the caller can tell the end of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HowEnds {
@@ -94,23 +81,6 @@ pub(crate) struct Delivery {
     pub(crate) drain: Drain,
     pub(crate) response_timeout: Duration,
     pub(crate) end: HowEnds,
-}
-
-impl Carriage {
-    /// kintone's last byte has come: the permit goes back, the connection too if it can carry
-    /// another call.
-    pub(crate) fn arrive(self, exchange: &mut Exchange) {
-        exchange.record().permit = Some(self.permit.held());
-        self.permit.finish();
-        if self.upload.as_ref().is_none_or(|upload| upload.is_whole()) {
-            self.checkout.give_back();
-        }
-    }
-
-    /// The connection is closed before kintone's end was seen: the permit settles.
-    pub(crate) fn abort(self, exchange: &mut Exchange) {
-        exchange.record().permit = Some(self.permit.held());
-    }
 }
 
 impl Answer {
@@ -272,36 +242,6 @@ impl Drop for Stream {
     }
 }
 
-/// Reads what is left of an answer for nobody, so that kintone's end is seen.
-pub(crate) async fn read_without_caller(
-    mut incoming: Incoming,
-    carriage: Carriage,
-    mut exchange: Exchange,
-    response_timeout: Duration,
-) {
-    let mut read = 0;
-    loop {
-        match tokio::time::timeout(response_timeout, incoming.frame()).await {
-            Ok(None) => return carriage.arrive(&mut exchange),
-            Ok(Some(Ok(frame))) => {
-                read += frame.data_ref().map_or(0, |data| data.len() as u64);
-                if read > READ_WITHOUT_CALLER_MAX {
-                    exchange.ended(Outcome::CallerGone, Some(Detail::AnswerTooLong));
-                    return carriage.abort(&mut exchange);
-                }
-            }
-            Ok(Some(Err(_))) => {
-                exchange.ended(Outcome::CallerGone, Some(Detail::ResponseCut));
-                return carriage.abort(&mut exchange);
-            }
-            Err(_) => {
-                exchange.ended(Outcome::CallerGone, Some(Detail::ResponseTimeout));
-                return carriage.abort(&mut exchange);
-            }
-        }
-    }
-}
-
 impl Body for Answer {
     type Data = Bytes;
     type Error = BoxError;
@@ -364,67 +304,6 @@ impl Stream {
     fn is_end_stream(&self) -> bool {
         self.held.is_empty() && self.incoming.as_ref().is_some_and(Body::is_end_stream)
     }
-}
-
-/// The beginning of an answer of 400 or above, held back until it is known why it failed.
-pub(crate) struct Held {
-    pub(crate) chunks: Vec<Bytes>,
-    /// kintone's JSON error, where the held bytes are one.
-    pub(crate) error: Option<KintoneError>,
-    /// Whether the whole answer is held.
-    pub(crate) end: HeldEnd,
-}
-
-/// How far a held answer was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HeldEnd {
-    Whole,
-    More,
-    Broken,
-}
-
-/// The members of kintone's error body that are looked at.
-#[derive(Debug, serde::Deserialize)]
-pub(crate) struct KintoneError {
-    pub(crate) code: String,
-    #[serde(default)]
-    pub(crate) id: Option<String>,
-}
-
-/// How much of a failed answer is held, and for how long.
-const HELD_SIZE_MAX: usize = 64 << 10;
-const HELD_TIME_MAX: Duration = Duration::from_secs(1);
-
-/// Reads the beginning of a failed answer, to learn kintone's code from it.
-pub(crate) async fn hold(incoming: &mut Incoming) -> Held {
-    let mut chunks = Vec::new();
-    let mut size = 0;
-    let until = tokio::time::Instant::now() + HELD_TIME_MAX;
-    let end = loop {
-        if incoming.is_end_stream() {
-            break HeldEnd::Whole;
-        }
-        match tokio::time::timeout_at(until, incoming.frame()).await {
-            Ok(None) => break HeldEnd::Whole,
-            Ok(Some(Err(_))) => break HeldEnd::Broken,
-            Err(_) => break HeldEnd::More,
-            Ok(Some(Ok(frame))) => {
-                if let Ok(data) = frame.into_data() {
-                    size += data.len();
-                    chunks.push(data);
-                }
-                if size >= HELD_SIZE_MAX {
-                    break HeldEnd::More;
-                }
-            }
-        }
-    };
-    let error = match (&end, chunks.as_slice()) {
-        (HeldEnd::Whole, [one]) => serde_json::from_slice(one).ok(),
-        (HeldEnd::Whole, many) => serde_json::from_slice(&many.concat()).ok(),
-        (HeldEnd::More | HeldEnd::Broken, _) => None,
-    };
-    Held { chunks, error, end }
 }
 
 /// The outcome of an answer of kintone's with that status.

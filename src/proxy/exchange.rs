@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::reply::Reason;
 use crate::kintone::answer::Concurrency;
 use crate::model::{
-    Account, Cause, Client, Code, Credential, Denial, Detail, Mode, Outcome, Priority, RequestId, Tenant,
+    Account, Cause, Client, Code, Credential, Denial, Detail, Mode, Outcome, Priority, RequestId,
+    Tenant,
 };
 use crate::telemetry::live::{LiveCall, Phase, Who};
 use crate::telemetry::{Record, Telemetry};

@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::{Response, Version, header};
 use hyper::body::Incoming;
 
-use super::answer::{Answer, Cargo, Delivery, HowEnds, outcome_of, read_without_caller};
+use super::answer::{Answer, Cargo, Delivery, HowEnds, outcome_of};
 use super::call::{Call, CallerLeft, refuse};
 use super::exchange::Exchange;
 use super::headers;
@@ -40,9 +40,15 @@ pub(crate) async fn carry(
             let refusal = refuse(&mut exchange, reason, call.language, After::Keep);
             Ok(refusal.map(Answer::whole))
         }
-        End::ForNobody(response, carriage) => {
+        End::ForNobody(flight) => {
             let limit = call.rules.config.upstream.response_timeout;
-            read_without_caller(response.into_body(), carriage, exchange, limit).await;
+            let drain = shared.drain.clone();
+            tokio::spawn(shared.drain.track(async move {
+                tokio::select! {
+                    () = flight.land_without_caller(exchange, limit) => {}
+                    () = drain.cutting() => {}
+                }
+            }));
             Err(CallerLeft)
         }
         End::Left => Err(CallerLeft),

@@ -4,21 +4,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
-use super::answer::{self, Carriage, Held, HeldEnd};
 use super::call::Call;
+use super::carriage::Carriage;
 use super::exchange::{Exchange, Head};
+use super::flight::{Expectation, Flight, silence};
 use super::headers::{self, Framing};
+use super::held::{Held, HeldEnd, hold};
 use super::reply::Reason;
 use super::shared::Shared;
 use super::upload::{Fault, Outgoing, Upload};
 use crate::egress::{Checkout, ConnectError, Reuse, SendError, Source, Verdict};
 use crate::kintone::answer::{self as knowledge, Concurrency, TOO_MANY_RUNNING};
 use crate::kintone::call::{Repeat, effective_method, repeat, template};
-use crate::model::{Cause, Denial, Detail, Failure};
+use crate::model::{Cause, Code, Denial, Detail, Failure};
 use crate::quota::Permit;
 use crate::telemetry::live::Phase;
 use crate::telemetry::{ConnectResult, Rejection, Retry};
@@ -28,13 +30,17 @@ use crate::telemetry::{ConnectResult, Rejection, Retry};
 const UNSENT_MAX: u32 = 2;
 
 /// Where a journey ends.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made and taken apart once a call, never kept"
+)]
 pub(crate) enum End {
     /// An answer of kintone's for the caller.
     Deliver(Delivered),
     /// The gateway's word.
     Refuse(Reason),
-    /// An answer whose caller has left: it is read to its end all the same.
-    ForNobody(Response<Incoming>, Carriage),
+    /// The caller has left a call that is at kintone: its end is awaited all the same.
+    ForNobody(Flight),
     /// The caller has left, and nothing is under way for it.
     Left,
 }
@@ -76,16 +82,8 @@ enum Tried {
     /// The outcome is unknown.
     Broken(Failure),
     Refused(Reason),
-    ForNobody(Response<Incoming>, Carriage),
+    ForNobody(Flight),
     Left,
-}
-
-/// What came of a request that was handed to a connection.
-enum Sent {
-    Came(Result<Response<Incoming>, SendError<Outgoing>>),
-    Silent,
-    ForNobody(Response<Incoming>),
-    Nothing,
 }
 
 impl<'a> Journey<'a> {
@@ -191,9 +189,7 @@ impl<'a> Journey<'a> {
                 }
                 Tried::Broken(failure) => return Ok(End::Refuse(Reason::Failed(failure))),
                 Tried::Refused(reason) => return Ok(End::Refuse(reason)),
-                Tried::ForNobody(response, carriage) => {
-                    return Ok(End::ForNobody(response, carriage));
-                }
+                Tried::ForNobody(flight) => return Ok(End::ForNobody(flight)),
                 Tried::Left => return Ok(End::Left),
             }
         }
@@ -251,120 +247,101 @@ impl<'a> Journey<'a> {
 
     async fn check_out(&mut self) -> Result<Checkout<Outgoing>, Tried> {
         self.exchange.phase(Phase::Dialling);
-        let checked_out = {
+        loop {
             let egress = &self.shared.egress;
-            let checkout = egress.checkout(&self.call.destination.host, self.source, self.reuse);
-            tokio::select! {
+            let host = &self.call.destination.host;
+            let checked_out = tokio::select! {
                 biased;
-                checked_out = checkout => Some(checked_out),
+                checked_out = egress.checkout(host, self.source, self.reuse) => Some(checked_out),
                 () = self.call.connection.caller_gone() => None,
-            }
-        };
-        match checked_out {
-            Some(Ok(checkout)) => {
-                if !checkout.reused() {
-                    self.shared.telemetry.connected(self.source.published, ConnectResult::Ok);
+            };
+            match checked_out {
+                Some(Ok(checkout)) => {
+                    self.reached(&checkout);
+                    return Ok(checkout);
                 }
-                let record = self.exchange.record();
-                record.upstream = Some(checkout.upstream());
-                let timings = checkout.timings();
-                (record.dns, record.connect, record.tls) =
-                    (timings.dns, timings.connect, timings.tls);
-                Ok(checkout)
-            }
-            Some(Err(error)) => Err(Tried::Refused(self.unreached(&error))),
-            None => {
-                self.exchange.abandoned(Head::Withheld);
-                Err(Tried::Left)
+                Some(Err(error)) => self.unreached(&error).map_err(Tried::Refused)?,
+                None => {
+                    self.exchange.abandoned(Head::Withheld);
+                    return Err(Tried::Left);
+                }
             }
         }
     }
 
-    fn unreached(&mut self, error: &ConnectError) -> Reason {
+    fn reached(&mut self, checkout: &Checkout<Outgoing>) {
+        if !checkout.reused() {
+            let published = self.source.published;
+            self.shared
+                .telemetry
+                .connected(published, ConnectResult::Ok);
+        }
+        let record = self.exchange.record();
+        record.upstream = Some(checkout.upstream());
+        let timings = checkout.timings();
+        (record.dns, record.connect, record.tls) = (timings.dns, timings.connect, timings.tls);
+    }
+
+    /// An address that left while the call waited is no reason to fail it, while another is usable.
+    fn unreached(&mut self, error: &ConnectError) -> Result<(), Reason> {
         let record = self.exchange.record();
         record.upstream = error.upstream;
-        (record.dns, record.connect, record.tls) =
-            (error.timings.dns, error.timings.connect, error.timings.tls);
+        let timings = error.timings;
+        (record.dns, record.connect, record.tls) = (timings.dns, timings.connect, timings.tls);
         let reason = match error.verdict {
             Verdict::Denied(denial) => Reason::Denied(denial),
             Verdict::Failed(failure) => Reason::Failed(failure),
         };
         if let Some(result) = reason.detail().and_then(ConnectResult::of) {
-            self.shared.telemetry.connected(self.source.published, result);
+            let published = self.source.published;
+            self.shared.telemetry.connected(published, result);
         }
-        reason
-    }
-
-    /// The request of one try.
-    fn request(&self) -> Request<Outgoing> {
-        let (body, tell) = match &self.upload {
-            None => (Outgoing::Empty, None),
-            Some(upload) if self.expects_continue => {
-                let (body, tell) = upload.reader_after_continue();
-                (body, Some(tell))
+        match self.shared.egress.choose() {
+            Ok(other) if reason.code() == Code::EgressUnavailable && other != self.source => {
+                self.leave_from(other);
+                Ok(())
             }
-            Some(upload) => (upload.reader(), None),
-        };
-        let mut request = Request::from_parts(self.head.clone(), body);
-        if let Some(tell) = tell {
-            let tell = std::sync::Mutex::new(Some(tell));
-            hyper::ext::on_informational(&mut request, move |response| {
-                let told = tell.lock().ok().and_then(|mut tell| tell.take());
-                if let Some(tell) = told.filter(|_| response.status() == StatusCode::CONTINUE) {
-                    // Nobody listens when the body is already on its way.
-                    let _ = tell.send(());
-                }
-            });
+            Ok(_) | Err(_) => Err(reason),
         }
-        request
     }
 
-    async fn send(&mut self, permit: Permit, mut checkout: Checkout<Outgoing>) -> Tried {
-        let request = self.request();
+    fn leave_from(&mut self, source: Source) {
+        self.source = source;
+        let record = self.exchange.record();
+        (record.address, record.bind) = (Some(source.published), Some(source.bind));
+    }
+
+    async fn send(&mut self, permit: Permit, checkout: Checkout<Outgoing>) -> Tried {
+        let expectation = match (&self.upload, self.expects_continue) {
+            (Some(_), true) => Expectation::Continue,
+            (Some(_) | None, _) => Expectation::Nothing,
+        };
+        let upload = self.upload.clone();
+        let mut flight = Flight::begin(self.head.clone(), expectation, upload, permit, checkout);
         let response_timeout = self.call.rules.config.upstream.response_timeout;
-        let sent = {
-            let sending = checkout.send(request);
-            let mut sending = std::pin::pin!(sending);
-            tokio::select! {
-                biased;
-                sent = &mut sending => Sent::Came(sent),
-                () = silence(self.upload.as_deref(), response_timeout) => Sent::Silent,
-                () = self.call.connection.caller_gone() => {
-                    self.exchange.abandoned(Head::Withheld);
-                    match tokio::time::timeout(response_timeout, sending).await {
-                        Ok(Ok(response)) => Sent::ForNobody(response),
-                        Ok(Err(_)) | Err(_) => Sent::Nothing,
-                    }
-                }
+        let landed = tokio::select! {
+            biased;
+            sent = flight.landing() => Some(sent),
+            () = silence(self.upload.as_deref(), response_timeout) => None,
+            () = self.call.connection.caller_gone() => {
+                self.exchange.abandoned(Head::Withheld);
+                return Tried::ForNobody(flight);
             }
         };
-        let carriage = Carriage {
-            permit,
-            checkout,
-            upload: self.upload.clone(),
-        };
-        match sent {
-            Sent::Came(Ok(response)) => self.judge(response, carriage).await,
-            Sent::Came(Err(error)) => self.broken(error, carriage),
-            Sent::Silent => {
-                carriage.abort(self.exchange);
+        match landed {
+            Some((Ok(response), checkout)) => {
+                let carriage = flight.landed(checkout);
+                self.judge(response, carriage).await
+            }
+            Some((Err(error), checkout)) => {
+                let carriage = flight.landed(checkout);
+                self.broken(error, carriage)
+            }
+            None => {
+                flight.abort(self.exchange);
                 Tried::Refused(Reason::Failed(Failure::Timeout(Detail::ResponseTimeout)))
             }
-            Sent::ForNobody(response) => self.note(response, carriage),
-            Sent::Nothing => {
-                carriage.abort(self.exchange);
-                Tried::Left
-            }
         }
-    }
-
-    /// Hears what an answer says whose caller has left.
-    fn note(&mut self, response: Response<Incoming>, mut carriage: Carriage) -> Tried {
-        let said = Concurrency::read(response.headers());
-        carriage.permit.answered(said.limit, said.running);
-        let record = self.exchange.record();
-        (record.kintone_running, record.kintone_limit) = (said.running, said.limit);
-        Tried::ForNobody(response, carriage)
     }
 
     fn broken(&mut self, error: SendError<Outgoing>, carriage: Carriage) -> Tried {
@@ -406,12 +383,12 @@ impl<'a> Journey<'a> {
             carriage.abort(self.exchange);
             return Tried::Refused(Reason::Failed(Failure::Reset(Detail::ResponseUnparsable)));
         }
-        if status.as_u16() < 400 || self.head.method == Method::HEAD {
+        if status.as_u16() < 400 {
             carriage.permit.answered(said.limit, said.running);
             self.forget_upload();
             return Tried::Answered(response, carriage);
         }
-        let held = answer::hold(response.body_mut()).await;
+        let held = hold(response.body_mut()).await;
         if held.end == HeldEnd::Broken {
             carriage.abort(self.exchange);
             return Tried::Broken(Failure::Reset(Detail::ResponseCut));
@@ -504,17 +481,4 @@ fn expects_continue(head: &Parts) -> bool {
             .headers
             .get(header::EXPECT)
             .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-/// Completes when kintone has owed an answer for `limit`: since the head, or since the last byte of
-/// the body.
-async fn silence(upload: Option<&Upload>, limit: Duration) {
-    let mut since = Instant::now();
-    loop {
-        tokio::time::sleep_until(since + limit).await;
-        match upload.map(Upload::last_progress) {
-            Some(progress) if progress > since => since = progress,
-            Some(_) | None => return,
-        }
-    }
 }

@@ -54,27 +54,8 @@ fn english(reason: Reason) -> String {
     if let Reason::Options(error) = reason {
         return error.to_string();
     }
-    if let Some(figures) = figures(reason) {
-        let QuotaFigures {
-            running,
-            limit,
-            queued,
-            waited,
-            ..
-        } = figures;
-        let waited_ms = waited.as_millis();
-        return match reason.code() {
-            Code::RateLimited => {
-                format!("the rate is used up, {queued} wait, waited {waited_ms} ms")
-            }
-            Code::QueueFull => format!(
-                "{queued} calls wait already, {running} of {limit} permits in use, \
-                 waited {waited_ms} ms"
-            ),
-            _ => {
-                format!("{running} of {limit} permits in use, {queued} wait, waited {waited_ms} ms")
-            }
-        };
+    if let Some(text) = figures(reason).map(|figures| english_figures(reason.code(), figures)) {
+        return text;
     }
     let text = match reason.code() {
         Code::BadRequest => "malformed or unsupported request",
@@ -109,23 +90,8 @@ fn japanese(reason: Reason) -> String {
             }
         };
     }
-    if let Some(figures) = figures(reason) {
-        let QuotaFigures {
-            running,
-            limit,
-            queued,
-            waited,
-            ..
-        } = figures;
-        let waited_ms = waited.as_millis();
-        return match reason.code() {
-            Code::RateLimited => {
-                format!("レートの上限に達しています（待機 {queued} 件、{waited_ms} ms 待ちました）")
-            }
-            _ => format!(
-                "許可 {limit} 件中 {running} 件を使用中、{queued} 件が待機中、{waited_ms} ms 待ちました"
-            ),
-        };
+    if let Some(text) = figures(reason).map(|figures| japanese_figures(reason.code(), figures)) {
+        return text;
     }
     let text = match reason.code() {
         Code::BadRequest => "リクエストの形式が正しくないか、対応していません",
@@ -148,6 +114,40 @@ fn japanese(reason: Reason) -> String {
         Code::Internal => "ゲートウェイの内部エラーです",
     };
     with_detail(text, reason.detail())
+}
+
+fn english_figures(code: Code, figures: QuotaFigures) -> String {
+    let QuotaFigures {
+        running,
+        limit,
+        queued,
+        waited,
+        ..
+    } = figures;
+    let waited_ms = waited.as_millis();
+    if code == Code::RateLimited {
+        return format!("the rate is used up, {queued} wait, waited {waited_ms} ms");
+    }
+    format!("{running} of {limit} permits in use, {queued} wait, waited {waited_ms} ms")
+}
+
+fn japanese_figures(code: Code, figures: QuotaFigures) -> String {
+    let QuotaFigures {
+        running,
+        limit,
+        queued,
+        waited,
+        ..
+    } = figures;
+    let waited_ms = waited.as_millis();
+    if code == Code::RateLimited {
+        return format!(
+            "レートの上限に達しています（待機 {queued} 件、{waited_ms} ms 待ちました）"
+        );
+    }
+    format!(
+        "許可 {limit} 件中 {running} 件を使用中、{queued} 件が待機中、{waited_ms} ms 待ちました"
+    )
 }
 
 fn figures(reason: Reason) -> Option<QuotaFigures> {

@@ -39,9 +39,12 @@ use shared::{Rules, Shared};
 
 mod answer;
 mod call;
+mod carriage;
 mod exchange;
+mod flight;
 mod forward;
 mod headers;
+mod held;
 mod hint;
 mod identity;
 mod journey;

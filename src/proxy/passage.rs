@@ -22,6 +22,7 @@ use super::exchange::{Exchange, Head};
 use super::relay::{Event, Relay, Turn};
 use crate::config::QuotaSettings;
 use crate::drain::Drain;
+use crate::egress::OpenConnection;
 use crate::model::{Code, Detail, Outcome};
 use crate::quota::{Owes, Permit, YieldGuard};
 use crate::telemetry::TunnelGauge;
@@ -37,6 +38,8 @@ const CALLER_CLOSE_WAIT: Duration = Duration::from_secs(2);
 pub(crate) struct Passage {
     pub(crate) caller: Arc<TcpStream>,
     pub(crate) kintone: TcpStream,
+    /// Counts the connection to kintone as open.
+    pub(crate) open: OpenConnection,
     pub(crate) permit: Permit,
     pub(crate) exchange: Exchange,
     pub(crate) gauge: TunnelGauge,
@@ -85,7 +88,13 @@ impl Passage {
                 biased;
                 event = relay.carry(&self.caller, &self.kintone) => Some(event),
                 () = check.as_mut() => None,
-                () = asked(&mut yielding) => return End::Yielded,
+                () = asked(&mut yielding) => {
+                    if self.may_yield(relay) {
+                        return End::Yielded;
+                    }
+                    yielding = None;
+                    continue;
+                }
                 () = &mut cutting => return End::Cut,
             };
             self.count(relay, &mut counted);
@@ -231,6 +240,7 @@ impl Passage {
         let Self {
             caller,
             kintone,
+            open,
             permit,
             mut exchange,
             gauge,
@@ -238,7 +248,7 @@ impl Passage {
         } = self;
         exchange.record().permit = Some(permit.held());
         permit.finish();
-        drop((kintone, exchange, gauge));
+        drop((kintone, open, exchange, gauge));
         let closed = discard(&caller, usize::MAX);
         // A caller that keeps its side open is closed on.
         let _ = tokio::time::timeout(CALLER_CLOSE_WAIT, closed).await;

@@ -280,12 +280,11 @@ mod tests {
         let (far, kintone) = pair().await;
         let carried = tokio::spawn(async move {
             let mut relay = Relay::new(Instant::now());
-            loop {
-                match relay.carry(&near, &far).await {
-                    Event::Turned => {}
-                    event => return (relay, event),
-                }
+            let mut event = Event::Turned;
+            while matches!(event, Event::Turned) {
+                event = relay.carry(&near, &far).await;
             }
+            (relay, event)
         });
         (caller, kintone, carried)
     }

@@ -20,8 +20,8 @@ use crate::egress::{Connected, Verdict};
 use crate::model::{Code, Detail, Outcome};
 use crate::quota::Permit;
 use crate::server::{Connection, Upgraded, upgraded};
-use crate::telemetry::{Alpn as AlpnLabel, ConnectResult};
 use crate::telemetry::live::Phase;
+use crate::telemetry::{Alpn as AlpnLabel, ConnectResult};
 use crate::tls::hello::{Alpn, FatalAlert, HELLO_SIZE_MAX, Hello, fatal_alert, read_hello};
 
 /// Opens a tunnel: admitted, connected, answered 200; the rest runs on its own.
@@ -185,6 +185,7 @@ impl Tunnel {
         let passage = Passage {
             caller: stream,
             kintone: self.connected.stream,
+            open: self.connected.open,
             permit: self.permit,
             exchange: self.exchange,
             gauge,

@@ -290,7 +290,7 @@ impl Body for Outgoing {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Stream(reader) => reader.upload.hint.clone(),
+            Self::Stream(reader) => reader.upload.hint,
         }
     }
 }

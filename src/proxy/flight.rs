@@ -1,0 +1,153 @@
+//! A request on its way to kintone, from the first byte until the head of the answer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::carriage::{Carriage, read_without_caller};
+use super::exchange::Exchange;
+use super::upload::{Outgoing, Upload};
+use crate::egress::{Checkout, SendError};
+use crate::kintone::answer::Concurrency;
+use crate::model::{Detail, Outcome};
+use crate::quota::Permit;
+
+/// A request that was handed to a connection, with all that it holds. It can outlive its caller.
+pub(crate) struct Flight {
+    landing: Landing,
+    permit: Permit,
+    upload: Option<Arc<Upload>>,
+}
+
+type Landing = Pin<Box<dyn Future<Output = (Sent, Checkout<Outgoing>)> + Send>>;
+
+/// What came of a request that was handed to a connection.
+pub(crate) type Sent = Result<Response<Incoming>, SendError<Outgoing>>;
+
+/// What the caller expects before its body goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expectation {
+    Nothing,
+    /// kintone's 100 (RFC 9110 section 10.1.1).
+    Continue,
+}
+
+impl Flight {
+    /// Hands a request to a connection. Nothing moves before [`Flight::landing`] is awaited.
+    pub(crate) fn begin(
+        head: Parts,
+        expectation: Expectation,
+        upload: Option<Arc<Upload>>,
+        permit: Permit,
+        mut checkout: Checkout<Outgoing>,
+    ) -> Self {
+        let request = request(head, expectation, upload.as_ref());
+        let landing = Box::pin(async move {
+            let sent = checkout.send(request).await;
+            (sent, checkout)
+        });
+        Self {
+            landing,
+            permit,
+            upload,
+        }
+    }
+
+    /// Completes when the head of the answer has come, or none will.
+    pub(crate) async fn landing(&mut self) -> (Sent, Checkout<Outgoing>) {
+        self.landing.as_mut().await
+    }
+
+    /// What is still held when it has landed.
+    pub(crate) fn landed(self, checkout: Checkout<Outgoing>) -> Carriage {
+        let Self {
+            permit,
+            upload,
+            landing: _,
+        } = self;
+        Carriage {
+            permit,
+            checkout,
+            upload,
+        }
+    }
+
+    /// Closes the connection before kintone's end was seen: the permit settles.
+    pub(crate) fn abort(self, exchange: &mut Exchange) {
+        exchange.record().permit = Some(self.permit.held());
+    }
+
+    /// Awaits kintone's end for a caller that has left.
+    pub(crate) async fn land_without_caller(mut self, mut exchange: Exchange, limit: Duration) {
+        match tokio::time::timeout(limit, self.landing()).await {
+            Ok((Ok(response), checkout)) => {
+                let mut carriage = self.landed(checkout);
+                let said = Concurrency::read(response.headers());
+                carriage.permit.answered(said.limit, said.running);
+                let record = exchange.record();
+                (record.kintone_running, record.kintone_limit) = (said.running, said.limit);
+                read_without_caller(response.into_body(), carriage, exchange, limit).await;
+            }
+            Ok((Err(_), _)) => {
+                exchange.ended(Outcome::CallerGone, Some(Detail::ResponseReset));
+                self.abort(&mut exchange);
+            }
+            Err(_) => {
+                exchange.ended(Outcome::CallerGone, Some(Detail::ResponseTimeout));
+                self.abort(&mut exchange);
+            }
+        }
+    }
+}
+
+/// The request of one try.
+fn request(
+    head: Parts,
+    expectation: Expectation,
+    upload: Option<&Arc<Upload>>,
+) -> Request<Outgoing> {
+    match (upload, expectation) {
+        (None, _) => Request::from_parts(head, Outgoing::Empty),
+        (Some(upload), Expectation::Nothing) => Request::from_parts(head, upload.reader()),
+        (Some(upload), Expectation::Continue) => {
+            let (body, tell) = upload.reader_after_continue();
+            let mut request = Request::from_parts(head, body);
+            tell_of_continue(&mut request, tell);
+            request
+        }
+    }
+}
+
+/// Lets the body go when kintone says 100.
+fn tell_of_continue(request: &mut Request<Outgoing>, tell: oneshot::Sender<()>) {
+    let tell = Mutex::new(Some(tell));
+    hyper::ext::on_informational(request, move |response| {
+        if response.status() != StatusCode::CONTINUE {
+            return;
+        }
+        if let Some(tell) = tell.lock().ok().and_then(|mut tell| tell.take()) {
+            // Nobody listens when the body is already on its way.
+            let _ = tell.send(());
+        }
+    });
+}
+
+/// Completes when kintone has owed an answer for `limit`: since the head, or since the last byte of
+/// the body.
+pub(crate) async fn silence(upload: Option<&Upload>, limit: Duration) {
+    let mut since = Instant::now();
+    loop {
+        tokio::time::sleep_until(since + limit).await;
+        match upload.map(Upload::last_progress) {
+            Some(progress) if progress > since => since = progress,
+            Some(_) | None => return,
+        }
+    }
+}
