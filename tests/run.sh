@@ -1,27 +1,41 @@
 #!/usr/bin/env bash
 # Runs the gateway in front of a simulated kintone, both on loopback, and prints calls that work.
-# Ctrl-C stops both. Ports: PROXY_PORT, ADMIN_PORT, SIM_PORT, CONTROL_PORT. Binaries: as `make run`
-# builds them.
+# Ctrl-C stops both. Ports: PROXY_PORT, ADMIN_PORT, SIM_PORT, CONTROL_PORT; without them the usual
+# ones, and free ones in place of those that are taken. Binaries: as `make run` builds them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+say() { printf 'run: %s\n' "$*" >&2; }
+fail() { say "$@"; exit 1; }
+
+command -v curl >/dev/null 2>&1 || fail "curl is missing: make setup installs it"
 bin=${CARGO_TARGET_DIR:-target}/debug
-proxy=127.0.0.1:${PROXY_PORT:-3128}
-admin=127.0.0.1:${ADMIN_PORT:-9180}
-sim=127.0.0.1:${SIM_PORT:-8443}
-control=127.0.0.1:${CONTROL_PORT:-8444}
 account=acme.cybozu.com
 
-for at in "$proxy" "$admin" "$sim" "$control"; do
-    if (exec 3<>"/dev/tcp/${at%:*}/${at#*:}") 2>/dev/null; then
-        echo "$at is in use; choose others: PROXY_PORT=… ADMIN_PORT=… SIM_PORT=… CONTROL_PORT=… make run" >&2
-        exit 1
-    fi
-done
+# is_taken PORT: does anything on this machine listen there?
+is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+chosen=()
+# choose VARIABLE USUAL: sets the lower-case variable to an address that nothing listens on.
+choose() {
+    local asked=${!1:-} port=${!1:-$2}
+    while is_taken "$port" || [[ " ${chosen[*]-} " == *" $port "* ]]; do
+        [[ -z $asked ]] || fail "127.0.0.1:$port is in use; choose another: $1=…"
+        port=$((20000 + RANDOM % 10000))
+    done
+    chosen+=("$port")
+    printf -v "${1,,}" '127.0.0.1:%s' "$port"
+}
+choose PROXY_PORT 3128
+choose ADMIN_PORT 9180
+choose SIM_PORT 8443
+choose CONTROL_PORT 8444
+proxy=$proxy_port admin=$admin_port sim=$sim_port control=$control_port
 
 dir=$(mktemp -d "${TMPDIR:-/var/tmp}/kintone-egress.XXXXXX")
 pids=()
 stop() {
+    trap '' INT TERM
     trap - EXIT
     ((${#pids[@]} == 0)) || kill "${pids[@]}" 2>/dev/null || true
     wait || true
@@ -30,23 +44,27 @@ stop() {
 trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+# A process group for each program: Ctrl-C reaches this script alone, which ends each once.
+set -m
 
-# until URL: waits until it answers 200, for at most 30 seconds, while the last program lives.
+# until_ready URL: waits until it answers 200, for at most 30 seconds, while the last program lives.
 until_ready() {
     for _ in {1..300}; do
-        curl --silent --fail --output /dev/null "$1" && return
-        kill -0 "${pids[-1]}" 2>/dev/null || { echo "it ended: see above" >&2; return 1; }
+        curl --silent --fail --noproxy '*' --output /dev/null "$1" && return
+        kill -0 "${pids[-1]}" 2>/dev/null || fail "a program ended by itself: see above"
         sleep 0.1
     done
-    echo "$1 does not answer" >&2
-    return 1
+    fail "$1 does not answer"
 }
 
 "$bin/kintone-sim" --listen "$sim" --control "$control" --ca-dir "$dir/ca" --tenant "$account" &
 pids+=($!)
 until_ready "http://$control/healthz"
 
-token=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
+token=$("$bin/kintone-egress" hash-token --generate)
+hash=$(sed -n 's/^token_sha256 = "\(.*\)"$/\1/p' <<<"$token")
+token=$(sed -n 's/^token  *= "\(.*\)"$/\1/p' <<<"$token")
+mkdir "$dir/state"
 cat >"$dir/config.toml" <<TOML
 [listen]
 proxy = ["$proxy"]
@@ -66,7 +84,7 @@ allow_networks = ["127.0.0.0/8"]
 
 [[caller]]
 name = "demo"
-token_sha256 = "$(printf '%s' "$token" | "$bin/kintone-egress" hash-token)"
+token_sha256 = "$hash"
 
 [state]
 dir = "$dir/state"
@@ -75,7 +93,6 @@ dir = "$dir/state"
 announce = "0s"
 grace = "5s"
 TOML
-mkdir -p "$dir/state"
 
 "$bin/kintone-egress" serve --config "$dir/config.toml" &
 pids+=($!)
@@ -83,13 +100,28 @@ until_ready "http://$admin/readyz"
 
 cat <<TEXT
 
-The gateway is ready. Forward mode (TLS is the gateway's), then a tunnel:
+The gateway is ready. Calls that work, from another terminal:
 
+  forward: TLS to kintone is the gateway's
   curl -x http://demo:$token@$proxy -H 'X-Cybozu-API-Token: demo-token' 'http://$account/k/v1/records.json?app=1'
-  curl -x http://demo:$token@$proxy -H 'X-Cybozu-API-Token: demo-token' --cacert $dir/ca/ca.pem 'https://$account/k/v1/records.json?app=1'
 
-  metrics: http://$admin/metrics   configuration: $dir/config.toml   simulator: http://$control/ledger
-  Ctrl-C stops both.
+  tunnel: TLS from end to end
+  curl -x http://demo:$token@$proxy --cacert $dir/ca/ca.pem -H 'X-Cybozu-API-Token: demo-token' 'https://$account/k/v1/records.json?app=1'
+
+  @kintone/rest-api-client (tests/clients/sdk.mjs; make setup installs it)
+  PROXY_URL=http://demo:$token@$proxy CA_FILE=$dir/ca/ca.pem BASE_URL=https://$account API_TOKEN=demo-token APP=1 tests/clients/run sdk-6.2.1
+
+  in your own code
+  new KintoneRestAPIClient({
+    baseUrl: "https://$account",
+    auth: { apiToken: "demo-token" },
+    proxy: { protocol: "http", host: "${proxy%:*}", port: ${proxy#*:}, auth: { username: "demo", password: "$token" } },
+    httpsAgent: new https.Agent({ ca: fs.readFileSync("$dir/ca/ca.pem") }),
+  })
+
+Below, one line a call as each ends. Metrics: http://$admin/metrics  Configuration: $dir/config.toml
+What kintone saw: http://$control/ledger  Ctrl-C stops both.
 
 TEXT
 wait -n || true
+fail "a program ended by itself: see above"

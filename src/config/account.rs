@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::model::{Account, Tenant};
 
+use super::grant::{AccountSettings, QuotaSettings, TenantSettings};
 use super::name::{self, AccountFault};
 use super::quota;
 use super::read::{Key, Section, Value};
-use super::shape::{AccountSettings, QuotaSettings, TenantSettings};
 use super::source::shown;
 
 /// Largest `weight`.

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crate::model::{CallerName, Mode, Priority};
 
+use super::grant::{Anonymous, Caller, Callers, NamePattern, TenantRule, TokenHash};
 use super::name;
 use super::network;
 use super::read::{Section, Value};
-use super::shape::{Anonymous, Caller, Callers, Listen, NamePattern, TenantRule, TokenHash};
+use super::shape::Listen;
 use super::source::shown;
 use super::token::hash_token;
 

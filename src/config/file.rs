@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use super::grant::QuotaSettings;
 use super::place::{Fault, Faults, Severity};
 use super::read::Section;
-use super::shape::{Config, QuotaSettings};
+use super::shape::Config;
 use super::source::{Source, beside};
 use super::token::sha256_hex;
 use super::{account, caller, egress, fleet, listen, quota, service, unbuilt, upstream};

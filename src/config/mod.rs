@@ -5,6 +5,7 @@
 //! thing that the rest of the program sees; `show` prints it back without its secrets.
 
 pub mod file;
+pub mod grant;
 pub mod place;
 pub mod secret;
 pub mod shape;
@@ -28,5 +29,6 @@ mod suggest;
 mod unbuilt;
 mod upstream;
 
+pub use grant::*;
 pub use secret::Secret;
 pub use shape::*;

@@ -3,8 +3,8 @@
 use crate::model::Tenant;
 use crate::model::account::is_label;
 
+use super::grant::{NamePattern, TenantPattern, TenantRule};
 use super::read::Value;
-use super::shape::{NamePattern, TenantPattern, TenantRule};
 use super::source::shown;
 
 /// A zone: a domain of at least two labels, lower case.

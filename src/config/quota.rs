@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::caller::WAIT_MAX;
+use super::grant::{DailyPolicy, QuotaSettings};
 use super::read::Section;
-use super::shape::{DailyPolicy, QuotaSettings};
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);

@@ -7,12 +7,11 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::credential::{secret, secret_url};
+use super::grant::Callers;
 use super::name;
 use super::read::{Section, Value};
 use super::secret::Secret;
-use super::shape::{
-    AccessLog, Admin, Callers, Drain, Inspect, Language, Limits, Log, Notify, Verify,
-};
+use super::shape::{AccessLog, Admin, Drain, Inspect, Language, Limits, Log, Notify, Verify};
 use super::source::shown;
 
 const MS: Duration = Duration::from_millis(1);

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::grant::{
+    AccountSettings, Caller, Callers, DailyPolicy, NamePattern, QuotaSettings, TenantPattern,
+    TenantRule,
+};
 use super::shape::{
-    AccessLog, AccountPolicy, AccountSettings, AddressState, Caller, Callers, Config, DailyPolicy,
-    EgressAddress, Inspect, Language, NamePattern, Notify, QuotaSettings, StaticAnswer,
-    TenantPattern, TenantRule, Upstream, Verify,
+    AccessLog, AccountPolicy, AddressState, Config, EgressAddress, Inspect, Language, Notify,
+    StaticAnswer, Upstream, Verify,
 };
 use super::unit::{format_duration, format_size};
 

@@ -8,10 +8,11 @@ use rustls_pki_types::pem::PemObject as _;
 
 use crate::model::account::is_label;
 
+use super::grant::NamePattern;
 use super::name;
 use super::network;
 use super::read::{Key, Section, Value};
-use super::shape::{AccountPolicy, NamePattern, StaticAnswer, Upstream};
+use super::shape::{AccountPolicy, StaticAnswer, Upstream};
 use super::source::shown;
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -21,7 +21,6 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::admin;
 use crate::admin::ports::PortCount;
 use crate::config::Config;
-use crate::config::file::Environment;
 use crate::drain::{Drain, Finished};
 use crate::egress::{Egress, EgressError};
 use crate::model::Detail;
@@ -32,16 +31,16 @@ use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
 use crate::telemetry::{LimitName, Telemetry};
 use crate::tls::outbound::{Outbound, TlsError};
 
+use source::VERSION;
 use state::Running;
 
 pub use orders::{Signal, listen_for_signals};
+pub use source::Source;
 
 mod orders;
+mod source;
 mod state;
 mod views;
-
-/// This program's version.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Longest wait for the last lines of the access log.
 const LOG_FLUSH_MAX: Duration = Duration::from_secs(2);
@@ -56,15 +55,6 @@ pub struct Gateway {
     admin: TcpListener,
     metrics: Option<TcpListener>,
     commands: (mpsc::Sender<admin::Command>, mpsc::Receiver<admin::Command>),
-}
-
-/// Where the configuration came from, to read it again.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// The file.
-    pub path: PathBuf,
-    /// The process's surroundings.
-    pub environment: Environment,
 }
 
 /// Why a gateway could not be built.

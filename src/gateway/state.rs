@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::Source;
+use super::source::Source;
 use crate::config::Config;
 use crate::config::Limits;
 use crate::config::file::{Loaded, load};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::VERSION;
+use super::source::VERSION;
 use super::state::Running;
 use crate::admin::ports::PortCount;
 use crate::admin::{Admin, Command, Readiness};

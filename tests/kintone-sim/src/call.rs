@@ -116,10 +116,11 @@ fn edge(connection: &Connection, head: &Head) -> Result<Arc<Tenant>, Box<Answer>
         let answer = Answer::text(StatusCode::URI_TOO_LONG, "Request URL/URI Too Large");
         return Err(Box::new(answer));
     }
+    let port = connection.peer.local_port;
     let named = connection
         .sni
         .as_deref()
-        .is_none_or(|sni| head.host.eq_ignore_ascii_case(sni) || is_same_host(&head.host, sni));
+        .is_none_or(|sni| is_same_host(&head.host, sni, port));
     if !named {
         let answer = Answer::text(StatusCode::MISDIRECTED_REQUEST, "Misdirected Request");
         return Err(Box::new(answer));
@@ -141,9 +142,10 @@ fn edge(connection: &Connection, head: &Head) -> Result<Arc<Tenant>, Box<Answer>
     }
 }
 
-fn is_same_host(host: &str, sni: &str) -> bool {
-    host.rsplit_once(':')
-        .is_some_and(|(name, port)| port == "443" && name.eq_ignore_ascii_case(sni))
+/// Whether a `Host` is the server name, without a port or with 443 or the port that the simulator stands in for it.
+fn is_same_host(host: &str, sni: &str, local_port: u16) -> bool {
+    let (name, port) = host.split_once(':').unwrap_or((host, "443"));
+    name.eq_ignore_ascii_case(sni) && (port == "443" || port.parse() == Ok(local_port))
 }
 
 fn denied(settings: &TenantSettings, head: &Head) -> Answer {

@@ -45,7 +45,15 @@ pub(crate) async fn accept(listener: TcpListener, world: Arc<World>) {
                     let stop = world.stop.clone();
                     // How a connection ended is in the ledger's figures; its error is of no further use.
                     let _ = stop
-                        .run_until_cancelled(serve(tcp, Peer { socket, peer }, Arc::clone(&world)))
+                        .run_until_cancelled(serve(
+                            tcp,
+                            Peer {
+                                socket,
+                                peer,
+                                local_port: local.port(),
+                            },
+                            Arc::clone(&world),
+                        ))
                         .await;
                     let closed = world.book.stamp();
                     world
@@ -66,6 +74,8 @@ pub(crate) async fn accept(listener: TcpListener, world: Arc<World>) {
 pub(crate) struct Peer {
     pub(crate) socket: usize,
     pub(crate) peer: std::net::SocketAddr,
+    /// Where it arrived.
+    pub(crate) local_port: u16,
 }
 
 /// What a request knows of its connection.

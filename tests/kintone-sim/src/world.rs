@@ -65,10 +65,10 @@ impl World {
     }
 }
 
-/// The domain of a host name: lower case, without port 443 and without the `.s` of client certificates.
+/// The domain of a host name: lower case, without port and without the `.s` of client certificates.
 pub(crate) fn domain_of(host: &str) -> String {
     let host = host.to_ascii_lowercase();
-    let host = host.strip_suffix(":443").unwrap_or(&host);
+    let host = host.split_once(':').map_or(host.as_str(), |(name, _)| name);
     for zone in ZONES {
         if let Some(label) = host.strip_suffix(zone) {
             return format!("{}{zone}", label.strip_suffix(".s").unwrap_or(label));

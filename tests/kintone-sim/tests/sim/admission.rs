@@ -194,3 +194,35 @@ async fn the_mean_over_a_window_is_exact() {
     sim.restart_accounting(HOST);
     assert_eq!(sim.accounting(HOST).peak, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_count_is_exact_when_calls_come_from_all_sides() {
+    let mut settings = slow(7, 0);
+    settings.latency.jitter_ms = 2;
+    let sim = client::start(settings).await;
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        let mut client = Client::new(&sim).await;
+        calls.push(tokio::spawn(async move {
+            let mut ok = 0;
+            for _ in 0..100 {
+                ok += u64::from(client.get(RECORDS).await.unwrap().status == 200);
+            }
+            ok
+        }));
+    }
+    let mut ok = 0;
+    for call in calls {
+        ok += call.await.unwrap();
+    }
+    let (accounting, ledger) = (sim.accounting(HOST), sim.ledger());
+    assert_eq!((accounting.admitted, ledger.totals.executed), (ok, ok));
+    assert_eq!(accounting.refused, 2000 - ok);
+    assert_eq!((accounting.peak, accounting.in_process), (7, 0));
+    assert_eq!(accounting.steps.len() as u64, 1 + 2 * ok);
+    // Every step is one in or one out, so no change was lost between two of them.
+    for pair in accounting.steps.windows(2) {
+        assert_eq!(pair[0].own.abs_diff(pair[1].own), 1);
+        assert!(pair[0].at <= pair[1].at && pair[1].own <= 7);
+    }
+}
