@@ -4,4 +4,5 @@
 mod support;
 
 mod forward;
+mod quota;
 mod tunnel;

@@ -10,7 +10,7 @@ use kintone_egress::config::QuotaSettings;
 use kintone_egress::model::{Priority, Tenant};
 use kintone_egress::quota::{Ask, Permit};
 
-#[path = "../quota/house.rs"]
+#[path = "../../quota/house.rs"]
 mod house;
 
 use house::{CALL, House};
