@@ -1,33 +1,29 @@
-//! A call's way to kintone: admitted, connected, sent; and again where that is safe.
+//! A call's way to kintone: admitted, tried (`attempt`), and tried again where that is safe.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Response, StatusCode, Version, header};
+use http::{Response, Version, header};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
 use super::call::Call;
 use super::carriage::Carriage;
 use super::exchange::{Exchange, Head};
-use super::flight::{Expectation, Flight, silence};
+use super::flight::Flight;
 use super::headers::{self, Framing};
-use super::held::{Held, HeldEnd, hold};
+use super::held::{Held, HeldEnd};
 use super::reply::Reason;
 use super::shared::Shared;
-use super::upload::{Fault, Outgoing, Upload};
-use crate::egress::{Checkout, ConnectError, Reuse, SendError, Source, Verdict};
-use crate::kintone::answer::{self as knowledge, Concurrency, TOO_MANY_RUNNING};
+use super::upload::Upload;
+use crate::egress::{Reuse, Source};
+use crate::kintone::answer::Concurrency;
 use crate::kintone::call::{Repeat, effective_method, repeat, template};
-use crate::model::{Cause, Code, Denial, Detail, Failure};
+use crate::model::{Cause, Failure};
 use crate::quota::Permit;
 use crate::telemetry::live::Phase;
-use crate::telemetry::{ConnectResult, Rejection, Retry};
-
-/// How often a request is handed to a connection that turns out to be closed: once to one of the
-/// pool, once to a new one.
-const UNSENT_MAX: u32 = 2;
+use crate::telemetry::{Rejection, Retry};
 
 /// Where a journey ends.
 #[expect(
@@ -58,20 +54,20 @@ pub(crate) struct Delivered {
 
 /// A call on its way, with what is needed to send it again.
 pub(crate) struct Journey<'a> {
-    shared: &'a Shared,
-    call: &'a Call,
-    exchange: &'a mut Exchange,
-    head: Parts,
-    expects_continue: bool,
-    upload: Option<Arc<Upload>>,
-    source: Source,
-    reuse: Reuse,
+    pub(super) shared: &'a Shared,
+    pub(super) call: &'a Call,
+    pub(super) exchange: &'a mut Exchange,
+    pub(super) head: Parts,
+    pub(super) expects_continue: bool,
+    pub(super) upload: Option<Arc<Upload>>,
+    pub(super) source: Source,
+    pub(super) reuse: Reuse,
     repeat: Repeat,
-    unsent: u32,
+    pub(super) unsent: u32,
 }
 
 /// How one try ended.
-enum Tried {
+pub(super) enum Tried {
     Answered(Response<Incoming>, Carriage),
     /// kintone refused it at admission: nothing was executed.
     TooManyRunning(Response<Incoming>, Held, Carriage),
@@ -228,189 +224,6 @@ impl<'a> Journey<'a> {
                 self.exchange.abandoned(Head::Withheld);
                 Err(End::Left)
             }
-        }
-    }
-
-    async fn try_once(&mut self, mut permit: Permit) -> Tried {
-        let checkout = match self.check_out().await {
-            Ok(checkout) => checkout,
-            Err(tried) => return tried,
-        };
-        if self.call.connection.is_caller_gone() {
-            self.exchange.abandoned(Head::Withheld);
-            return Tried::Left;
-        }
-        permit.sent();
-        self.exchange.sent();
-        self.send(permit, checkout).await
-    }
-
-    async fn check_out(&mut self) -> Result<Checkout<Outgoing>, Tried> {
-        self.exchange.phase(Phase::Dialling);
-        loop {
-            let egress = &self.shared.egress;
-            let host = &self.call.destination.host;
-            let checked_out = tokio::select! {
-                biased;
-                checked_out = egress.checkout(host, self.source, self.reuse) => Some(checked_out),
-                () = self.call.connection.caller_gone() => None,
-            };
-            match checked_out {
-                Some(Ok(checkout)) => {
-                    self.reached(&checkout);
-                    return Ok(checkout);
-                }
-                Some(Err(error)) => self.unreached(&error).map_err(Tried::Refused)?,
-                None => {
-                    self.exchange.abandoned(Head::Withheld);
-                    return Err(Tried::Left);
-                }
-            }
-        }
-    }
-
-    fn reached(&mut self, checkout: &Checkout<Outgoing>) {
-        if !checkout.reused() {
-            let published = self.source.published;
-            self.shared
-                .telemetry
-                .connected(published, ConnectResult::Ok);
-        }
-        let record = self.exchange.record();
-        record.upstream = Some(checkout.upstream());
-        let timings = checkout.timings();
-        (record.dns, record.connect, record.tls) = (timings.dns, timings.connect, timings.tls);
-    }
-
-    /// An address that left while the call waited is no reason to fail it, while another is usable.
-    fn unreached(&mut self, error: &ConnectError) -> Result<(), Reason> {
-        let record = self.exchange.record();
-        record.upstream = error.upstream;
-        let timings = error.timings;
-        (record.dns, record.connect, record.tls) = (timings.dns, timings.connect, timings.tls);
-        let reason = match error.verdict {
-            Verdict::Denied(denial) => Reason::Denied(denial),
-            Verdict::Failed(failure) => Reason::Failed(failure),
-        };
-        if let Some(result) = reason.detail().and_then(ConnectResult::of) {
-            let published = self.source.published;
-            self.shared.telemetry.connected(published, result);
-        }
-        match self.shared.egress.choose() {
-            Ok(other) if reason.code() == Code::EgressUnavailable && other != self.source => {
-                self.leave_from(other);
-                Ok(())
-            }
-            Ok(_) | Err(_) => Err(reason),
-        }
-    }
-
-    fn leave_from(&mut self, source: Source) {
-        self.source = source;
-        let record = self.exchange.record();
-        (record.address, record.bind) = (Some(source.published), Some(source.bind));
-    }
-
-    async fn send(&mut self, permit: Permit, checkout: Checkout<Outgoing>) -> Tried {
-        let expectation = match (&self.upload, self.expects_continue) {
-            (Some(_), true) => Expectation::Continue,
-            (Some(_) | None, _) => Expectation::Nothing,
-        };
-        let upload = self.upload.clone();
-        let mut flight = Flight::begin(self.head.clone(), expectation, upload, permit, checkout);
-        let response_timeout = self.call.rules.config.upstream.response_timeout;
-        let landed = tokio::select! {
-            biased;
-            sent = flight.landing() => Some(sent),
-            () = silence(self.upload.as_deref(), response_timeout) => None,
-            () = self.call.connection.caller_gone() => {
-                self.exchange.abandoned(Head::Withheld);
-                return Tried::ForNobody(flight);
-            }
-        };
-        match landed {
-            Some((Ok(response), checkout)) => {
-                let carriage = flight.landed(checkout);
-                self.judge(response, carriage).await
-            }
-            Some((Err(error), checkout)) => {
-                let carriage = flight.landed(checkout);
-                self.broken(error, carriage)
-            }
-            None => {
-                flight.abort(self.exchange);
-                Tried::Refused(Reason::Failed(Failure::Timeout(Detail::ResponseTimeout)))
-            }
-        }
-    }
-
-    fn broken(&mut self, error: SendError<Outgoing>, carriage: Carriage) -> Tried {
-        if error.unsent.is_some() {
-            self.unsent += 1;
-            self.reuse = Reuse::Never;
-            let Carriage { mut permit, .. } = carriage;
-            permit.not_sent();
-            if self.unsent < UNSENT_MAX {
-                return Tried::Unsent(permit);
-            }
-            return Tried::Refused(Reason::Failed(Failure::Connect(Detail::ConnectReset)));
-        }
-        carriage.abort(self.exchange);
-        match self.upload.as_ref().and_then(|upload| upload.fault()) {
-            Some(_) if self.call.connection.is_caller_gone() => {
-                self.exchange.abandoned(Head::Withheld);
-                Tried::Left
-            }
-            Some(Fault::Cut) => {
-                Tried::Refused(Reason::Denied(Denial::bad_request(Detail::RequestBodyCut)))
-            }
-            Some(Fault::Stalled) => {
-                Tried::Refused(Reason::Denied(Denial::bad_request(Detail::CallerStalled)))
-            }
-            None if error.error.is_parse() => {
-                Tried::Broken(Failure::Reset(Detail::ResponseUnparsable))
-            }
-            None => Tried::Broken(Failure::Reset(Detail::ResponseReset)),
-        }
-    }
-
-    /// Judges the head of an answer; holds one of 400 or above until its code is known.
-    async fn judge(&mut self, mut response: Response<Incoming>, mut carriage: Carriage) -> Tried {
-        let status = response.status();
-        let said = Concurrency::read(response.headers());
-        self.exchange.answered(status, said);
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            carriage.abort(self.exchange);
-            return Tried::Refused(Reason::Failed(Failure::Reset(Detail::ResponseUnparsable)));
-        }
-        if status.as_u16() < 400 {
-            carriage.permit.answered(said.limit, said.running);
-            self.forget_upload();
-            return Tried::Answered(response, carriage);
-        }
-        let held = hold(response.body_mut()).await;
-        if held.end == HeldEnd::Broken {
-            carriage.abort(self.exchange);
-            return Tried::Broken(Failure::Reset(Detail::ResponseCut));
-        }
-        let code = knowledge::code_of(response.headers())
-            .or_else(|| held.error.as_ref().map(|error| error.code.as_str()))
-            .filter(|code| knowledge::is_code(code));
-        let cause = knowledge::cause(status, code);
-        let id = held.error.as_ref().and_then(|error| error.id.as_deref());
-        self.exchange
-            .failed_at_kintone(cause, code, id.filter(|id| id.len() <= 64));
-        if status == StatusCode::TOO_MANY_REQUESTS && code == Some(TOO_MANY_RUNNING) {
-            return Tried::TooManyRunning(response, held, carriage);
-        }
-        carriage.permit.answered(said.limit, said.running);
-        self.forget_upload();
-        Tried::Failed(response, held, carriage, cause)
-    }
-
-    fn forget_upload(&self) {
-        if let Some(upload) = &self.upload {
-            upload.forget();
         }
     }
 

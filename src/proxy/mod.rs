@@ -38,6 +38,7 @@ use request::Target;
 use shared::{Rules, Shared};
 
 mod answer;
+mod attempt;
 mod call;
 mod carriage;
 mod exchange;
