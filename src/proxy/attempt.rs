@@ -1,4 +1,4 @@
-//! One try of a call's way to kintone: a connection, the call sent, its answer's head judged.
+//! One try of a call: connected, sent, its answer judged.
 
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
@@ -6,13 +6,13 @@ use hyper::body::Incoming;
 use super::carriage::Carriage;
 use super::exchange::Head;
 use super::flight::{Expectation, Flight, silence};
-use super::held::{HeldEnd, hold};
-use super::journey::{Journey, Tried};
+use super::held::{Held, HeldEnd, hold};
+use super::journey::Journey;
 use super::reply::Reason;
 use super::upload::{Fault, Outgoing};
 use crate::egress::{Checkout, ConnectError, Reuse, SendError, Source, Verdict};
 use crate::kintone::answer::{self as knowledge, Concurrency, TOO_MANY_RUNNING};
-use crate::model::{Code, Denial, Detail, Failure};
+use crate::model::{Cause, Code, Denial, Detail, Failure};
 use crate::quota::Permit;
 use crate::telemetry::ConnectResult;
 use crate::telemetry::live::Phase;
@@ -21,8 +21,24 @@ use crate::telemetry::live::Phase;
 /// pool, once to a new one.
 const UNSENT_MAX: u32 = 2;
 
+/// How one try ended.
+pub(super) enum Tried {
+    Answered(Response<Incoming>, Carriage),
+    /// kintone refused it at admission: nothing was executed.
+    TooManyRunning(Response<Incoming>, Held, Carriage),
+    /// A failure that kintone reported, with the beginning of its answer.
+    Failed(Response<Incoming>, Held, Carriage, Cause),
+    /// The connection had been closed before; not a byte was sent.
+    Unsent(Permit),
+    /// The outcome is unknown.
+    Broken(Failure),
+    Refused(Reason),
+    ForNobody(Flight),
+    Left,
+}
+
 impl Journey<'_> {
-    /// Connects and sends once, with a permit in hand.
+    /// Tries once, on a permit.
     pub(super) async fn try_once(&mut self, mut permit: Permit) -> Tried {
         let checkout = match self.check_out().await {
             Ok(checkout) => checkout,

@@ -1,4 +1,4 @@
-//! A call's way to kintone: admitted, tried (`attempt`), and tried again where that is safe.
+//! A call's way to kintone: admitted, connected, sent; and again where that is safe.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use http::{Response, Version, header};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
+use super::attempt::Tried;
 use super::call::Call;
 use super::carriage::Carriage;
 use super::exchange::{Exchange, Head};
@@ -20,7 +21,7 @@ use super::upload::Upload;
 use crate::egress::{Reuse, Source};
 use crate::kintone::answer::Concurrency;
 use crate::kintone::call::{Repeat, effective_method, repeat, template};
-use crate::model::{Cause, Failure};
+use crate::model::Cause;
 use crate::quota::Permit;
 use crate::telemetry::live::Phase;
 use crate::telemetry::{Rejection, Retry};
@@ -62,24 +63,8 @@ pub(crate) struct Journey<'a> {
     pub(super) upload: Option<Arc<Upload>>,
     pub(super) source: Source,
     pub(super) reuse: Reuse,
-    repeat: Repeat,
+    pub(super) repeat: Repeat,
     pub(super) unsent: u32,
-}
-
-/// How one try ended.
-pub(super) enum Tried {
-    Answered(Response<Incoming>, Carriage),
-    /// kintone refused it at admission: nothing was executed.
-    TooManyRunning(Response<Incoming>, Held, Carriage),
-    /// A failure that kintone reported, with the beginning of its answer.
-    Failed(Response<Incoming>, Held, Carriage, Cause),
-    /// The connection had been closed before; not a byte was sent.
-    Unsent(Permit),
-    /// The outcome is unknown.
-    Broken(Failure),
-    Refused(Reason),
-    ForNobody(Flight),
-    Left,
 }
 
 impl<'a> Journey<'a> {

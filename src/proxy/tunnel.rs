@@ -19,7 +19,7 @@ use super::shared::Shared;
 use crate::egress::{Connected, Verdict};
 use crate::model::{Code, Detail, Outcome};
 use crate::quota::Permit;
-use crate::server::{Connection, Upgraded, upgraded};
+use crate::server::{Upgraded, upgraded};
 use crate::telemetry::live::Phase;
 use crate::telemetry::{Alpn as AlpnLabel, ConnectResult};
 use crate::tls::hello::{Alpn, FatalAlert, HELLO_SIZE_MAX, Hello, fatal_alert, read_hello};
@@ -83,14 +83,14 @@ async fn connect(
             exchange.waited(denial);
             Stop::Refused(Reason::Denied(denial))
         })?,
-        () = broken(&call.connection) => return Err(Stop::Left),
+        () = call.connection.tunnel_abandoned() => return Err(Stop::Left),
     };
     exchange.record().queued = Some(permit.waited());
     exchange.phase(Phase::Dialling);
     let connected = tokio::select! {
         biased;
         connected = shared.egress.connect(&call.destination.host, source) => connected,
-        () = broken(&call.connection) => return Err(Stop::Left),
+        () = call.connection.tunnel_abandoned() => return Err(Stop::Left),
     };
     let record = exchange.record();
     let (timings, upstream) = match &connected {
@@ -114,16 +114,6 @@ async fn connect(
             }
             Err(Stop::Refused(reason))
         }
-    }
-}
-
-/// Completes when the caller's connection is broken. That it closed for writing says nothing: the
-/// bytes it sent before are still to be carried.
-async fn broken(connection: &Connection) {
-    connection.caller_gone().await;
-    let mut byte = [0];
-    if connection.stream().peek(&mut byte).await.is_ok() {
-        std::future::pending::<()>().await;
     }
 }
 

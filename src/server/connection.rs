@@ -38,6 +38,7 @@ struct Pulse {
     since: Instant,
     /// The first line of the head that is arriving, as far as it has come.
     line: Line,
+    tail: Tail,
     /// The body of the answer was taken whole by hyper, or given up.
     answer_ended: bool,
     /// Bytes wait to be written, and none could be since then.
@@ -47,6 +48,10 @@ struct Pulse {
     /// We have sent our last byte.
     end_sent: bool,
 }
+
+/// The last bytes that came from the caller.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tail([u8; 4]);
 
 /// The first line of a head: how long it is tells a target that is too long from too many fields.
 #[derive(Debug, Default)]
@@ -89,6 +94,7 @@ impl Connection {
                 phase: Phase::Fresh,
                 since: Instant::now(),
                 line: Line::default(),
+                tail: Tail::default(),
                 answer_ended: false,
                 blocked: None,
                 end_read: false,
@@ -138,6 +144,20 @@ impl Connection {
             .is_ready()
     }
 
+    /// Completes when the caller of a CONNECT has left before its answer: its connection broke, or
+    /// it closed and has sent nothing behind the head. One that closed for writing after its
+    /// ClientHello still waits for what kintone says.
+    pub async fn tunnel_abandoned(&self) {
+        self.caller_gone().await;
+        let nothing_unread = match self.stream.peek(&mut [0]).await {
+            Ok(unread) => unread == 0,
+            Err(_) => return,
+        };
+        if !(nothing_unread && self.pulse().tail.ends_a_head()) {
+            std::future::pending::<()>().await;
+        }
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.pulse().phase
     }
@@ -166,6 +186,7 @@ impl Connection {
     /// Bytes have come from the caller.
     pub(super) fn received(&self, bytes: &[u8]) {
         let mut pulse = self.pulse();
+        pulse.tail.received(bytes);
         match pulse.phase {
             Phase::Fresh | Phase::Idle => {
                 pulse.enter(Phase::Head);
@@ -247,6 +268,20 @@ impl Line {
         let end = bytes.iter().position(|byte| *byte == b'\n');
         self.complete = end.is_some();
         self.length += end.unwrap_or(bytes.len());
+    }
+}
+
+impl Tail {
+    fn received(&mut self, bytes: &[u8]) {
+        let kept = bytes.len().min(self.0.len());
+        self.0.rotate_left(kept);
+        let from = self.0.len() - kept;
+        self.0[from..].copy_from_slice(&bytes[bytes.len() - kept..]);
+    }
+
+    /// Whether the last bytes are an empty line; lines may end in LF alone (RFC 9112 section 2.2).
+    fn ends_a_head(self) -> bool {
+        self.0 == *b"\r\n\r\n" || self.0.ends_with(b"\n\n")
     }
 }
 

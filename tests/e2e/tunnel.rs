@@ -265,6 +265,37 @@ async fn an_idle_tunnel_gives_way_to_waiting_calls() {
 }
 
 #[tokio::test]
+async fn a_connect_that_waits_is_dropped_when_its_caller_closes() {
+    let plan = Plan {
+        quota: "concurrency = 21\ninteractive_reserve = 0".into(),
+        ceiling: 1,
+        ..Plan::default()
+    };
+    house(plan, async |house| {
+        let caller = house.caller();
+        let tunnel = caller.open_tunnel(ACME).await.unwrap();
+        let opened = tokio::spawn({
+            let caller = caller.clone();
+            async move { caller.open_tunnel(ACME).await.is_ok() }
+        });
+        let account = kintone_egress::model::Account::from_normal(ACME);
+        let queued = |house: &crate::support::House| {
+            house
+                .quotas
+                .snapshot_of(&account)
+                .map_or(0, |account| account.queued)
+        };
+        house.until("it waits", |house| queued(house) == 1).await;
+        opened.abort();
+        house
+            .until("it is dropped", |house| queued(house) == 0)
+            .await;
+        drop(tunnel);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_tunnel_has_a_longest_life() {
     let plan = Plan {
         quota: "tunnel_life = \"400ms\"".into(),

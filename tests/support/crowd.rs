@@ -26,7 +26,8 @@ impl Tally {
         match answer {
             Ok(answer) => {
                 *self.statuses.entry(answer.status.as_u16()).or_default() += 1;
-                self.queued_ms.extend(answer.header("kintone-egress-queued-ms").parse::<u64>());
+                self.queued_ms
+                    .extend(answer.header("kintone-egress-queued-ms").parse::<u64>());
             }
             Err(_) => self.broken += 1,
         }
