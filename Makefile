@@ -50,5 +50,6 @@ lab: ## the laboratory: real addresses in network namespaces, every packet check
 	@test -x tests/lab/run || { echo "tests/lab/run: the laboratory is not part of this version"; exit 1; }
 	tests/lab/run
 
-bench: ## benchmarks
-	$(CARGO) bench --locked --workspace
+bench: ## benchmarks; with BENCH_HARNESS=FOLDER also beside other proxies (tests/bench/compare.sh)
+	$(CARGO) bench --locked -p kintone-egress-bench
+	@if [ -n "$${BENCH_HARNESS:-}" ]; then tests/bench/compare.sh; fi

@@ -30,12 +30,14 @@ const CLIENTS: &[(&str, &str)] = &[
 /// A call that a client is to make.
 #[derive(Clone, Copy)]
 struct Errand<'a> {
+    user: &'a str,
     token: &'a str,
     host: &'a str,
 }
 
 /// The right token, a known account.
 const USUAL: Errand<'_> = Errand {
+    user: "events",
     token: TOKEN,
     host: ACME,
 };
@@ -51,6 +53,25 @@ async fn each_client_gets_its_records() {
             assert_eq!(line["mode"], *mode, "{client}: {line}");
             assert_eq!(line["caller"], "events", "{client}: {line}");
             assert_eq!(line["outcome"], "ok", "{client}: {line}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_client_can_say_in_its_user_name_what_a_call_is() {
+    house(Plan::default(), |house| async move {
+        let user = "events+company-1;priority=batch;wait=2000;purpose=incoming";
+        for (number, (client, _)) in CLIENTS.iter().enumerate() {
+            let said = run(client, &house, Errand { user, ..USUAL }).await;
+            assert_eq!(said["ok"], true, "{client}: {said}");
+            let line = line(&house, number).await;
+            let options = [&line["tenant"], &line["priority"], &line["purpose"]];
+            assert_eq!(
+                options,
+                ["company-1", "batch", "incoming"],
+                "{client}: {line}"
+            );
         }
     })
     .await;
@@ -133,7 +154,7 @@ async fn run(client: &str, house: &House, errand: Errand<'_>) -> Value {
         .arg(client)
         .env(
             "PROXY_URL",
-            format!("http://events:{}@{}", errand.token, house.proxy),
+            format!("http://{}:{}@{}", errand.user, errand.token, house.proxy),
         )
         .env("BASE_URL", format!("https://{}", errand.host))
         .env("CA_FILE", ca_file)

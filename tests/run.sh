@@ -16,7 +16,7 @@ account=acme.cybozu.com
 is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 chosen=()
-# choose VARIABLE USUAL: sets the lower-case variable to an address that nothing listens on.
+# choose VARIABLE USUAL: puts into `address` one that nothing listens on.
 choose() {
     local asked=${!1:-} port=${!1:-$2}
     while is_taken "$port" || [[ " ${chosen[*]-} " == *" $port "* ]]; do
@@ -24,13 +24,12 @@ choose() {
         port=$((20000 + RANDOM % 10000))
     done
     chosen+=("$port")
-    printf -v "${1,,}" '127.0.0.1:%s' "$port"
+    address=127.0.0.1:$port
 }
-choose PROXY_PORT 3128
-choose ADMIN_PORT 9180
-choose SIM_PORT 8443
-choose CONTROL_PORT 8444
-proxy=$proxy_port admin=$admin_port sim=$sim_port control=$control_port
+choose PROXY_PORT 3128 && proxy=$address
+choose ADMIN_PORT 9180 && admin=$address
+choose SIM_PORT 8443 && sim=$address
+choose CONTROL_PORT 8444 && control=$address
 
 dir=$(mktemp -d "${TMPDIR:-/var/tmp}/kintone-egress.XXXXXX")
 pids=()
