@@ -168,6 +168,9 @@ impl Proxy {
         let rules = self.shared.rules.load_full();
         let close = |denial| (Reason::Denied(denial), After::Close);
         let target = request::read(head).map_err(close)?;
+        if connection.target_has_fragment() {
+            return Err(close(Denial::bad_request(Detail::Fragment)));
+        }
         let said = Options::from_headers(&head.headers)
             .map_err(|error| (Reason::Options(error), After::Close))?;
         let (host, mode, after) = match target {

@@ -48,7 +48,10 @@ pub const API_TOKEN: &str = "demo-token";
 pub fn basic(user: &str) -> String {
     use base64::Engine as _;
     let pair = format!("{user}:{TOKEN}");
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+    format!(
+        "Basic {}",
+        base64::engine::general_purpose::STANDARD.encode(pair)
+    )
 }
 
 /// What a house is built with.
