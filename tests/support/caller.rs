@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -30,6 +31,8 @@ pub struct Caller {
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: StatusCode,
+    /// The words behind the status, where they are not the usual ones.
+    pub reason: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -187,7 +190,9 @@ pub fn record(title: &str) -> String {
 pub async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
     let (head, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
-    Ok(Answer { status: head.status, headers: head.headers, body })
+    let reason = head.extensions.get::<ReasonPhrase>().map_or(&b""[..], ReasonPhrase::as_bytes);
+    let reason = String::from_utf8_lossy(reason).into_owned();
+    Ok(Answer { status: head.status, reason, headers: head.headers, body })
 }
 
 /// Sends raw bytes to `to` and reads until it closes; what came, as text.
@@ -210,6 +215,14 @@ pub async fn fetch_plain(from: SocketAddr, path: &str) -> (u16, String) {
     (answer.status.as_u16(), String::from_utf8_lossy(&answer.body).into_owned())
 }
 
+/// Sends raw bytes to `to` and reads one answer that closes the connection.
+pub async fn ask_raw(to: SocketAddr, bytes: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(to).await.expect("it listens");
+    stream.write_all(bytes).await.expect("a live socket");
+    let head = read_head(&mut stream).await;
+    rest(stream, head).await
+}
+
 async fn read_head(stream: &mut TcpStream) -> Answer {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -218,7 +231,9 @@ async fn read_head(stream: &mut TcpStream) -> Answer {
     }
     let text = String::from_utf8(head).expect("an ASCII head");
     let mut lines = text.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).expect("a status line");
+    let mut status_line = lines.next().expect("a status line").splitn(3, ' ').skip(1);
+    let status = status_line.next().expect("a status");
+    let reason = status_line.next().unwrap_or_default().to_owned();
     let headers = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| {
@@ -226,12 +241,22 @@ async fn read_head(stream: &mut TcpStream) -> Answer {
             (name, value.trim().parse().expect("a value"))
         })
         .collect();
-    Answer { status: status.parse().expect("a status"), headers, body: Bytes::new() }
+    let status = status.parse().expect("a status");
+    Answer { status, reason, headers, body: Bytes::new() }
 }
 
 async fn rest(mut stream: TcpStream, mut answer: Answer) -> Answer {
     let mut body = Vec::new();
-    stream.read_to_end(&mut body).await.expect("a whole body");
+    let length = answer.header("content-length").parse().ok();
+    match length {
+        Some(length) => {
+            body.resize(length, 0);
+            stream.read_exact(&mut body).await.expect("a whole body");
+        }
+        None => {
+            stream.read_to_end(&mut body).await.expect("a whole body");
+        }
+    }
     if answer.header("transfer-encoding") == "chunked" {
         body = unchunk(&body);
     }
