@@ -344,6 +344,7 @@ async fn names_that_are_not_kintones_are_refused() {
             let line = house.output.line_of(answer.id()).await;
             assert_eq!(line["detail"], "not_a_kintone_domain", "{host}");
             assert!(line["dns_ms"].is_null() && line["account"].is_null(), "{line}");
+            assert_eq!(line["credential"], "1", "who asked is known: {line}");
             let tunnel = house.caller().open_tunnel(host).await.unwrap_err();
             check_refusal(&tunnel, 403, "GW_DESTINATION_FORBIDDEN", "http_request_denied");
         }

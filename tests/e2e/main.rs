@@ -4,7 +4,10 @@
 mod support;
 
 mod callers;
+mod egress;
 mod faults;
 mod forward;
+mod operate;
+mod program;
 mod quota;
 mod tunnel;
