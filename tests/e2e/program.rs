@@ -76,7 +76,7 @@ fn check_of_a_missing_file_names_it() {
     std::fs::remove_file(site.path("gateway.toml")).unwrap();
     let output = site.run("check", &[]);
     assert_eq!(output.status.code(), Some(BAD_CONFIG));
-    assert!(text(&output.stderr).contains("gateway.toml"), "{output:?}");
+    assert!(text(&output.stdout).contains("gateway.toml"), "{output:?}");
 }
 
 #[test]
