@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use kintone_egress::config::file::{Environment, Loaded, load};
+use kintone_egress::config::place::Faults;
 use kintone_egress::config::show::effective_toml;
 use kintone_egress::config::token::{generate_token, hash_token};
 use kintone_egress::config::{AccessLog, Config};
@@ -107,13 +108,21 @@ fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {
 }
 
 fn check(file: &ConfigFile, print: bool) -> anyhow::Result<ExitCode> {
-    let Some(config) = read(file, &Environment::from_process()) else {
-        return Ok(ExitCode::from(BAD_CONFIG));
+    let (config, told) = match load(&file.path, &Environment::from_process()) {
+        Ok(Loaded { config, warnings }) => (Some(config), warnings),
+        Err(Faults(faults)) => (None, faults),
     };
-    if print {
-        write_out(&effective_toml(&config))?;
+    let told: String = told.iter().map(|fault| format!("{fault}\n")).collect();
+    match config {
+        // What is printed is a configuration, and can be fed to another program.
+        Some(config) if print => {
+            say(told.trim_end());
+            write_out(&effective_toml(&config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(_) => write_out(&told).map(|()| ExitCode::SUCCESS),
+        None => write_out(&told).map(|()| ExitCode::from(BAD_CONFIG)),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn print_token_hash(generate: bool) -> anyhow::Result<ExitCode> {
@@ -171,5 +180,8 @@ fn write_out(text: &str) -> anyhow::Result<()> {
 
 /// Says something to the person at the terminal; nothing is to be done if nobody can hear it.
 fn say(line: &str) {
+    if line.is_empty() {
+        return;
+    }
     let _ = writeln!(std::io::stderr(), "{line}");
 }

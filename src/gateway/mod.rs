@@ -23,7 +23,6 @@ use crate::admin::ports::PortCount;
 use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::{Egress, EgressError};
-use crate::model::Detail;
 use crate::proxy::{Outgoing, Proxy};
 use crate::quota::Quotas;
 use crate::server::{Hooks, Server};
@@ -144,9 +143,12 @@ impl Gateway {
             Arc::clone(&telemetry),
             drain.clone(),
         );
+        let hooks = hooks(&proxy_service, &telemetry);
+        let server = Server::new(Arc::clone(&limits), drain.clone(), hooks);
         let running = Running {
             config: ArcSwap::new(config),
             source,
+            server,
             proxy: proxy_service,
             quotas,
             egress,
@@ -277,44 +279,28 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
 }
 
 fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {
-    let hooks = hooks(running);
-    let server = Server::new(Arc::clone(&running.limits), running.drain.clone(), hooks);
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let proxy = running.proxy.clone();
         let service = ServiceBuilder::new()
             .layer(CatchPanicLayer::custom(answer_panic))
             .service(service_fn(move |request| proxy.clone().handle(request)));
-        let server = server.clone();
+        let server = running.server.clone();
         tokio::spawn(async move { server.serve(listener, service).await });
     }
     Ok(())
 }
 
-fn hooks(running: &Arc<Running>) -> Hooks {
-    let proxy = running.proxy.clone();
-    let telemetry = Arc::clone(&running.telemetry);
+fn hooks(proxy: &Proxy, telemetry: &Arc<Telemetry>) -> Hooks {
+    let (proxy, telemetry) = (proxy.clone(), Arc::clone(telemetry));
     Hooks {
         bare_answer: Arc::new(move |status, client| proxy.answer_unreadable(status, client)),
         limit_hit: Arc::new(move |detail| {
-            if let Some(limit) = limit_of(detail) {
+            if let Some(limit) = LimitName::of(detail) {
                 telemetry.limit_hit(limit);
             }
         }),
     }
-}
-
-/// The metric's word for a limit that a detail is about.
-fn limit_of(detail: Detail) -> Option<LimitName> {
-    let key = if detail == Detail::CallerStalled {
-        "stall_timeout"
-    } else {
-        detail.label()
-    };
-    LimitName::ALL
-        .iter()
-        .find(|limit| limit.label() == key)
-        .copied()
 }
 
 fn answer_panic(_panic: Box<dyn Any + Send + 'static>) -> Response<Full<Bytes>> {

@@ -12,6 +12,7 @@ use crate::drain::Drain;
 use crate::egress::Egress;
 use crate::proxy::{Outgoing, Proxy};
 use crate::quota::Quotas;
+use crate::server::Server;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLogHandle;
 
@@ -19,6 +20,7 @@ use crate::telemetry::access_log::AccessLogHandle;
 pub(super) struct Running {
     pub(super) config: ArcSwap<Config>,
     pub(super) source: Source,
+    pub(super) server: Server,
     pub(super) proxy: Proxy,
     pub(super) quotas: Quotas,
     pub(super) egress: Arc<Egress<Outgoing>>,
@@ -51,6 +53,7 @@ impl Running {
         let needs_restart = needs_restart(&self.config.load(), &config);
         let config = Arc::new(config);
         self.limits.store(Arc::new(config.limits.clone()));
+        self.server.limits_changed();
         self.quotas.reload(&config);
         self.proxy.reload(Arc::clone(&config));
         self.telemetry.reloaded(&config);

@@ -31,10 +31,7 @@ pub struct CallerLeft;
 impl Call {
     /// The caller's priority; a call can only lower it.
     pub(crate) fn priority(&self) -> Priority {
-        match (self.identity.caller.rule().priority, self.options.priority) {
-            (Priority::Batch, _) | (_, Some(Priority::Batch)) => Priority::Batch,
-            (Priority::Interactive, Some(Priority::Interactive) | None) => Priority::Interactive,
-        }
+        self.identity.priority(&self.options)
     }
 
     /// What it asks of the quota.

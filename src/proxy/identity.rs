@@ -155,6 +155,16 @@ impl Directory {
     }
 }
 
+impl Identity {
+    /// The caller's priority; a call can only lower it.
+    pub(crate) fn priority(&self, options: &Options) -> Priority {
+        match (self.caller.rule.priority, options.priority) {
+            (Priority::Batch, _) | (_, Some(Priority::Batch)) => Priority::Batch,
+            (Priority::Interactive, Some(Priority::Interactive) | None) => Priority::Interactive,
+        }
+    }
+}
+
 impl KnownCaller {
     fn new(rule: Caller) -> Arc<Self> {
         Arc::new(Self {

@@ -30,7 +30,7 @@ pub use upload::Outgoing;
 
 use call::{Call, new_id, refuse};
 use exchange::Exchange;
-use identity::{IdentityError, check_account};
+use identity::{Identity, IdentityError, check_account};
 use message::Language;
 use options::Options;
 use reply::{After, Reason, Story};
@@ -168,6 +168,9 @@ impl Proxy {
         let rules = self.shared.rules.load_full();
         let close = |denial| (Reason::Denied(denial), After::Close);
         let target = request::read(head).map_err(close)?;
+        if connection.target_has_fragment() {
+            return Err(close(Denial::bad_request(Detail::Fragment)));
+        }
         let said = Options::from_headers(&head.headers)
             .map_err(|error| (Reason::Options(error), After::Close))?;
         let (host, mode, after) = match target {
@@ -195,13 +198,11 @@ impl Proxy {
         let options = said
             .or(identity.options.clone())
             .map_err(|error| (Reason::Options(error), After::Close))?;
-        let config = &rules.config;
-        let destination = domain::judge(host, &config.upstream.zones)
-            .map_err(|detail| denied(Denial::DestinationForbidden(detail)));
-        let (rules, language) = (Arc::clone(&rules), language_of(head));
+        identify(exchange, &identity, &options);
+        let destination = domain::judge(host, &rules.config.upstream.zones)
+            .map_err(|detail| denied(Denial::DestinationForbidden(detail)))?;
+        let language = language_of(head);
         let caller = Arc::clone(&identity.caller);
-        exchange.record().caller = Some(caller.rule().name.clone());
-        let destination = destination?;
         let call = Call {
             rules: Arc::clone(&rules),
             connection,
@@ -210,7 +211,6 @@ impl Proxy {
             destination,
             language,
         };
-        identify(exchange, &call);
         request::check_port(target).map_err(denied)?;
         let config = &rules.config;
         check_account(config, &call.destination.account).map_err(denied)?;
@@ -281,18 +281,20 @@ fn trace_id(traceparent: &str) -> Option<&str> {
     (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
 }
 
-fn identify(exchange: &mut Exchange, call: &Call) {
-    let purpose = call
-        .options
+/// Writes down who calls, and what it said about the call.
+fn identify(exchange: &mut Exchange, identity: &Identity, options: &Options) {
+    let caller = &identity.caller;
+    exchange.identified(
+        identity.credential,
+        identity.priority(options),
+        options.tenant.clone(),
+    );
+    let record = exchange.record();
+    record.caller = Some(caller.rule().name.clone());
+    record.purpose = options
         .purpose
         .clone()
-        .map(|named| call.identity.caller.purpose(named));
-    exchange.identified(
-        call.identity.credential,
-        call.priority(),
-        call.options.tenant.clone(),
-    );
-    exchange.record().purpose = purpose;
+        .map(|named| caller.purpose(named));
 }
 
 /// A CONNECT is answered in English: its sender is a library, which shows the text as it comes.

@@ -9,8 +9,9 @@ use tokio::time::timeout_at;
 use crate::model::outcome::QuotaFigures;
 use crate::model::{Account, CallerName, Denial, Priority, Tenant};
 
-use super::books::{Books, Forecast, Reason, Want};
+use super::books::{Books, Want};
 use super::clock::{Clock, Moment};
+use super::forecast::{Forecast, Reason};
 use super::in_use::Slot;
 use super::plan::Plan;
 use super::queue::Place;

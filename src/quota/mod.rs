@@ -32,6 +32,7 @@ mod account;
 mod books;
 mod clock;
 mod estimate;
+mod forecast;
 mod in_use;
 mod permit;
 mod plan;

@@ -53,11 +53,13 @@ struct Pulse {
 #[derive(Debug, Clone, Copy, Default)]
 struct Tail([u8; 4]);
 
-/// The first line of a head: how long it is tells a target that is too long from too many fields.
+/// The first line of a head: how long it is tells a target that is too long from too many fields,
+/// and a fragment in it would not be seen in the URI, which leaves it out.
 #[derive(Debug, Default)]
 struct Line {
     length: usize,
     complete: bool,
+    has_fragment: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +144,13 @@ impl Connection {
         look.as_mut()
             .poll(&mut Context::from_waker(Waker::noop()))
             .is_ready()
+    }
+
+    /// Whether the target of the request that came last has a fragment. Unknown, and so `false`, for
+    /// one that was sent before the answer to the one before it.
+    #[must_use]
+    pub fn target_has_fragment(&self) -> bool {
+        self.pulse().line.has_fragment
     }
 
     /// Completes when the caller of a CONNECT has left before its answer: its connection broke, or
@@ -267,7 +276,9 @@ impl Line {
         }
         let end = bytes.iter().position(|byte| *byte == b'\n');
         self.complete = end.is_some();
-        self.length += end.unwrap_or(bytes.len());
+        let line = &bytes[..end.unwrap_or(bytes.len())];
+        self.length += line.len();
+        self.has_fragment |= line.contains(&b'#');
     }
 }
 

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use sha2::{Digest as _, Sha256};
 
 use crate::support::caller::{exchange_raw, read, record};
-use crate::support::{ACME, API_TOKEN, Plan, house};
+use crate::support::{ACME, API_TOKEN, Plan, basic, house};
 
 const RECORDS: &str = "https://acme.cybozu.com/k/v1/records.json?app=1";
 
@@ -129,7 +129,7 @@ async fn headers_keep_their_order_and_case_and_those_of_the_hop_stay_here() {
         let raw = format!(
             "GET {RECORDS} HTTP/1.1\r\nHOST: acme.cybozu.com\r\nproxy-Authorization: {}\r\n\
              X-Cybozu-API-Token: {API_TOKEN}\r\nX-MiXeD: 1\r\nConnection: close\r\n\r\n",
-            basic()
+            basic("events")
         );
         let text = exchange_raw(house.proxy, raw.as_bytes()).await;
         assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
@@ -142,15 +142,6 @@ async fn headers_keep_their_order_and_case_and_those_of_the_hop_stay_here() {
         assert!(names.contains(&"X-MiXeD"), "{names:?}");
     })
     .await;
-}
-
-fn basic() -> String {
-    use base64::Engine as _;
-    let pair = format!("events:{}", crate::support::TOKEN);
-    format!(
-        "Basic {}",
-        base64::engine::general_purpose::STANDARD.encode(pair)
-    )
 }
 
 #[tokio::test]
@@ -177,7 +168,7 @@ async fn bodies_go_along_on_every_method() {
              Proxy-Authorization: {}\r\nX-Cybozu-API-Token: {API_TOKEN}\r\n\
              Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\
              Connection: close\r\n\r\n9\r\n{{\"app\":1}}\r\n0\r\n\r\n",
-            basic()
+            basic("events")
         );
         let text = exchange_raw(house.proxy, chunked.as_bytes()).await;
         assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
@@ -191,7 +182,7 @@ async fn http_1_0_callers_and_head_are_served() {
         let old = format!(
             "GET {RECORDS} HTTP/1.0\r\nProxy-Authorization: {}\r\n\
              X-Cybozu-API-Token: {API_TOKEN}\r\n\r\n",
-            basic()
+            basic("events")
         );
         let text = exchange_raw(house.proxy, old.as_bytes()).await;
         assert!(text.starts_with("HTTP/1.0 200 "), "{text}");

@@ -3,6 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod callers;
+mod egress;
+mod faults;
 mod forward;
+mod operate;
+mod program;
 mod quota;
 mod tunnel;

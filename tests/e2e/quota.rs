@@ -216,9 +216,11 @@ async fn long_batch_calls_leave_room_for_interactive_ones() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outside_load_comes_and_goes() {
-    // Refusals come from calls that are on their way when the first one is told: the fewer, the
-    // longer a call takes beside the way there.
-    house_alone(serving(400), async |house| {
+    // Refusals come from calls that are on their way when the first one is told, so that their
+    // number is that of calls which end within one round trip: spread, as different calls are.
+    let mut plan = serving(200);
+    plan.tenant.latency.jitter_ms = 400;
+    house_alone(plan, async |house| {
         let end = Instant::now() + Duration::from_secs(18);
         let caller = house.caller();
         let flooding = tokio::spawn(async move { flood(&caller, 160, RECORDS, end).await });

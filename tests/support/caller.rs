@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -30,6 +31,8 @@ pub struct Caller {
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: StatusCode,
+    /// The words behind the status, where they are not the usual ones.
+    pub reason: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -42,9 +45,7 @@ impl Answer {
 
     /// A header as text; empty where it is missing.
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().expect("ASCII"))
+        self.headers.get(name).map_or("", |value| value.to_str().expect("ASCII"))
     }
 
     /// The gateway's code in the body, such as `GW_WAIT_EXCEEDED`.
@@ -71,11 +72,7 @@ impl Caller {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let authorization = format!("Basic {}", STANDARD.encode(format!("{user}:{token}")));
-        Self {
-            proxy,
-            authorization,
-            tls: Arc::new(tls),
-        }
+        Self { proxy, authorization, tls: Arc::new(tls) }
     }
 
     /// The same caller with other ALPN protocols on offer.
@@ -93,9 +90,7 @@ impl Caller {
 
     /// A connection to the proxy over which calls in absolute form go one after another.
     pub async fn connect(&self) -> SendRequest<Full<Bytes>> {
-        let stream = TcpStream::connect(self.proxy)
-            .await
-            .expect("the proxy listens");
+        let stream = TcpStream::connect(self.proxy).await.expect("the proxy listens");
         stream.set_nodelay(true).expect("a live socket");
         let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("HTTP");
         // It ends with an error where a test wants the gateway to cut it.
@@ -104,12 +99,7 @@ impl Caller {
     }
 
     /// A request in absolute form, with proxy credentials and kintone's token.
-    pub fn request(
-        &self,
-        method: Method,
-        url: &str,
-        body: impl Into<Bytes>,
-    ) -> Request<Full<Bytes>> {
+    pub fn request(&self, method: Method, url: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
         let body = body.into();
         let mut request = Request::builder()
             .method(method)
@@ -140,8 +130,7 @@ impl Caller {
     /// POST of a new record of the demo app, unique by its title.
     pub async fn post_record(&self, domain: &str, title: &str) -> Result<Answer, hyper::Error> {
         let url = format!("https://{domain}/k/v1/record.json");
-        self.send(self.request(Method::POST, &url, record(title)))
-            .await
+        self.send(self.request(Method::POST, &url, record(title))).await
     }
 
     /// Opens a tunnel; the raw socket after the 200, or the refusal.
@@ -155,28 +144,17 @@ impl Caller {
 
     /// The same with a head written by the test; `{auth}` stands for the credentials.
     pub async fn open_tunnel_by(&self, head: &str) -> Result<TcpStream, Answer> {
-        let mut stream = TcpStream::connect(self.proxy)
-            .await
-            .expect("the proxy listens");
+        let mut stream = TcpStream::connect(self.proxy).await.expect("the proxy listens");
         let head = head.replace("{auth}", &self.authorization);
-        stream
-            .write_all(head.as_bytes())
-            .await
-            .expect("a live socket");
+        stream.write_all(head.as_bytes()).await.expect("a live socket");
         let answer = read_head(&mut stream).await;
-        if answer.status == StatusCode::OK {
-            Ok(stream)
-        } else {
-            Err(rest(stream, answer).await)
-        }
+        if answer.status == StatusCode::OK { Ok(stream) } else { Err(rest(stream, answer).await) }
     }
 
     /// TLS through a tunnel, for the name `sni`.
     pub async fn tls(&self, tunnel: TcpStream, sni: &str) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(sni.to_owned()).expect("a name");
-        TlsConnector::from(Arc::clone(&self.tls))
-            .connect(name, tunnel)
-            .await
+        TlsConnector::from(Arc::clone(&self.tls)).connect(name, tunnel).await
     }
 
     /// HTTP through a tunnel of its own.
@@ -189,12 +167,7 @@ impl Caller {
     }
 
     /// A request as it is sent inside a tunnel.
-    pub fn inner(
-        method: Method,
-        host: &str,
-        path: &str,
-        body: impl Into<Bytes>,
-    ) -> Request<Full<Bytes>> {
+    pub fn inner(method: Method, host: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
         let body = body.into();
         let mut request = Request::builder()
             .method(method)
@@ -217,11 +190,9 @@ pub fn record(title: &str) -> String {
 pub async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
     let (head, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
-    Ok(Answer {
-        status: head.status,
-        headers: head.headers,
-        body,
-    })
+    let reason = head.extensions.get::<ReasonPhrase>().map_or(&b""[..], ReasonPhrase::as_bytes);
+    let reason = String::from_utf8_lossy(reason).into_owned();
+    Ok(Answer { status: head.status, reason, headers: head.headers, body })
 }
 
 /// Sends raw bytes to `to` and reads until it closes; what came, as text.
@@ -238,16 +209,18 @@ pub async fn exchange_raw(to: SocketAddr, bytes: &[u8]) -> String {
 pub async fn fetch_plain(from: SocketAddr, path: &str) -> (u16, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {from}\r\nConnection: close\r\n\r\n");
     let mut stream = TcpStream::connect(from).await.expect("it listens");
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .expect("a live socket");
+    stream.write_all(request.as_bytes()).await.expect("a live socket");
     let head = read_head(&mut stream).await;
     let answer = rest(stream, head).await;
-    (
-        answer.status.as_u16(),
-        String::from_utf8_lossy(&answer.body).into_owned(),
-    )
+    (answer.status.as_u16(), String::from_utf8_lossy(&answer.body).into_owned())
+}
+
+/// Sends raw bytes to `to` and reads one answer that closes the connection.
+pub async fn ask_raw(to: SocketAddr, bytes: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(to).await.expect("it listens");
+    stream.write_all(bytes).await.expect("a live socket");
+    let head = read_head(&mut stream).await;
+    rest(stream, head).await
 }
 
 async fn read_head(stream: &mut TcpStream) -> Answer {
@@ -258,10 +231,9 @@ async fn read_head(stream: &mut TcpStream) -> Answer {
     }
     let text = String::from_utf8(head).expect("an ASCII head");
     let mut lines = text.split("\r\n");
-    let status = lines
-        .next()
-        .and_then(|line| line.split(' ').nth(1))
-        .expect("a status line");
+    let mut status_line = lines.next().expect("a status line").splitn(3, ' ').skip(1);
+    let status = status_line.next().expect("a status");
+    let reason = status_line.next().unwrap_or_default().to_owned();
     let headers = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| {
@@ -269,16 +241,22 @@ async fn read_head(stream: &mut TcpStream) -> Answer {
             (name, value.trim().parse().expect("a value"))
         })
         .collect();
-    Answer {
-        status: status.parse().expect("a status"),
-        headers,
-        body: Bytes::new(),
-    }
+    let status = status.parse().expect("a status");
+    Answer { status, reason, headers, body: Bytes::new() }
 }
 
 async fn rest(mut stream: TcpStream, mut answer: Answer) -> Answer {
     let mut body = Vec::new();
-    stream.read_to_end(&mut body).await.expect("a whole body");
+    let length = answer.header("content-length").parse().ok();
+    match length {
+        Some(length) => {
+            body.resize(length, 0);
+            stream.read_exact(&mut body).await.expect("a whole body");
+        }
+        None => {
+            stream.read_to_end(&mut body).await.expect("a whole body");
+        }
+    }
     if answer.header("transfer-encoding") == "chunked" {
         body = unchunk(&body);
     }
@@ -289,10 +267,7 @@ async fn rest(mut stream: TcpStream, mut answer: Answer) -> Answer {
 fn unchunk(mut raw: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
-        let end = raw
-            .windows(2)
-            .position(|pair| pair == b"\r\n")
-            .expect("a chunk size");
+        let end = raw.windows(2).position(|pair| pair == b"\r\n").expect("a chunk size");
         let size = std::str::from_utf8(&raw[..end]).expect("ASCII");
         let size = usize::from_str_radix(size, 16).expect("hexadecimal");
         if size == 0 {

@@ -44,12 +44,24 @@ pub const BATCH_TOKEN: &str = "canary-batch-token-81aa";
 /// kintone's API token of the demo app; no output may contain it.
 pub const API_TOKEN: &str = "demo-token";
 
+/// The value of `Proxy-Authorization` of this proxy user name with [`TOKEN`].
+pub fn basic(user: &str) -> String {
+    use base64::Engine as _;
+    let pair = format!("{user}:{TOKEN}");
+    format!(
+        "Basic {}",
+        base64::engine::general_purpose::STANDARD.encode(pair)
+    )
+}
+
 /// What a house is built with.
 pub struct Plan {
     /// Tables of the configuration besides the usual ones, TOML.
     pub tables: String,
     /// Lines of `[quota]`.
     pub quota: String,
+    /// `settle` of `[quota]`.
+    pub settle: &'static str,
     /// Lines of `[upstream]`.
     pub upstream: String,
     /// Lines of `[upstream.resolve]` that win over the usual ones.
@@ -73,6 +85,7 @@ impl Default for Plan {
         Self {
             tables: String::new(),
             quota: String::new(),
+            settle: "2s",
             upstream: String::new(),
             resolve: String::new(),
             limits: String::new(),
@@ -307,7 +320,7 @@ name = "nightly"
 token_sha256 = "{nightly}"
 priority = "batch"
 [quota]
-settle = "2s"
+settle = "{settle}"
 {quota}
 [limits]
 {limits}
@@ -319,6 +332,7 @@ grace = "{grace}"
         upstream = plan.upstream,
         resolve = plan.resolve,
         grace = plan.grace,
+        settle = plan.settle,
         quota = plan.quota,
         limits = plan.limits,
         tables = plan.tables,

@@ -16,8 +16,8 @@ const LONG_FILES: &[(&str, &str)] = &[
         "one table: every code with all that belongs to it",
     ),
     (
-        "src/config/mod.rs",
-        "one table: every key as the program sees it",
+        "src/quota/queue.rs",
+        "one idea: the order in which waiting calls go",
     ),
 ];
 

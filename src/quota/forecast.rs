@@ -1,0 +1,99 @@
+//! What the books say of a call that cannot go at once: when it could, and whether that is in time.
+
+use std::time::Duration;
+
+use crate::model::{Priority, QuotaFigures};
+
+use super::books::{Books, Want};
+use super::clock::Moment;
+use super::estimate::Outlook;
+use super::in_use::Kind;
+use super::queue::Place;
+use super::tenant::TenantId;
+
+/// Which refusal it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The rate alone puts its turn beyond its wait.
+    Rate,
+    /// Too many wait.
+    Full,
+    /// No permit within its wait.
+    Wait,
+}
+
+/// When the next call of a tenant could go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Forecast {
+    /// For the rate.
+    rate: Duration,
+    /// For a permit, if anything is known.
+    permit: Option<Duration>,
+}
+
+impl Forecast {
+    /// Why a call with this wait cannot be served, if it is known that it cannot. Without any wait
+    /// it cannot, whatever is known.
+    pub(super) fn verdict(&self, wait: Duration) -> Option<Reason> {
+        if self.rate > wait {
+            return Some(Reason::Rate);
+        }
+        let known = self.permit.is_some_and(|permit| permit > wait);
+        (known || wait.is_zero()).then_some(Reason::Wait)
+    }
+}
+
+impl<W> Books<W> {
+    /// When the next call like this one could go. It does not wait itself yet, or any more.
+    pub(super) fn forecast(&self, want: Want, place: Place, now: Moment) -> Forecast {
+        let room = self.room(now);
+        let places = match want.priority {
+            Priority::Interactive => room.allowed,
+            Priority::Batch => room.allowed - room.reserve,
+        };
+        let at_ceiling = self.queue.is_at_ceiling(want.tenant, want.permits);
+        let ahead = match place {
+            Place::Front => 0,
+            Place::Back => self.queue.turns_before(want.tenant, want.priority, places),
+        };
+        let completions = if at_ceiling {
+            ahead + 1
+        } else {
+            (self.in_use.total() + ahead + want.permits).saturating_sub(places)
+        };
+        let permit = if completions == 0 {
+            Some(Duration::ZERO)
+        } else {
+            self.completion(completions, at_ceiling.then_some(want.tenant), now)
+        };
+        let rate = self.rate.as_ref();
+        Forecast {
+            rate: rate.map_or(Duration::ZERO, |rate| rate.wait(ahead + 1, now)),
+            permit,
+        }
+    }
+
+    /// The figures for a refusal.
+    pub(super) fn figures(&self, waited: Duration, forecast: &Forecast) -> QuotaFigures {
+        QuotaFigures {
+            waited,
+            retry_after: forecast.permit.map(|permit| permit.max(forecast.rate)),
+            running: self.in_use.total(),
+            limit: self.allowed(),
+            queued: self.queue.len(),
+        }
+    }
+
+    fn completion(&self, nth: u32, only: Option<TenantId>, now: Moment) -> Option<Duration> {
+        let mut outlook = Outlook::default();
+        for (grant, kind) in self.in_use.running() {
+            if kind != Kind::Call || only.is_some_and(|tenant| tenant != grant.tenant) {
+                continue;
+            }
+            let tenant = self.queue.tenant(grant.tenant);
+            let service_s = tenant.service.mean_s().or_else(|| self.service.mean_s())?;
+            outlook.running(now.since(grant.granted_at), service_s);
+        }
+        outlook.completion(nth)
+    }
+}
