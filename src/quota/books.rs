@@ -11,8 +11,9 @@ use super::estimate::ServiceTime;
 use super::in_use::{Grant, InUse, Kind, Owes, Slot};
 use super::plan::Plan;
 use super::pressure::{Cut, Pressure, Sample};
-use super::queue::{Place, Queue, Room};
+use super::queue::{Place, Queue};
 use super::rate::Rate;
+use super::room::Room;
 use super::tenant::{TenantId, Ticket, Waiting};
 use super::yields::Yields;
 

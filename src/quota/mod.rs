@@ -39,6 +39,7 @@ mod plan;
 mod pressure;
 mod queue;
 mod rate;
+mod room;
 mod snapshot;
 mod tenant;
 mod wakes;

@@ -12,6 +12,7 @@ use crate::config::TenantSettings;
 use crate::model::{Priority, Tenant};
 
 use super::clock::Moment;
+use super::room::{Room, Turn};
 use super::tenant::{EXPECTED_BACK, TenantBook, TenantId, Ticket, Totals, Waiting};
 
 /// Calls waiting for a permit of one account, and its tenants.
@@ -39,52 +40,12 @@ pub(super) enum Place {
     Front,
 }
 
-/// How many permits there are, and how many are in use.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
-    /// Permits of this host now.
-    pub(super) allowed: u32,
-    /// Those in use, settling ones among them.
-    pub(super) in_use: u32,
-    /// Those in use by batch calls.
-    pub(super) batch_in_use: u32,
-    /// Those that batch calls leave alone.
-    pub(super) reserve: u32,
-    /// The time.
-    pub(super) now: Moment,
-}
-
-/// Whether the batch call at hand is the one in ten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Usual,
-    Tenth,
-}
-
 /// Tenants remembered per account although they have nothing in use and nothing waiting.
 const TENANTS_REMEMBERED: usize = 256;
 /// Of so many grants one goes to a batch call while both wait.
 const BATCH_TURN: u32 = 10;
 /// The part of the permits (one in so many) that is kept for tenants expected back.
 const GUEST_PART: u32 = 16;
-
-impl Room {
-    /// Whether `permits` more are there at all. A call that wants more than there are goes alone.
-    const fn fits(&self, permits: u32) -> bool {
-        self.in_use == 0 || self.in_use.saturating_add(permits) <= self.allowed
-    }
-
-    /// Whether a call of this priority may take them.
-    const fn admits(&self, priority: Priority, permits: u32, turn: Turn) -> bool {
-        let taken = match (priority, turn) {
-            (Priority::Interactive, _) => return self.fits(permits),
-            (Priority::Batch, Turn::Usual) => self.in_use,
-            (Priority::Batch, Turn::Tenth) => self.batch_in_use,
-        };
-        self.fits(permits)
-            && (taken == 0 || taken.saturating_add(permits) <= self.allowed - self.reserve)
-    }
-}
 
 impl<W> Queue<W> {
     /// An empty queue without tenants.

@@ -1,5 +1,11 @@
 //! Whole calls through a real gateway to a simulated kintone, over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+#![allow(
+    clippy::print_stdout,
+    reason = "what was measured is shown by --nocapture"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -146,17 +146,30 @@ pub fn check_secrets(everything: &str, secrets: &[&str]) {
 /// A refusal or failure of the gateway's own tells everything there is to tell, in kintone's shape.
 pub fn check_refusal(answer: &Answer, status: u16, code: &str, proxy_error: &str) {
     let body = answer.json();
-    assert_eq!((answer.status.as_u16(), &*answer.code()), (status, code), "{body}");
+    assert_eq!(
+        (answer.status.as_u16(), &*answer.code()),
+        (status, code),
+        "{body}"
+    );
     assert_eq!(answer.reason, code, "the reason phrase");
-    assert_eq!(answer.header("content-type"), "application/json;charset=utf-8");
+    assert_eq!(
+        answer.header("content-type"),
+        "application/json;charset=utf-8"
+    );
     assert_eq!(body["id"], answer.id());
     assert_eq!(answer.id().len(), 20);
     let message = body["message"].as_str().expect("a message");
     assert!(!message.is_empty() && !message.contains('\n'), "{message}");
-    let cause = code.trim_start_matches("GW_").to_ascii_lowercase().replace('_', "-");
+    let cause = code
+        .trim_start_matches("GW_")
+        .to_ascii_lowercase()
+        .replace('_', "-");
     assert_eq!(answer.header("kintone-egress-cause"), cause);
     let actor = answer.header("kintone-egress-actor");
-    assert!(["caller", "customer", "operator", "kintone"].contains(&actor), "{actor}");
+    assert!(
+        ["caller", "customer", "operator", "kintone"].contains(&actor),
+        "{actor}"
+    );
     assert_eq!(body["actor"], actor);
     assert!(!answer.header("kintone-egress-hint").is_empty());
     assert!(answer.header("kintone-egress-hint-ja").contains('%'));
@@ -164,7 +177,14 @@ pub fn check_refusal(answer: &Answer, status: u16, code: &str, proxy_error: &str
     assert_eq!(said, format!("kintone-egress; error={proxy_error}"));
     let retry: Option<u64> = answer.header("retry-after").parse().ok();
     let may_be_repeated = matches!(status, 429 | 503);
-    assert_eq!(retry.is_some(), may_be_repeated, "Retry-After of {code}: {retry:?}");
-    assert!(retry.is_none_or(|seconds| (1..=60).contains(&seconds)), "{retry:?}");
+    assert_eq!(
+        retry.is_some(),
+        may_be_repeated,
+        "Retry-After of {code}: {retry:?}"
+    );
+    assert!(
+        retry.is_none_or(|seconds| (1..=60).contains(&seconds)),
+        "{retry:?}"
+    );
     assert_eq!(body["retry_at"].is_string(), may_be_repeated, "{body}");
 }
