@@ -3,7 +3,6 @@
 //! A connection is in one place at a time: here, or in the one [`Checkout`] that uses it. It never
 //! carries two host names.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +17,7 @@ use tokio::time::Instant;
 
 use super::source::{Addresses, Source};
 use super::verdict::Timings;
-use crate::model::{Bind, Host};
+use crate::model::{Bind, Host, Table};
 
 /// Which connections a call may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +71,7 @@ pub(super) struct Pool<B> {
 }
 
 struct Shelves<B> {
-    by_host: HashMap<Host, Vec<Shelf<B>>>,
+    by_host: Table<Host, Vec<Shelf<B>>>,
     total: usize,
 }
 
@@ -101,7 +100,7 @@ impl<B> Pool<B> {
             limits,
             addresses,
             shelves: Mutex::new(Shelves {
-                by_host: HashMap::new(),
+                by_host: Table::default(),
                 total: 0,
             }),
         }

@@ -7,8 +7,10 @@ pub mod account;
 pub mod address;
 pub mod caller;
 pub mod outcome;
+pub mod table;
 
 pub use account::{Account, AppId, Host, Tenant};
 pub use address::{Bind, Client, Published};
 pub use caller::{CallerName, Credential, Mode, Priority, Purpose, RequestId};
 pub use outcome::{Actor, Cause, Code, Denial, Detail, Failure, Outcome, ProxyError, QuotaFigures};
+pub use table::Table;

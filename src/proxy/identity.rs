@@ -1,6 +1,6 @@
 //! Who calls, and what that caller may do.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq as _;
 use super::options::{Options, OptionsError};
 use crate::config::{AccountPolicy, Anonymous, Caller, Callers, Config, TokenHash};
 use crate::model::{
-    Account, CallerName, Client, Credential, Denial, Detail, Mode, Priority, Purpose, Tenant,
+    Account, CallerName, Client, Credential, Denial, Detail, Mode, Priority, Purpose, Table, Tenant,
 };
 
 /// Longest credentials that are looked at, decoded. Tokens have 256 bits; nobody needs more.
@@ -24,7 +24,7 @@ const PURPOSES_MAX: usize = 16;
 /// Everybody who may call.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    named: HashMap<CallerName, Arc<KnownCaller>>,
+    named: Table<CallerName, Arc<KnownCaller>>,
     by_network: Vec<Arc<KnownCaller>>,
     anonymous: Option<(Anonymous, Arc<KnownCaller>)>,
 }

@@ -9,14 +9,13 @@
 //! when it was idle for ten minutes or when more than [`ACCOUNTS_MAX`] are remembered; idle, it takes
 //! less than 1 KiB.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
 use tokio::time::sleep_until;
 
 use crate::config::Config;
-use crate::model::{Account, CallerName, Denial, Priority, Tenant};
+use crate::model::{Account, CallerName, Denial, Priority, Table, Tenant};
 
 pub use in_use::Owes;
 pub use permit::{Permit, Refused, YieldGuard};
@@ -88,7 +87,7 @@ struct Shared {
 #[derive(Debug)]
 struct Register {
     plans: Plans,
-    cells: HashMap<Account, Arc<Cell>>,
+    cells: Table<Account, Arc<Cell>>,
     /// What forgotten accounts did.
     forgotten: Balance,
     numbers: u64,
@@ -103,7 +102,7 @@ impl Quotas {
             wakes: Arc::new(Wakes::new()),
             register: RwLock::new(Register {
                 plans: Plans::new(config),
-                cells: HashMap::new(),
+                cells: Table::default(),
                 forgotten: Balance::default(),
                 numbers: 0,
             }),

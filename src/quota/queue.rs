@@ -5,11 +5,11 @@
 //! starts: slow calls buy no larger share than quick ones. Within a tenant it is first come, first
 //! served. Sizes: a lookup is a hash, a choice looks at every tenant once, a removal is logarithmic.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::TenantSettings;
-use crate::model::{Priority, Tenant};
+use crate::model::{Priority, Table, Tenant};
 
 use super::clock::Moment;
 use super::room::{Room, Turn};
@@ -19,7 +19,7 @@ use super::tenant::{EXPECTED_BACK, TenantBook, TenantId, Ticket, Totals, Waiting
 #[derive(Debug)]
 pub(super) struct Queue<W> {
     tenants: Vec<TenantBook<W>>,
-    names: HashMap<Tenant, u32>,
+    names: Table<Tenant, u32>,
     /// What forgotten tenants did, together.
     pub(super) forgotten: Totals,
     waiting: [u32; 2],
@@ -52,7 +52,7 @@ impl<W> Queue<W> {
     pub(super) fn new() -> Self {
         Self {
             tenants: Vec::new(),
-            names: HashMap::new(),
+            names: Table::default(),
             forgotten: Totals::default(),
             waiting: [0; 2],
             virtual_time: 0.0,

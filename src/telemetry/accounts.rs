@@ -1,7 +1,7 @@
 //! The series of accounts, and which accounts have any: those of the configuration first, then
 //! those that kintone has answered for, up to `account_series`; all the others are `other`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use super::account_series::{AccountLabel, AccountSeries, OTHER, RecentFailure};
 use super::labels::Rejection;
 use super::metrics::Metrics;
 use super::record::Record;
-use crate::model::Account;
+use crate::model::{Account, Table};
 
 /// Which accounts have series, and the series.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct AccountTable {
 
 #[derive(Debug, Default)]
 struct State {
-    series: HashMap<Account, AccountSeries>,
+    series: Table<Account, AccountSeries>,
     /// Accounts that kintone answered for, in the order in which they came.
     learned: Vec<Account>,
     capacity: usize,

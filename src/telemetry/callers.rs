@@ -1,6 +1,5 @@
 //! The series of each caller, resolved ahead so that a call's end hashes no label.
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use prometheus::{IntCounter, IntGauge};
@@ -9,7 +8,7 @@ use super::labels::Alpn;
 use super::metrics::Metrics;
 use super::record::Record;
 use crate::config::Callers;
-use crate::model::{CallerName, Code, Credential, Mode, Outcome};
+use crate::model::{CallerName, Code, Credential, Mode, Outcome, Table};
 
 /// The label of callers that did not prove who they are, and of those who called before that
 /// could be asked.
@@ -30,7 +29,7 @@ const TOKENS: usize = 8;
 /// The callers of the configuration, `anonymous` and `unknown`.
 #[derive(Debug)]
 pub struct CallerTable {
-    named: RwLock<HashMap<CallerName, Arc<CallerSeries>>>,
+    named: RwLock<Table<CallerName, Arc<CallerSeries>>>,
     unknown: Arc<CallerSeries>,
 }
 
