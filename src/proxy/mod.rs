@@ -284,10 +284,7 @@ fn identify(exchange: &mut Exchange, identity: &Identity, options: &Options) {
     );
     let record = exchange.record();
     record.caller = Some(caller.rule().name.clone());
-    record.purpose = options
-        .purpose
-        .clone()
-        .map(|named| caller.purpose(named));
+    record.purpose = options.purpose.clone().map(|named| caller.purpose(named));
 }
 
 /// A CONNECT is answered in English: its sender is a library, which shows the text as it comes.

@@ -20,12 +20,17 @@ async fn a_call_leaves_from_a_published_address_and_its_answer_comes_back_unchan
         assert_eq!(answer.header("x-concurrencylimit-limit"), "100");
         assert_eq!(answer.header("x-concurrencylimit-running"), "1");
         assert_eq!(answer.header("kintone-egress-queued-ms"), "0");
-        assert!(["18.177.83.94", "35.73.236.241"].contains(&answer.header("kintone-egress-address")));
+        assert!(
+            ["18.177.83.94", "35.73.236.241"].contains(&answer.header("kintone-egress-address"))
+        );
         assert!(answer.header("via").ends_with("1.1 kintone-egress"));
         let execution = &house.sim.ledger().executions[0];
         assert_eq!(execution.host, ACME);
         assert_eq!(execution.path, "/k/v1/records.json");
-        assert_eq!(execution.header("via").collect::<Vec<_>>(), ["1.1 kintone-egress"]);
+        assert_eq!(
+            execution.header("via").collect::<Vec<_>>(),
+            ["1.1 kintone-egress"]
+        );
         let line = house.output.line_of(answer.id()).await;
         assert_eq!(line["account"], ACME);
         assert_eq!(line["mode"], "forward");
@@ -46,9 +51,20 @@ async fn http_targets_reach_kintone_by_tls_too() {
             "http://ACME.cybozu.com:80/k/v1/records.json?app=1",
             "http://acme.cybozu.com:443/k/v1/records.json?app=1",
         ] {
-            assert_eq!(house.caller().get(url).await.status, StatusCode::OK, "{url}");
+            assert_eq!(
+                house.caller().get(url).await.status,
+                StatusCode::OK,
+                "{url}"
+            );
         }
-        assert!(house.sim.ledger().sockets.iter().all(|socket| socket.tls_ok));
+        assert!(
+            house
+                .sim
+                .ledger()
+                .sockets
+                .iter()
+                .all(|socket| socket.tls_ok)
+        );
     })
     .await;
 }
@@ -61,11 +77,17 @@ async fn both_addresses_take_turns_and_connections_are_reused() {
         let mut addresses = BTreeSet::new();
         for _ in 0..20 {
             let request = caller.request(Method::GET, RECORDS, "");
-            let answer = read(sender.send_request(request).await.unwrap()).await.unwrap();
+            let answer = read(sender.send_request(request).await.unwrap())
+                .await
+                .unwrap();
             addresses.insert(answer.header("kintone-egress-address").to_owned());
         }
         assert_eq!(addresses.len(), 2);
-        assert_eq!(house.sim.ledger().sockets.len(), 2, "one connection an address");
+        assert_eq!(
+            house.sim.ledger().sockets.len(),
+            2,
+            "one connection an address"
+        );
     })
     .await;
 }
@@ -80,7 +102,12 @@ async fn headers_keep_their_order_and_case_and_those_of_the_hop_stay_here() {
         headers.insert("connection", "x-private".parse().unwrap());
         headers.insert("x-private", "1".parse().unwrap());
         headers.insert("kintone-egress-tenant", "company-1".parse().unwrap());
-        headers.insert("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap());
+        headers.insert(
+            "traceparent",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+                .parse()
+                .unwrap(),
+        );
         let answer = caller.send(request).await.unwrap();
         let ledger = house.sim.ledger();
         let execution = &ledger.executions[0];
@@ -88,7 +115,12 @@ async fn headers_keep_their_order_and_case_and_those_of_the_hop_stay_here() {
             execution.header("x-cybozu-api-token").collect::<Vec<_>>(),
             [API_TOKEN, "second"]
         );
-        for gone in ["x-private", "connection", "traceparent", "proxy-authorization"] {
+        for gone in [
+            "x-private",
+            "connection",
+            "traceparent",
+            "proxy-authorization",
+        ] {
             assert_eq!(execution.header(gone).count(), 0, "{gone}");
         }
         let line = house.output.line_of(answer.id()).await;
@@ -102,7 +134,11 @@ async fn headers_keep_their_order_and_case_and_those_of_the_hop_stay_here() {
         let text = exchange_raw(house.proxy, raw.as_bytes()).await;
         assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
         let ledger = house.sim.ledger();
-        let names: Vec<_> = ledger.executions[1].headers.iter().map(|(name, _)| &**name).collect();
+        let names: Vec<_> = ledger.executions[1]
+            .headers
+            .iter()
+            .map(|(name, _)| &**name)
+            .collect();
         assert!(names.contains(&"X-MiXeD"), "{names:?}");
     })
     .await;
@@ -151,7 +187,10 @@ async fn http_1_0_callers_and_head_are_served() {
         let text = exchange_raw(house.proxy, old.as_bytes()).await;
         assert!(text.starts_with("HTTP/1.0 200 "), "{text}");
         assert!(!text.contains("chunked"), "{text}");
-        assert_eq!(house.sim.ledger().executions[0].header("via").next(), Some("1.0 kintone-egress"));
+        assert_eq!(
+            house.sim.ledger().executions[0].header("via").next(),
+            Some("1.0 kintone-egress")
+        );
         let caller = house.caller();
         let head = caller.request(Method::HEAD, RECORDS, "");
         let answer = caller.send(head).await.unwrap();
@@ -167,7 +206,10 @@ async fn large_bodies_stream_both_ways() {
         let url = format!("https://acme.cybozu.com/k/v1/file.json?fileKey=synthetic-{size}");
         let answer = house.caller().get(&url).await;
         assert_eq!(answer.body.len() as u64, size);
-        let hash: String = Sha256::digest(&answer.body).iter().map(|b| format!("{b:02x}")).collect();
+        let hash: String = Sha256::digest(&answer.body)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         assert_eq!(hash, kintone_sim::Sim::synthetic_sha256(size));
         let file = vec![7_u8; 16 << 20];
         let mut body = b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\
@@ -182,9 +224,17 @@ async fn large_bodies_stream_both_ways() {
         request.headers_mut().insert("content-type", kind);
         let answer = caller.send(request).await.unwrap();
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-        let hash: String = Sha256::digest(&file).iter().map(|b| format!("{b:02x}")).collect();
+        let hash: String = Sha256::digest(&file)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         let ledger = house.sim.ledger();
-        assert!(ledger.executions.iter().any(|e| e.file_sha256.as_ref() == Some(&hash)));
+        assert!(
+            ledger
+                .executions
+                .iter()
+                .any(|e| e.file_sha256.as_ref() == Some(&hash))
+        );
         let line = house.output.line_of(answer.id()).await;
         assert!(line["bytes_in"].as_u64().unwrap() > 16 << 20);
     })
@@ -196,7 +246,9 @@ async fn failures_of_kintone_are_explained_and_pass_unchanged() {
     house(Plan::default(), async |house| {
         let caller = house.caller();
         let mut request = caller.request(Method::GET, RECORDS, "");
-        request.headers_mut().insert("x-cybozu-api-token", "wrong".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("x-cybozu-api-token", "wrong".parse().unwrap());
         let answer = caller.send(request).await.unwrap();
         assert_eq!(answer.status, StatusCode::BAD_REQUEST);
         assert_eq!(answer.json()["code"], "GAIA_IA02");
@@ -207,7 +259,9 @@ async fn failures_of_kintone_are_explained_and_pass_unchanged() {
         assert_eq!(line["kintone_code"], "GAIA_IA02");
         assert_eq!(line["outcome"], "kintone_error");
         assert_eq!(line["kintone_id"], answer.json()["id"]);
-        house.sim.update(ACME, |tenant| tenant.allow = Some(vec!["192.0.2.1".parse().unwrap()]));
+        house.sim.update(ACME, |tenant| {
+            tenant.allow = Some(vec!["192.0.2.1".parse().unwrap()])
+        });
         let answer = caller.get(RECORDS).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
         assert_eq!(answer.header("kintone-egress-cause"), "ip-not-allowlisted");
@@ -224,10 +278,17 @@ async fn an_answer_that_breaks_off_is_never_completed() {
         house.sim.fault(Fault::once(FaultKind::HalfBodyThenReset));
         let request = caller.request(Method::GET, RECORDS, "");
         let broken = caller.send(request).await;
-        assert!(broken.is_err(), "a cut answer arrived as a whole one: {broken:?}");
+        assert!(
+            broken.is_err(),
+            "a cut answer arrived as a whole one: {broken:?}"
+        );
         house
             .until("the cut is logged", |house| {
-                house.output.lines().iter().any(|line| line["detail"] == "response_cut")
+                house
+                    .output
+                    .lines()
+                    .iter()
+                    .any(|line| line["detail"] == "response_cut")
             })
             .await;
     })
@@ -242,21 +303,22 @@ async fn a_caller_that_leaves_keeps_its_place_at_kintone_until_the_end_is_seen()
         let caller = house.caller();
         let request = caller.request(Method::GET, RECORDS, "");
         let mut sender = caller.connect().await;
-        let left = tokio::time::timeout(
-            Duration::from_millis(100),
-            sender.send_request(request),
-        )
-        .await;
+        let left =
+            tokio::time::timeout(Duration::from_millis(100), sender.send_request(request)).await;
         assert!(left.is_err(), "the call takes longer");
         drop(sender);
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(house.quotas.balance().held, 1, "kintone still works on it");
-        house.until("the end is seen", |house| house.quotas.balance().held == 0).await;
+        house
+            .until("the end is seen", |house| house.quotas.balance().held == 0)
+            .await;
         house
             .until("it is logged", |house| {
-                house.output.lines().iter().any(|line| {
-                    line["outcome"] == "caller_gone" && line["status"] == 499
-                })
+                house
+                    .output
+                    .lines()
+                    .iter()
+                    .any(|line| line["outcome"] == "caller_gone" && line["status"] == 499)
             })
             .await;
         assert!(!house.sim.ledger().executions[0].client_left);

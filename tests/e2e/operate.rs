@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::caller::{Answer, Caller, ask_raw, read};
 use crate::support::crowd::flood;
+use crate::support::invariants::check_refusal;
 use crate::support::{ACME, BATCH_TOKEN, House, Plan, TOKEN, house};
 
 const RECORDS: &str = "https://acme.cybozu.com/k/v1/records.json?app=1";
@@ -128,17 +129,31 @@ async fn a_host_can_be_taken_out_of_rotation_and_back() {
         assert_eq!(api(&house, "/readyz").await["ready"], true);
         let own = "GET /.kintone-egress/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         assert_eq!(ask_raw(house.proxy, own.as_bytes()).await.status, 200);
-        assert_eq!(order(&house, "POST", "/api/v1/drain?exit=false", "").await.status, 200);
+        assert_eq!(
+            order(&house, "POST", "/api/v1/drain?exit=false", "")
+                .await
+                .status,
+            200
+        );
         let (status, page) = house.admin_page("/readyz").await;
         assert_eq!(status, 503);
-        assert_eq!(serde_json::from_str::<Value>(&page).unwrap()["reasons"][0], "draining");
+        assert_eq!(
+            serde_json::from_str::<Value>(&page).unwrap()["reasons"][0],
+            "draining"
+        );
         assert_eq!(house.admin_page("/healthz").await.0, 200);
         let refused = ask_raw(house.proxy, own.as_bytes()).await;
-        assert_eq!((refused.status.as_u16(), &*refused.code()), (503, "GW_DRAINING"));
+        check_refusal(&refused, 503, "GW_DRAINING", "proxy_internal_error");
         // Calls are still taken, and told to go elsewhere.
         let answer = house.caller().get(RECORDS).await;
-        assert_eq!((answer.status.as_u16(), answer.header("connection")), (200, "close"));
-        assert_eq!(order(&house, "DELETE", "/api/v1/drain", "").await.status, 200);
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("connection")),
+            (200, "close")
+        );
+        assert_eq!(
+            order(&house, "DELETE", "/api/v1/drain", "").await.status,
+            200
+        );
         assert_eq!(api(&house, "/readyz").await["ready"], true);
         assert_eq!(house.caller().get(RECORDS).await.header("connection"), "");
     })
@@ -156,19 +171,31 @@ async fn the_api_shows_calls_where_they_are() {
     house(plan, async |house| {
         let spawn = |caller: Caller| tokio::spawn(async move { caller.get(RECORDS).await });
         let running = spawn(house.caller_as("events+company-1", TOKEN));
-        house.until("it runs", |house| house.sim.accounting(ACME).in_process == 1).await;
+        house
+            .until("it runs", |house| {
+                house.sim.accounting(ACME).in_process == 1
+            })
+            .await;
         let waiting = spawn(house.batch_caller());
-        house.until("it waits", |house| house.quotas.snapshot()[0].queued == 1).await;
+        house
+            .until("it waits", |house| house.quotas.snapshot()[0].queued == 1)
+            .await;
 
         let requests = api(&house, "/api/v1/requests").await;
         assert_eq!(requests["total"], 2);
         let phase_of = |caller: &str| {
             let list = requests["requests"].as_array().unwrap();
-            list.iter().find(|request| request["caller"] == caller).unwrap().clone()
+            list.iter()
+                .find(|request| request["caller"] == caller)
+                .unwrap()
+                .clone()
         };
         let first = phase_of("events");
         assert_eq!(first["phase"], "sent");
-        assert_eq!((&first["account"], &first["tenant"]), (&ACME.into(), &"company-1".into()));
+        assert_eq!(
+            (&first["account"], &first["tenant"]),
+            (&ACME.into(), &"company-1".into())
+        );
         assert_eq!(first["mode"], "forward");
         assert_eq!(phase_of("nightly")["phase"], "waiting");
         for (query, total) in [
@@ -184,7 +211,12 @@ async fn the_api_shows_calls_where_they_are() {
         let accounts = api(&house, "/api/v1/accounts?q=acme&sort=pressure&limit=10").await;
         let item = &accounts["accounts"][0];
         assert_eq!(item["account"], ACME);
-        for (member, value) in [("limit", 21), ("allowed", 1), ("inflight", 1), ("queued", 1)] {
+        for (member, value) in [
+            ("limit", 21),
+            ("allowed", 1),
+            ("inflight", 1),
+            ("queued", 1),
+        ] {
             assert_eq!(item[member], value, "{member} in {item}");
         }
         assert_eq!(accounts["permits"]["held"], 1);
@@ -203,11 +235,21 @@ async fn the_api_shows_calls_where_they_are() {
         let account = api(&house, &format!("/api/v1/accounts/{ACME}")).await;
         assert_eq!(account["failures"][0]["id"], failed.id());
         assert_eq!(account["failures"][0]["cause"], "maintenance");
-        assert_eq!(house.admin_page("/api/v1/accounts/never.cybozu.com").await.0, 404);
+        assert_eq!(
+            house
+                .admin_page("/api/v1/accounts/never.cybozu.com")
+                .await
+                .0,
+            404
+        );
 
         let addresses = api(&house, "/api/v1/addresses").await;
-        let published: Vec<_> =
-            addresses["addresses"].as_array().unwrap().iter().map(|a| a["published"].clone()).collect();
+        let published: Vec<_> = addresses["addresses"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|a| a["published"].clone())
+            .collect();
         assert_eq!(published, ["18.177.83.94", "35.73.236.241"]);
         assert_eq!(addresses["addresses"][0]["bind"], "127.0.1.94");
     })
@@ -219,7 +261,9 @@ async fn a_tunnel_is_listed_with_its_phase() {
     house(Plan::default(), async |house| {
         let mut tunnel = house.caller().tunnel(ACME).await.unwrap();
         let inner = Caller::inner(Method::GET, ACME, "/k/v1/records.json?app=1", "");
-        read(tunnel.send_request(inner).await.unwrap()).await.unwrap();
+        read(tunnel.send_request(inner).await.unwrap())
+            .await
+            .unwrap();
         let requests = api(&house, "/api/v1/requests").await;
         assert_eq!(requests["requests"][0]["mode"], "tunnel");
         assert_eq!(requests["requests"][0]["phase"], "idle");
@@ -230,22 +274,42 @@ async fn a_tunnel_is_listed_with_its_phase() {
 #[tokio::test]
 async fn the_configuration_is_shown_without_secrets_and_orders_need_the_token() {
     let tables = "[admin]\ntoken = \"canary-admin-token-0d9e\"\n".into();
-    house(Plan { tables, ..Plan::default() }, async |house| {
-        let (status, page) = house.admin_page("/api/v1/config").await;
-        assert_eq!(status, 200);
-        assert!(!page.contains("canary"), "{page}");
-        let config: Value = serde_json::from_str(&page).unwrap();
-        assert_eq!(config["admin"]["token"], "***");
-        assert_eq!(config["quota"]["concurrency"], 100);
-        assert_eq!(order(&house, "POST", "/api/v1/reload", "").await.status, 401);
-        let wrong = "Authorization: Bearer wrong\r\n";
-        assert_eq!(order(&house, "POST", "/api/v1/reload", wrong).await.status, 401);
-        let right = "Authorization: Bearer canary-admin-token-0d9e\r\n";
-        assert_eq!(order(&house, "POST", "/api/v1/reload", right).await.status, 200);
-        let foreign = format!("{right}Origin: https://evil.example\r\n");
-        assert_eq!(order(&house, "POST", "/api/v1/reload", &foreign).await.status, 403);
-        assert!(!house.output.text().contains("canary-admin"));
-    })
+    house(
+        Plan {
+            tables,
+            ..Plan::default()
+        },
+        async |house| {
+            let (status, page) = house.admin_page("/api/v1/config").await;
+            assert_eq!(status, 200);
+            assert!(!page.contains("canary"), "{page}");
+            let config: Value = serde_json::from_str(&page).unwrap();
+            assert_eq!(config["admin"]["token"], "***");
+            assert_eq!(config["quota"]["concurrency"], 100);
+            assert_eq!(
+                order(&house, "POST", "/api/v1/reload", "").await.status,
+                401
+            );
+            let wrong = "Authorization: Bearer wrong\r\n";
+            assert_eq!(
+                order(&house, "POST", "/api/v1/reload", wrong).await.status,
+                401
+            );
+            let right = "Authorization: Bearer canary-admin-token-0d9e\r\n";
+            assert_eq!(
+                order(&house, "POST", "/api/v1/reload", right).await.status,
+                200
+            );
+            let foreign = format!("{right}Origin: https://evil.example\r\n");
+            assert_eq!(
+                order(&house, "POST", "/api/v1/reload", &foreign)
+                    .await
+                    .status,
+                403
+            );
+            assert!(!house.output.text().contains("canary-admin"));
+        },
+    )
     .await;
 }
 
@@ -258,13 +322,23 @@ async fn each_call_has_one_line_with_every_field() {
             "https://acme.cybozu.com/k/v1/record.json?app=1&id=1&secret=canary-query",
             "",
         );
-        request.headers_mut().insert("user-agent", "a-service/1.0".parse().unwrap());
-        request.headers_mut().insert("authorization", "Basic canary-basic".parse().unwrap());
-        request.headers_mut().insert("cookie", "canary-cookie=1".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("user-agent", "a-service/1.0".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("authorization", "Basic canary-basic".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("cookie", "canary-cookie=1".parse().unwrap());
         let answer = caller.send(request).await.unwrap();
         let line = house.output.line_of(answer.id()).await;
-        let fields: BTreeSet<&str> =
-            line.as_object().unwrap().keys().map(String::as_str).collect();
+        let fields: BTreeSet<&str> = line
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
         let promised = "ts id host caller credential tenant priority purpose account app mode \
                         method path status cause kintone_code kintone_id outcome detail address \
                         bind upstream bytes_in bytes_out queued_ms dns_ms connect_ms tls_ms \
@@ -291,7 +365,10 @@ async fn each_call_has_one_line_with_every_field() {
         assert!(line["total_ms"].as_f64() >= line["permit_ms"].as_f64());
         assert!(line["ts"].as_str().unwrap().ends_with('Z'));
         assert!(!house.output.text().contains("canary"), "{line}");
-        let odd = house.caller().get("https://acme.cybozu.com/k/v1/canary-path.json?x=1").await;
+        let odd = house
+            .caller()
+            .get("https://acme.cybozu.com/k/v1/canary-path.json?x=1")
+            .await;
         assert_eq!(house.output.line_of(odd.id()).await["path"], "other");
         assert_eq!(house.output.lines().len(), 2);
     })
@@ -306,20 +383,29 @@ async fn a_drain_answers_what_runs_and_takes_nothing_new() {
         let caller = house.caller();
         let running = tokio::spawn(async move { caller.get(RECORDS).await });
         let mut idle = house.caller().connect().await;
-        house.until("it runs", |house| house.sim.accounting(ACME).in_process == 1).await;
+        house
+            .until("it runs", |house| {
+                house.sim.accounting(ACME).in_process == 1
+            })
+            .await;
         house.signals.send(Signal::End).await.unwrap();
         let deadline = Instant::now() + Duration::from_millis(600);
         while TcpStream::connect(house.proxy).await.is_ok() {
             assert!(Instant::now() < deadline, "still taken");
             sleep(Duration::from_millis(5)).await;
         }
-        let late = idle.send_request(house.caller().request(Method::GET, RECORDS, "")).await;
+        let late = idle
+            .send_request(house.caller().request(Method::GET, RECORDS, ""))
+            .await;
         assert!(late.is_err(), "an idle connection is closed");
         // Operators can look on.
         assert_eq!(house.admin_page("/readyz").await.0, 503);
         assert_eq!(house.admin_page("/healthz").await.0, 200);
         let answer = running.await.unwrap();
-        assert_eq!((answer.status.as_u16(), answer.header("connection")), (200, "close"));
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("connection")),
+            (200, "close")
+        );
         house.until("it has ended", House::has_ended).await;
         assert_eq!(house.output.lines().len(), 1, "its line is written");
     })
@@ -329,37 +415,66 @@ async fn a_drain_answers_what_runs_and_takes_nothing_new() {
 
 #[tokio::test]
 async fn a_drain_cuts_tunnels_after_the_grace() {
-    let finished = house(Plan { grace: "400ms", ..Plan::default() }, async |house| {
-        let mut tunnel = house.caller().tunnel(ACME).await.unwrap();
-        let inner = || Caller::inner(Method::GET, ACME, "/k/v1/records.json?app=1", "");
-        read(tunnel.send_request(inner()).await.unwrap()).await.unwrap();
-        let told = Instant::now();
-        house.signals.send(Signal::End).await.unwrap();
-        sleep(Duration::from_millis(100)).await;
-        tunnel.ready().await.unwrap();
-        let answer = read(tunnel.send_request(inner()).await.unwrap()).await.unwrap();
-        assert_eq!(answer.status, StatusCode::OK, "a tunnel lives on until the grace is over");
-        house.until("it has ended", House::has_ended).await;
-        assert!(told.elapsed() >= Duration::from_millis(350));
-        let line = &house.output.lines()[0];
-        assert_eq!((&line["outcome"], &line["detail"]), (&"draining".into(), &"drain_cut".into()));
-    })
+    let finished = house(
+        Plan {
+            grace: "400ms",
+            ..Plan::default()
+        },
+        async |house| {
+            let mut tunnel = house.caller().tunnel(ACME).await.unwrap();
+            let inner = || Caller::inner(Method::GET, ACME, "/k/v1/records.json?app=1", "");
+            read(tunnel.send_request(inner()).await.unwrap())
+                .await
+                .unwrap();
+            let told = Instant::now();
+            house.signals.send(Signal::End).await.unwrap();
+            sleep(Duration::from_millis(100)).await;
+            tunnel.ready().await.unwrap();
+            let answer = read(tunnel.send_request(inner()).await.unwrap())
+                .await
+                .unwrap();
+            assert_eq!(
+                answer.status,
+                StatusCode::OK,
+                "a tunnel lives on until the grace is over"
+            );
+            house.until("it has ended", House::has_ended).await;
+            assert!(told.elapsed() >= Duration::from_millis(350));
+            let line = &house.output.lines()[0];
+            assert_eq!(
+                (&line["outcome"], &line["detail"]),
+                (&"draining".into(), &"drain_cut".into())
+            );
+        },
+    )
     .await;
-    assert!(matches!(finished, Finished::Cut { tasks: 1.. }), "{finished:?}");
+    assert!(
+        matches!(finished, Finished::Cut { tasks: 1.. }),
+        "{finished:?}"
+    );
 }
 
 #[tokio::test]
 async fn told_twice_it_ends_at_once() {
-    let finished = house(Plan { grace: "60s", ..Plan::default() }, async |house| {
-        let _tunnel = house.caller().tunnel(ACME).await.unwrap();
-        house.signals.send(Signal::End).await.unwrap();
-        sleep(Duration::from_millis(50)).await;
-        assert!(!house.has_ended());
-        house.signals.send(Signal::End).await.unwrap();
-        house.until("it has ended", House::has_ended).await;
-    })
+    let finished = house(
+        Plan {
+            grace: "60s",
+            ..Plan::default()
+        },
+        async |house| {
+            let _tunnel = house.caller().tunnel(ACME).await.unwrap();
+            house.signals.send(Signal::End).await.unwrap();
+            sleep(Duration::from_millis(50)).await;
+            assert!(!house.has_ended());
+            house.signals.send(Signal::End).await.unwrap();
+            house.until("it has ended", House::has_ended).await;
+        },
+    )
     .await;
-    assert!(matches!(finished, Finished::Cut { tasks: 1.. }), "{finished:?}");
+    assert!(
+        matches!(finished, Finished::Cut { tasks: 1.. }),
+        "{finished:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -375,23 +490,42 @@ async fn a_reload_changes_tokens_and_quotas_while_calls_run() {
         house.reconfigure(|text| {
             let old = hash_token(BATCH_TOKEN.as_bytes()).to_hex();
             let new = hash_token(b"canary-rotated").to_hex();
-            text.replace(&old, &new).replace("[quota]", "[quota]\nconcurrency = 30")
+            text.replace(&old, &new)
+                .replace("[quota]", "[quota]\nconcurrency = 30")
         });
         house.signals.send(Signal::Reload).await.unwrap();
-        house.until("it is in use", |house| house.quotas.snapshot()[0].allowed == 10).await;
+        house
+            .until("it is in use", |house| {
+                house.quotas.snapshot()[0].allowed == 10
+            })
+            .await;
         let below = |house: &House| house.sim.accounting(ACME).in_process <= 10;
         house.until("the surplus has gone", below).await;
         house.sim.restart_accounting(ACME);
         assert_eq!(house.batch_caller().get(RECORDS).await.status, 407);
-        let rotated = house.caller_as("nightly", "canary-rotated").get(RECORDS).await;
+        let rotated = house
+            .caller_as("nightly", "canary-rotated")
+            .get(RECORDS)
+            .await;
         assert_eq!(rotated.status, StatusCode::OK);
         let tally = flooding.await.unwrap();
-        assert!(tally.is_all_well(), "{:?}, {} broken", tally.statuses, tally.broken);
+        assert!(
+            tally.is_all_well(),
+            "{:?}, {} broken",
+            tally.statuses,
+            tally.broken
+        );
         assert_eq!(house.sim.accounting(ACME).peak, 10);
-        let taken = house.metric("kintone_egress_config_last_reload_successful").await;
+        let taken = house
+            .metric("kintone_egress_config_last_reload_successful")
+            .await;
         assert_eq!(taken, Some(1.0));
         let lines = tally.of(200) as usize + 2;
-        house.until("each has its line", |house| house.output.lines().len() >= lines).await;
+        house
+            .until("each has its line", |house| {
+                house.output.lines().len() >= lines
+            })
+            .await;
         assert_eq!(house.output.lines().len(), lines);
     })
     .await;
@@ -403,18 +537,26 @@ async fn a_wrong_file_is_refused_whole() {
         let good = std::fs::read_to_string(&house.config_path).unwrap();
         house.reconfigure(|text| {
             let hash = hash_token(TOKEN.as_bytes()).to_hex();
-            text.replace(&hash, &"0".repeat(64)).replace("[quota]", "[quota]\nconcurency = 7")
+            text.replace(&hash, &"0".repeat(64))
+                .replace("[quota]", "[quota]\nconcurency = 7")
         });
         house.signals.send(Signal::Reload).await.unwrap();
         let refused = "kintone_egress_config_last_reload_successful";
         while house.metric(refused).await != Some(0.0) {
             sleep(Duration::from_millis(5)).await;
         }
-        assert_eq!(house.caller().get(RECORDS).await.status, StatusCode::OK, "nothing changed");
+        assert_eq!(
+            house.caller().get(RECORDS).await.status,
+            StatusCode::OK,
+            "nothing changed"
+        );
         let answer = order(&house, "POST", "/api/v1/reload", "").await;
         assert!(answer.status.is_client_error(), "{answer:?}");
         let fault = answer.json()["faults"][0].as_str().unwrap().to_owned();
-        assert!(fault.contains("gateway.toml:") && fault.contains("quota.concurency"), "{fault}");
+        assert!(
+            fault.contains("gateway.toml:") && fault.contains("quota.concurency"),
+            "{fault}"
+        );
 
         let moved = good.replace("admin = \"127.0.0.1:0\"", "admin = \"127.0.0.1:9\"");
         std::fs::write(&house.config_path, moved).unwrap();

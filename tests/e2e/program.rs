@@ -30,13 +30,24 @@ impl Site {
     /// Runs a verb with `--config`, to its end.
     fn run(&self, verb: &str, more: &[&str]) -> Output {
         let config = self.path("gateway.toml");
-        command().arg(verb).arg("--config").arg(config).args(more).output().expect("it runs")
+        command()
+            .arg(verb)
+            .arg("--config")
+            .arg(config)
+            .args(more)
+            .output()
+            .expect("it runs")
     }
 }
 
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
-    for name in ["KINTONE_EGRESS_HOST", "STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"] {
+    for name in [
+        "KINTONE_EGRESS_HOST",
+        "STATE_DIRECTORY",
+        "CREDENTIALS_DIRECTORY",
+        "NOTIFY_SOCKET",
+    ] {
         command.env_remove(name);
     }
     command
@@ -62,12 +73,25 @@ fn check_tells_every_fault_with_its_place() {
     let told = text(&output.stderr) + &text(&output.stdout);
     let file = site.path("gateway.toml");
     for (place, key) in [("8:1", "quota.concurency"), ("9:12", "quota.headroom")] {
-        let line = told.lines().find(|line| line.contains(key)).unwrap_or_else(|| panic!("{told}"));
-        assert!(line.starts_with(&format!("{}:{place}: {key}: ", file.display())), "{line}");
+        let line = told
+            .lines()
+            .find(|line| line.contains(key))
+            .unwrap_or_else(|| panic!("{told}"));
+        assert!(
+            line.starts_with(&format!("{}:{place}: {key}: ", file.display())),
+            "{line}"
+        );
     }
-    assert!(told.contains("concurrency"), "what was probably meant: {told}");
+    assert!(
+        told.contains("concurrency"),
+        "what was probably meant: {told}"
+    );
     let output = site.run("serve", &[]);
-    assert_eq!(output.status.code(), Some(BAD_CONFIG), "serve refuses it too");
+    assert_eq!(
+        output.status.code(),
+        Some(BAD_CONFIG),
+        "serve refuses it too"
+    );
 }
 
 #[test]
@@ -90,11 +114,19 @@ fn check_prints_the_effective_configuration_without_secrets() {
     let printed = text(&output.stdout);
     assert!(!printed.contains("canary"), "{printed}");
     assert!(printed.contains("***"), "{printed}");
-    for default in ["concurrency = 100", "headroom = 20", "max_wait = \"10s\"", "replay = \"64KiB\""] {
+    for default in [
+        "concurrency = 100",
+        "headroom = 20",
+        "max_wait = \"10s\"",
+        "replay = \"64KiB\"",
+    ] {
         assert!(printed.contains(default), "{default} in {printed}");
     }
     let warned = text(&output.stderr);
-    assert!(warned.contains("fleet.redis: warning: is not built"), "{warned}");
+    assert!(
+        warned.contains("fleet.redis: warning: is not built"),
+        "{warned}"
+    );
     assert!(!warned.contains("canary"), "{warned}");
     // What is printed is a configuration again, but for the secrets.
     printed.parse::<toml::Table>().expect("TOML");
@@ -104,13 +136,20 @@ fn check_prints_the_effective_configuration_without_secrets() {
 fn check_of_a_good_file_says_nothing() {
     let output = Site::new(&config("")).run("check", &[]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    assert!(
+        output.stdout.is_empty() && output.stderr.is_empty(),
+        "{output:?}"
+    );
 }
 
 fn hash_of(input: &[u8]) -> Output {
     let mut command = command();
     let command = command.arg("hash-token").stdin(Stdio::piped());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
 }
@@ -120,7 +159,10 @@ fn hash_token_leaves_the_line_end_out() {
     let expected = format!("{}\n", hash_token(b"secret").to_hex());
     for input in [&b"secret"[..], b"secret\n", b"secret\r\n"] {
         let output = hash_of(input);
-        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), expected.clone()));
+        assert_eq!(
+            (output.status.code(), text(&output.stdout)),
+            (Some(0), expected.clone())
+        );
     }
     // SHA-256 of "secret", from another source.
     assert_eq!(
@@ -133,10 +175,16 @@ fn hash_token_leaves_the_line_end_out() {
 #[test]
 fn hash_token_generates_a_new_one_each_time() {
     let generate = || {
-        let output = command().args(["hash-token", "--generate"]).output().unwrap();
+        let output = command()
+            .args(["hash-token", "--generate"])
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(0));
         let table: toml::Table = text(&output.stdout).parse().expect("TOML");
-        (table["token"].as_str().unwrap().to_owned(), table["token_sha256"].as_str().unwrap().to_owned())
+        (
+            table["token"].as_str().unwrap().to_owned(),
+            table["token_sha256"].as_str().unwrap().to_owned(),
+        )
     };
     let ((one, hash), (other, _)) = (generate(), generate());
     assert_ne!(one, other);
@@ -146,9 +194,13 @@ fn hash_token_generates_a_new_one_each_time() {
 
 /// Two ports that were free a moment ago.
 fn free_ports() -> (SocketAddr, SocketAddr) {
-    let listeners: Vec<_> =
-        (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    (listeners[0].local_addr().unwrap(), listeners[1].local_addr().unwrap())
+    let listeners: Vec<_> = (0..2)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    (
+        listeners[0].local_addr().unwrap(),
+        listeners[1].local_addr().unwrap(),
+    )
 }
 
 fn listening(proxy: SocketAddr, admin: SocketAddr, more: &str) -> String {
@@ -178,7 +230,9 @@ fn get(from: SocketAddr, path: &str) -> Option<String> {
 }
 
 fn signal(child: &std::process::Child, name: &str) {
-    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
+    let status = Command::new("kill")
+        .args(["-s", name, &child.id().to_string()])
+        .status();
     assert!(status.expect("kill runs").success());
 }
 
@@ -195,9 +249,14 @@ fn serve_drains_on_sigterm_and_reopens_its_log() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    until("it serves", || get(admin, "/readyz").is_some_and(|a| a.starts_with("HTTP/1.1 200")));
+    until("it serves", || {
+        get(admin, "/readyz").is_some_and(|a| a.starts_with("HTTP/1.1 200"))
+    });
     let refused = get(proxy, "http://www.example.com/").expect("an answer");
-    assert!(refused.starts_with("HTTP/1.1 407 GW_AUTHENTICATION_REQUIRED\r\n"), "{refused}");
+    assert!(
+        refused.starts_with("HTTP/1.1 407 GW_AUTHENTICATION_REQUIRED\r\n"),
+        "{refused}"
+    );
     let logged = |path: &Path| std::fs::read_to_string(path).is_ok_and(|log| log.contains("407"));
     let (log, rotated) = (site.path("access.log"), site.path("access.log.1"));
     until("the call is logged", || logged(&log));
@@ -215,7 +274,10 @@ fn serve_drains_on_sigterm_and_reopens_its_log() {
     };
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(text(&output.stderr).contains("drained"), "{output:?}");
-    assert!(site.path("state").is_dir(), "the default place of its state");
+    assert!(
+        site.path("state").is_dir(),
+        "the default place of its state"
+    );
 }
 
 #[test]
@@ -225,14 +287,20 @@ fn serve_says_what_stands_in_its_way() {
     let output = site.run("serve", &[]);
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stderr);
-    assert!(told.contains("[state] dir = /proc/none") && told.contains("create it"), "{told}");
+    assert!(
+        told.contains("[state] dir = /proc/none") && told.contains("create it"),
+        "{told}"
+    );
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let site = Site::new(&listening(taken.local_addr().unwrap(), admin, ""));
     let output = site.run("serve", &[]);
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stderr);
-    assert!(told.contains("[listen] proxy") && told.contains("free the port"), "{told}");
+    assert!(
+        told.contains("[listen] proxy") && told.contains("free the port"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -45,7 +45,9 @@ impl Answer {
 
     /// A header as text; empty where it is missing.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().expect("ASCII"))
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().expect("ASCII"))
     }
 
     /// The gateway's code in the body, such as `GW_WAIT_EXCEEDED`.
@@ -72,7 +74,11 @@ impl Caller {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let authorization = format!("Basic {}", STANDARD.encode(format!("{user}:{token}")));
-        Self { proxy, authorization, tls: Arc::new(tls) }
+        Self {
+            proxy,
+            authorization,
+            tls: Arc::new(tls),
+        }
     }
 
     /// The same caller with other ALPN protocols on offer.
@@ -90,7 +96,9 @@ impl Caller {
 
     /// A connection to the proxy over which calls in absolute form go one after another.
     pub async fn connect(&self) -> SendRequest<Full<Bytes>> {
-        let stream = TcpStream::connect(self.proxy).await.expect("the proxy listens");
+        let stream = TcpStream::connect(self.proxy)
+            .await
+            .expect("the proxy listens");
         stream.set_nodelay(true).expect("a live socket");
         let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("HTTP");
         // It ends with an error where a test wants the gateway to cut it.
@@ -99,7 +107,12 @@ impl Caller {
     }
 
     /// A request in absolute form, with proxy credentials and kintone's token.
-    pub fn request(&self, method: Method, url: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    pub fn request(
+        &self,
+        method: Method,
+        url: &str,
+        body: impl Into<Bytes>,
+    ) -> Request<Full<Bytes>> {
         let body = body.into();
         let mut request = Request::builder()
             .method(method)
@@ -130,7 +143,8 @@ impl Caller {
     /// POST of a new record of the demo app, unique by its title.
     pub async fn post_record(&self, domain: &str, title: &str) -> Result<Answer, hyper::Error> {
         let url = format!("https://{domain}/k/v1/record.json");
-        self.send(self.request(Method::POST, &url, record(title))).await
+        self.send(self.request(Method::POST, &url, record(title)))
+            .await
     }
 
     /// Opens a tunnel; the raw socket after the 200, or the refusal.
@@ -144,17 +158,28 @@ impl Caller {
 
     /// The same with a head written by the test; `{auth}` stands for the credentials.
     pub async fn open_tunnel_by(&self, head: &str) -> Result<TcpStream, Answer> {
-        let mut stream = TcpStream::connect(self.proxy).await.expect("the proxy listens");
+        let mut stream = TcpStream::connect(self.proxy)
+            .await
+            .expect("the proxy listens");
         let head = head.replace("{auth}", &self.authorization);
-        stream.write_all(head.as_bytes()).await.expect("a live socket");
+        stream
+            .write_all(head.as_bytes())
+            .await
+            .expect("a live socket");
         let answer = read_head(&mut stream).await;
-        if answer.status == StatusCode::OK { Ok(stream) } else { Err(rest(stream, answer).await) }
+        if answer.status == StatusCode::OK {
+            Ok(stream)
+        } else {
+            Err(rest(stream, answer).await)
+        }
     }
 
     /// TLS through a tunnel, for the name `sni`.
     pub async fn tls(&self, tunnel: TcpStream, sni: &str) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(sni.to_owned()).expect("a name");
-        TlsConnector::from(Arc::clone(&self.tls)).connect(name, tunnel).await
+        TlsConnector::from(Arc::clone(&self.tls))
+            .connect(name, tunnel)
+            .await
     }
 
     /// HTTP through a tunnel of its own.
@@ -167,7 +192,12 @@ impl Caller {
     }
 
     /// A request as it is sent inside a tunnel.
-    pub fn inner(method: Method, host: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    pub fn inner(
+        method: Method,
+        host: &str,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Request<Full<Bytes>> {
         let body = body.into();
         let mut request = Request::builder()
             .method(method)
@@ -190,9 +220,17 @@ pub fn record(title: &str) -> String {
 pub async fn read(response: Response<Incoming>) -> Result<Answer, hyper::Error> {
     let (head, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
-    let reason = head.extensions.get::<ReasonPhrase>().map_or(&b""[..], ReasonPhrase::as_bytes);
+    let reason = head
+        .extensions
+        .get::<ReasonPhrase>()
+        .map_or(&b""[..], ReasonPhrase::as_bytes);
     let reason = String::from_utf8_lossy(reason).into_owned();
-    Ok(Answer { status: head.status, reason, headers: head.headers, body })
+    Ok(Answer {
+        status: head.status,
+        reason,
+        headers: head.headers,
+        body,
+    })
 }
 
 /// Sends raw bytes to `to` and reads until it closes; what came, as text.
@@ -209,10 +247,16 @@ pub async fn exchange_raw(to: SocketAddr, bytes: &[u8]) -> String {
 pub async fn fetch_plain(from: SocketAddr, path: &str) -> (u16, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {from}\r\nConnection: close\r\n\r\n");
     let mut stream = TcpStream::connect(from).await.expect("it listens");
-    stream.write_all(request.as_bytes()).await.expect("a live socket");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("a live socket");
     let head = read_head(&mut stream).await;
     let answer = rest(stream, head).await;
-    (answer.status.as_u16(), String::from_utf8_lossy(&answer.body).into_owned())
+    (
+        answer.status.as_u16(),
+        String::from_utf8_lossy(&answer.body).into_owned(),
+    )
 }
 
 /// Sends raw bytes to `to` and reads one answer that closes the connection.
@@ -242,7 +286,12 @@ async fn read_head(stream: &mut TcpStream) -> Answer {
         })
         .collect();
     let status = status.parse().expect("a status");
-    Answer { status, reason, headers, body: Bytes::new() }
+    Answer {
+        status,
+        reason,
+        headers,
+        body: Bytes::new(),
+    }
 }
 
 async fn rest(mut stream: TcpStream, mut answer: Answer) -> Answer {
@@ -267,7 +316,10 @@ async fn rest(mut stream: TcpStream, mut answer: Answer) -> Answer {
 fn unchunk(mut raw: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
-        let end = raw.windows(2).position(|pair| pair == b"\r\n").expect("a chunk size");
+        let end = raw
+            .windows(2)
+            .position(|pair| pair == b"\r\n")
+            .expect("a chunk size");
         let size = std::str::from_utf8(&raw[..end]).expect("ASCII");
         let size = usize::from_str_radix(size, 16).expect("hexadecimal");
         if size == 0 {

@@ -33,13 +33,19 @@ impl Watch {
 
     pub async fn stop(self) {
         let _ = self.stop.send(());
-        self.watching.await.expect("the permits balanced at every instant");
+        self.watching
+            .await
+            .expect("the permits balanced at every instant");
     }
 }
 
 fn check_balance(quotas: &Quotas) {
     let balance = quotas.balance();
-    assert_eq!(balance.acquired, balance.released + balance.held, "permits: {balance:?}");
+    assert_eq!(
+        balance.acquired,
+        balance.released + balance.held,
+        "permits: {balance:?}"
+    );
 }
 
 /// Waits until every permit is back; `settle` is two seconds in these tests.
@@ -55,16 +61,26 @@ pub async fn await_rest(quotas: &Quotas) {
 
 /// Every connection to kintone came from a bind address and carried one host name.
 pub fn check_sockets(ledger: &Ledger, binds: &[&str]) {
-    let binds: Vec<IpAddr> = binds.iter().map(|bind| bind.parse().expect("an address")).collect();
+    let binds: Vec<IpAddr> = binds
+        .iter()
+        .map(|bind| bind.parse().expect("an address"))
+        .collect();
     for (source, count) in ledger.sources() {
-        assert!(binds.contains(&source), "{count} connections to kintone from {source}");
+        assert!(
+            binds.contains(&source),
+            "{count} connections to kintone from {source}"
+        );
     }
     let mut hosts: HashMap<usize, &str> = HashMap::new();
     for execution in &ledger.executions {
         let host = hosts.entry(execution.socket).or_insert(&execution.host);
         assert_eq!(*host, execution.host, "two host names on one connection");
         if let Some(sni) = &ledger.sockets[execution.socket].sni {
-            assert_eq!(sni, execution.host.trim_end_matches(":443"), "Host differs from SNI");
+            assert_eq!(
+                sni,
+                execution.host.trim_end_matches(":443"),
+                "Host differs from SNI"
+            );
         }
     }
 }
@@ -76,7 +92,11 @@ pub fn check_executions(ledger: &Ledger) {
     for execution in &ledger.executions {
         let writes = !matches!(execution.effective_method.as_str(), "GET" | "HEAD");
         if execution.executed && writes && execution.body_length > 0 {
-            let key = (&*execution.method, &*execution.path, &*execution.body_sha256);
+            let key = (
+                &*execution.method,
+                &*execution.path,
+                &*execution.body_sha256,
+            );
             *seen.entry(key).or_default() += 1;
         }
         for (name, _) in &execution.headers {
@@ -104,7 +124,10 @@ pub async fn collect_pages(admin: SocketAddr) -> String {
         "/api/v1/requests",
     ] {
         let (status, page) = fetch_plain(admin, path).await;
-        assert!(matches!(status, 200 | 404 | 503), "{path} answered {status}");
+        assert!(
+            matches!(status, 200 | 404 | 503),
+            "{path} answered {status}"
+        );
         let _ = writeln!(pages, "{page}");
     }
     pages
@@ -123,17 +146,30 @@ pub fn check_secrets(everything: &str, secrets: &[&str]) {
 /// A refusal or failure of the gateway's own tells everything there is to tell, in kintone's shape.
 pub fn check_refusal(answer: &Answer, status: u16, code: &str, proxy_error: &str) {
     let body = answer.json();
-    assert_eq!((answer.status.as_u16(), &*answer.code()), (status, code), "{body}");
+    assert_eq!(
+        (answer.status.as_u16(), &*answer.code()),
+        (status, code),
+        "{body}"
+    );
     assert_eq!(answer.reason, code, "the reason phrase");
-    assert_eq!(answer.header("content-type"), "application/json;charset=utf-8");
+    assert_eq!(
+        answer.header("content-type"),
+        "application/json;charset=utf-8"
+    );
     assert_eq!(body["id"], answer.id());
     assert_eq!(answer.id().len(), 20);
     let message = body["message"].as_str().expect("a message");
     assert!(!message.is_empty() && !message.contains('\n'), "{message}");
-    let cause = code.trim_start_matches("GW_").to_ascii_lowercase().replace('_', "-");
+    let cause = code
+        .trim_start_matches("GW_")
+        .to_ascii_lowercase()
+        .replace('_', "-");
     assert_eq!(answer.header("kintone-egress-cause"), cause);
     let actor = answer.header("kintone-egress-actor");
-    assert!(["caller", "customer", "operator", "kintone"].contains(&actor), "{actor}");
+    assert!(
+        ["caller", "customer", "operator", "kintone"].contains(&actor),
+        "{actor}"
+    );
     assert_eq!(body["actor"], actor);
     assert!(!answer.header("kintone-egress-hint").is_empty());
     assert!(answer.header("kintone-egress-hint-ja").contains('%'));
@@ -141,7 +177,14 @@ pub fn check_refusal(answer: &Answer, status: u16, code: &str, proxy_error: &str
     assert_eq!(said, format!("kintone-egress; error={proxy_error}"));
     let retry: Option<u64> = answer.header("retry-after").parse().ok();
     let may_be_repeated = matches!(status, 429 | 503);
-    assert_eq!(retry.is_some(), may_be_repeated, "Retry-After of {code}: {retry:?}");
-    assert!(retry.is_none_or(|seconds| (1..=60).contains(&seconds)), "{retry:?}");
+    assert_eq!(
+        retry.is_some(),
+        may_be_repeated,
+        "Retry-After of {code}: {retry:?}"
+    );
+    assert!(
+        retry.is_none_or(|seconds| (1..=60).contains(&seconds)),
+        "{retry:?}"
+    );
     assert_eq!(body["retry_at"].is_string(), may_be_repeated, "{body}");
 }

@@ -1,7 +1,11 @@
 //! The house that every integration test lives in: a gateway and a simulated kintone, both real, on
 //! loopback. Leaving it checks what must always hold (see the architecture in `src/lib.rs`).
 
-#![allow(unreachable_pub, missing_docs, reason = "a part of the test programs, which export nothing")]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    reason = "a part of the test programs, which export nothing"
+)]
 
 pub mod caller;
 pub mod crowd;
@@ -44,7 +48,10 @@ pub const API_TOKEN: &str = "demo-token";
 pub fn basic(user: &str) -> String {
     use base64::Engine as _;
     let pair = format!("{user}:{TOKEN}");
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+    format!(
+        "Basic {}",
+        base64::engine::general_purpose::STANDARD.encode(pair)
+    )
 }
 
 /// What a house is built with.
@@ -155,7 +162,10 @@ where
 
 impl House {
     async fn open(plan: Plan) -> Self {
-        let options = Options { keep: plan.keep, ..Options::default() };
+        let options = Options {
+            keep: plan.keep,
+            ..Options::default()
+        };
         let sim = Sim::start(options).await.expect("the simulator starts");
         sim.tenant(ACME, plan.tenant.clone());
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -166,7 +176,10 @@ impl House {
         let Loaded { config, .. } = load(&config_path, &environment).expect("a good configuration");
         let output = Output::default();
         let log = AccessLogHandle::to_writer(Box::new(output.clone())).expect("a thread");
-        let source = Source { path: config_path.clone(), environment };
+        let source = Source {
+            path: config_path.clone(),
+            environment,
+        };
         let gateway = Gateway::build(config, source, log).expect("free ports");
         let proxy = gateway.proxy_addresses().expect("bound")[0];
         let admin = gateway.admin_address().expect("bound");
@@ -222,7 +235,10 @@ impl House {
     pub async fn until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
         while !condition(self) {
-            assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "never happened: {what}"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -275,7 +291,11 @@ impl House {
 }
 
 fn config_text(plan: &Plan, kintone: SocketAddr) -> String {
-    let addresses = if plan.addresses.is_empty() { ADDRESSES } else { &plan.addresses };
+    let addresses = if plan.addresses.is_empty() {
+        ADDRESSES
+    } else {
+        &plan.addresses
+    };
     let events = hash_token(TOKEN.as_bytes()).to_hex();
     let nightly = hash_token(BATCH_TOKEN.as_bytes()).to_hex();
     format!(

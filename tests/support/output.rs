@@ -18,7 +18,9 @@ impl Output {
     /// The log lines so far.
     pub fn lines(&self) -> Vec<serde_json::Value> {
         let text = self.text();
-        text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+            .collect()
     }
 
     /// The line of the call with this identifier; waits until it is written.
@@ -35,7 +37,10 @@ impl Output {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
