@@ -260,7 +260,7 @@ async fn failures_of_kintone_are_explained_and_pass_unchanged() {
         assert_eq!(line["outcome"], "kintone_error");
         assert_eq!(line["kintone_id"], answer.json()["id"]);
         house.sim.update(ACME, |tenant| {
-            tenant.allow = Some(vec!["192.0.2.1".parse().unwrap()])
+            tenant.allow = Some(vec!["192.0.2.1".parse().unwrap()]);
         });
         let answer = caller.get(RECORDS).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
