@@ -770,3 +770,94 @@ async fn an_endless_answer_stops_when_its_caller_leaves() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_waiting_call_whose_caller_leaves_is_never_sent() {
+    let quota = "concurrency = 21\ninteractive_reserve = 0".into();
+    let mut plan = Plan {
+        quota,
+        ceiling: 1,
+        ..Plan::default()
+    };
+    plan.tenant.latency.base_ms = 400;
+    house(plan, async |house| {
+        let caller = house.caller();
+        let running = tokio::spawn(async move { caller.get(RECORDS).await });
+        house
+            .until("it runs", |house| {
+                house.sim.accounting(ACME).in_process == 1
+            })
+            .await;
+        let caller = house.caller();
+        let waiting = tokio::spawn(async move { caller.post_record(ACME, "left").await });
+        house
+            .until("it waits", |house| house.quotas.snapshot()[0].queued == 1)
+            .await;
+        waiting.abort();
+        house
+            .until("it is dropped", |house| {
+                house.quotas.snapshot()[0].queued == 0
+            })
+            .await;
+        assert_eq!(house.sim.accounting(ACME).in_process, 1, "at once");
+        assert_eq!(running.await.unwrap().status, StatusCode::OK);
+        house
+            .until("both are logged", |house| house.output.lines().len() == 2)
+            .await;
+        let line = &house.output.lines()[0];
+        assert_eq!(
+            (&line["outcome"], &line["status"]),
+            (&"caller_gone".into(), &499.into())
+        );
+        assert_eq!(house.sim.ledger().executions.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_reading_loses_its_permit_in_both_modes() {
+    let plan = Plan {
+        limits: "stall_timeout = \"300ms\"".into(),
+        ..Plan::default()
+    };
+    house(plan, async |house| {
+        house.sim.fault(some(2, FaultKind::EndlessBody));
+        let mut stream = TcpStream::connect(house.proxy).await.unwrap();
+        let head = format!(
+            "GET {RECORDS} HTTP/1.1\r\nHost: {ACME}\r\nProxy-Authorization: {}\r\n\
+             X-Cybozu-API-Token: {API_TOKEN}\r\n\r\n",
+            basic("events")
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let caller = house.caller();
+        let tunnel = caller.open_tunnel(ACME).await.unwrap();
+        let mut tls = caller.tls(tunnel, ACME).await.unwrap();
+        let inner = format!(
+            "GET /k/v1/records.json?app=1 HTTP/1.1\r\nHost: {ACME}\r\n\
+             X-Cybozu-API-Token: {API_TOKEN}\r\n\r\n"
+        );
+        tls.write_all(inner.as_bytes()).await.unwrap();
+        tls.flush().await.unwrap();
+        house
+            .until("both have ended", |house| house.output.lines().len() == 2)
+            .await;
+        for line in house.output.lines() {
+            assert_eq!(line["outcome"], "caller_gone", "{line}");
+            // What is read on without the caller, to see kintone's end, has its limit too.
+            let detail = match line["mode"].as_str() {
+                Some("tunnel") => "caller_stalled",
+                _ => "answer_too_long",
+            };
+            assert_eq!(line["detail"], detail, "{line}");
+        }
+        let hits = "kintone_egress_limit_hits_total{limit=\"stall_timeout\"}";
+        assert_eq!(house.metric(hits).await, Some(2.0));
+        house
+            .until("the permits are back", |house| {
+                house.quotas.balance().held == 0
+            })
+            .await;
+        drop((stream, tls));
+    })
+    .await;
+}
