@@ -58,11 +58,11 @@ pub(super) async fn obey(
         tokio::select! {
             Some(signal) = signals.recv() => match signal {
                 Signal::End => break,
-                Signal::Reload => reload(&running),
+                Signal::Reload => reload(&running).await,
                 Signal::ReopenLogs => running.log.reopen(),
             },
             Some(command) = commands.recv() => {
-                if carry_out(&running, command) == Next::End {
+                if carry_out(&running, command).await == Next::End {
                     break;
                 }
             }
@@ -79,10 +79,10 @@ enum Next {
     End,
 }
 
-fn carry_out(running: &Running, command: Command) -> Next {
+async fn carry_out(running: &Arc<Running>, command: Command) -> Next {
     let Command { order, answer } = command;
     let (next, result) = match order {
-        Order::Reload => (Next::Go, reload_for(running)),
+        Order::Reload => (Next::Go, reload_for(running).await),
         Order::Drain(AfterDrain::Exit) => (Next::End, Ok(Carried::default())),
         Order::Drain(AfterDrain::Stay) => {
             running.drain.announce();
@@ -108,9 +108,12 @@ fn undrain(running: &Running) -> Result<Carried, Refusal> {
     }
 }
 
-fn reload_for(running: &Running) -> Result<Carried, Refusal> {
+/// Reads the configuration on a thread that may wait for the disk.
+async fn reload_for(running: &Arc<Running>) -> Result<Carried, Refusal> {
     notify(&[NotifyState::Reloading]);
-    let result = running.reload();
+    let reading = Arc::clone(running);
+    let read = tokio::task::spawn_blocking(move || reading.reload()).await;
+    let result = read.unwrap_or_else(|panic| Err(vec![format!("cannot be read: {panic}")]));
     notify(&[NotifyState::Ready]);
     match result {
         Ok(Reloaded {
@@ -130,14 +133,14 @@ fn reload_for(running: &Running) -> Result<Carried, Refusal> {
     }
 }
 
-fn reload(running: &Running) {
+async fn reload(running: &Arc<Running>) {
     // What came of it is in the log and in the metrics; a signal has no other answer.
-    let _ = reload_for(running);
+    let _ = reload_for(running).await;
 }
 
 /// Drains; a second word to end ends it at once.
 async fn drain(
-    running: &Running,
+    running: &Arc<Running>,
     mut commands: mpsc::Receiver<Command>,
     mut signals: mpsc::Receiver<Signal>,
 ) -> Finished {
@@ -168,7 +171,7 @@ async fn drain(
                 Signal::ReopenLogs => running.log.reopen(),
             },
             Some(command) = commands.recv() => {
-                carry_out(running, command);
+                carry_out(running, command).await;
             }
         }
     }

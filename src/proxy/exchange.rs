@@ -14,7 +14,7 @@ use crate::model::{
     Tenant,
 };
 use crate::telemetry::live::{LiveCall, Phase, Who};
-use crate::telemetry::{Record, Telemetry};
+use crate::telemetry::{LimitName, Record, Telemetry};
 
 /// The status of a call whose caller left before the head of its answer (nginx's convention).
 const CALLER_LEFT: u16 = 499;
@@ -136,6 +136,11 @@ impl Exchange {
         let record = &mut self.open.record;
         record.outcome = outcome;
         record.detail = detail.or(record.detail);
+    }
+
+    /// The caller took or sent nothing for `stall_timeout`.
+    pub(crate) fn stalled(&self) {
+        self.open.telemetry.limit_hit(LimitName::StallTimeout);
     }
 
     /// The caller has left; the status is 499 where no head had gone out to it.

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::caller::{Caller, read, record};
+use crate::support::invariants::check_refusal;
 use crate::support::{ACME, API_TOKEN, House, Plan, basic, house};
 
 const RECORDS: &str = "https://acme.cybozu.com/k/v1/records.json?app=1";
@@ -555,14 +556,8 @@ async fn silence_is_a_timeout_with_an_unknown_outcome() {
             .sim
             .fault(Fault::once(FaultKind::SlowHead { wait_ms: 900 }));
         let answer = house.caller().post_record(ACME, "slow").await.unwrap();
-        assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
-        assert_eq!(answer.code(), "GW_UPSTREAM_TIMEOUT");
-        assert_eq!(
-            answer.header("proxy-status"),
-            "kintone-egress; error=http_response_timeout"
-        );
+        check_refusal(&answer, 504, "GW_UPSTREAM_TIMEOUT", "http_response_timeout");
         assert_eq!(answer.header("kintone-egress-actor"), "kintone");
-        assert!(answer.header("retry-after").is_empty());
         assert_eq!(
             house.quotas.balance().held,
             1,
@@ -609,12 +604,7 @@ async fn unknown_outcomes_are_never_told_as_unsent() {
                 .post_record(ACME, &format!("{fault:?}"))
                 .await
                 .unwrap();
-            assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{fault:?}");
-            assert_eq!(answer.code(), "GW_UPSTREAM_RESET");
-            assert_eq!(
-                answer.header("proxy-status"),
-                "kintone-egress; error=connection_terminated"
-            );
+            check_refusal(&answer, 502, "GW_UPSTREAM_RESET", "connection_terminated");
             assert_eq!(
                 house.output.line_of(answer.id()).await["detail"],
                 detail,
@@ -654,17 +644,9 @@ async fn failures_of_tls_are_told_apart() {
         ] {
             house.sim.fault(Fault::once(fault.clone()));
             let answer = house.caller().post_record(ACME, "never").await.unwrap();
-            assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{fault:?}");
-            assert_eq!(answer.code(), "GW_UPSTREAM_TLS", "{fault:?}");
+            check_refusal(&answer, 502, "GW_UPSTREAM_TLS", error);
             let line = house.output.line_of(answer.id()).await;
             assert_eq!(line["detail"], detail, "{fault:?}");
-            let status = answer.header("proxy-status");
-            assert_eq!(
-                status,
-                format!("kintone-egress; error={error}"),
-                "{fault:?}"
-            );
-            assert!(answer.header("retry-after").is_empty());
             assert_eq!(
                 house.quotas.balance().held,
                 0,
@@ -702,14 +684,7 @@ async fn a_refused_connection_is_told_in_both_modes() {
                 .caller()
                 .get("https://closed.cybozu.com/k/v1/apps.json")
                 .await;
-            assert_eq!(
-                (answer.status.as_u16(), &*answer.code()),
-                (502, "GW_UPSTREAM_CONNECT")
-            );
-            assert_eq!(
-                answer.header("proxy-status"),
-                "kintone-egress; error=connection_refused"
-            );
+            check_refusal(&answer, 502, "GW_UPSTREAM_CONNECT", "connection_refused");
             let line = house.output.line_of(answer.id()).await;
             assert_eq!(
                 (&line["detail"], &line["upstream"]),
@@ -720,10 +695,7 @@ async fn a_refused_connection_is_told_in_both_modes() {
                 .open_tunnel("closed.cybozu.com")
                 .await
                 .unwrap_err();
-            assert_eq!(
-                (tunnel.status.as_u16(), &*tunnel.code()),
-                (502, "GW_UPSTREAM_CONNECT")
-            );
+            check_refusal(&tunnel, 502, "GW_UPSTREAM_CONNECT", "connection_refused");
             assert_eq!(tunnel.header("connection"), "close");
         },
     )
@@ -746,14 +718,8 @@ async fn a_name_that_leads_to_a_forbidden_address_is_refused() {
                     .caller()
                     .get(&format!("https://{host}/k/v1/apps.json"))
                     .await;
-                assert_eq!(
-                    (answer.status, &*answer.code()),
-                    (StatusCode::FORBIDDEN, "GW_DESTINATION_FORBIDDEN")
-                );
-                assert_eq!(
-                    answer.header("proxy-status"),
-                    "kintone-egress; error=destination_ip_prohibited"
-                );
+                let (code, error) = ("GW_DESTINATION_FORBIDDEN", "destination_ip_prohibited");
+                check_refusal(&answer, 403, code, error);
                 let line = house.output.line_of(answer.id()).await;
                 assert_eq!(line["detail"], "address_forbidden");
                 assert!(
@@ -765,7 +731,7 @@ async fn a_name_that_leads_to_a_forbidden_address_is_refused() {
                     "nothing was dialled"
                 );
                 let tunnel = house.caller().open_tunnel(host).await.unwrap_err();
-                assert_eq!(tunnel.code(), "GW_DESTINATION_FORBIDDEN");
+                check_refusal(&tunnel, 403, code, error);
             }
             assert!(house.sim.ledger().sockets.is_empty());
         },
@@ -801,6 +767,97 @@ async fn an_endless_answer_stops_when_its_caller_leaves() {
             (&line["detail"], &line["status"]),
             (&"answer_too_long".into(), &200.into())
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_waiting_call_whose_caller_leaves_is_never_sent() {
+    let quota = "concurrency = 21\ninteractive_reserve = 0".into();
+    let mut plan = Plan {
+        quota,
+        ceiling: 1,
+        ..Plan::default()
+    };
+    plan.tenant.latency.base_ms = 400;
+    house(plan, async |house| {
+        let caller = house.caller();
+        let running = tokio::spawn(async move { caller.get(RECORDS).await });
+        house
+            .until("it runs", |house| {
+                house.sim.accounting(ACME).in_process == 1
+            })
+            .await;
+        let caller = house.caller();
+        let waiting = tokio::spawn(async move { caller.post_record(ACME, "left").await });
+        house
+            .until("it waits", |house| house.quotas.snapshot()[0].queued == 1)
+            .await;
+        waiting.abort();
+        house
+            .until("it is dropped", |house| {
+                house.quotas.snapshot()[0].queued == 0
+            })
+            .await;
+        assert_eq!(house.sim.accounting(ACME).in_process, 1, "at once");
+        assert_eq!(running.await.unwrap().status, StatusCode::OK);
+        house
+            .until("both are logged", |house| house.output.lines().len() == 2)
+            .await;
+        let line = &house.output.lines()[0];
+        assert_eq!(
+            (&line["outcome"], &line["status"]),
+            (&"caller_gone".into(), &499.into())
+        );
+        assert_eq!(house.sim.ledger().executions.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_reading_loses_its_permit_in_both_modes() {
+    let plan = Plan {
+        limits: "stall_timeout = \"300ms\"".into(),
+        ..Plan::default()
+    };
+    house(plan, async |house| {
+        house.sim.fault(some(2, FaultKind::EndlessBody));
+        let mut stream = TcpStream::connect(house.proxy).await.unwrap();
+        let head = format!(
+            "GET {RECORDS} HTTP/1.1\r\nHost: {ACME}\r\nProxy-Authorization: {}\r\n\
+             X-Cybozu-API-Token: {API_TOKEN}\r\n\r\n",
+            basic("events")
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let caller = house.caller();
+        let tunnel = caller.open_tunnel(ACME).await.unwrap();
+        let mut tls = caller.tls(tunnel, ACME).await.unwrap();
+        let inner = format!(
+            "GET /k/v1/records.json?app=1 HTTP/1.1\r\nHost: {ACME}\r\n\
+             X-Cybozu-API-Token: {API_TOKEN}\r\n\r\n"
+        );
+        tls.write_all(inner.as_bytes()).await.unwrap();
+        tls.flush().await.unwrap();
+        house
+            .until("both have ended", |house| house.output.lines().len() == 2)
+            .await;
+        for line in house.output.lines() {
+            assert_eq!(line["outcome"], "caller_gone", "{line}");
+            // What is read on without the caller, to see kintone's end, has its limit too.
+            let detail = match line["mode"].as_str() {
+                Some("tunnel") => "caller_stalled",
+                _ => "answer_too_long",
+            };
+            assert_eq!(line["detail"], detail, "{line}");
+        }
+        let hits = "kintone_egress_limit_hits_total{limit=\"stall_timeout\"}";
+        assert_eq!(house.metric(hits).await, Some(2.0));
+        house
+            .until("the permits are back", |house| {
+                house.quotas.balance().held == 0
+            })
+            .await;
+        drop((stream, tls));
     })
     .await;
 }

@@ -1,9 +1,9 @@
 //! Whole calls through a real gateway to a simulated kintone, over real sockets.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 #![allow(
     clippy::print_stdout,
-    reason = "what was measured is shown by --nocapture"
+    reason = "figures that were measured are shown by --nocapture"
 )]
 
 #[path = "../support/mod.rs"]

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::caller::{Answer, Caller, ask_raw, read};
 use crate::support::crowd::flood;
+use crate::support::invariants::check_refusal;
 use crate::support::{ACME, BATCH_TOKEN, House, Plan, TOKEN, house};
 
 const RECORDS: &str = "https://acme.cybozu.com/k/v1/records.json?app=1";
@@ -142,10 +143,7 @@ async fn a_host_can_be_taken_out_of_rotation_and_back() {
         );
         assert_eq!(house.admin_page("/healthz").await.0, 200);
         let refused = ask_raw(house.proxy, own.as_bytes()).await;
-        assert_eq!(
-            (refused.status.as_u16(), &*refused.code()),
-            (503, "GW_DRAINING")
-        );
+        check_refusal(&refused, 503, "GW_DRAINING", "proxy_internal_error");
         // Calls are still taken, and told to go elsewhere.
         let answer = house.caller().get(RECORDS).await;
         assert_eq!(

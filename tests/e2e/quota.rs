@@ -7,7 +7,8 @@ use kintone_sim::{Accounting, Keep, Latency};
 use tokio::time::{Instant, sleep};
 
 use crate::support::caller::Answer;
-use crate::support::crowd::{Tally, burst, flood};
+use crate::support::crowd::{Lag, Tally, burst, flood};
+use crate::support::invariants::check_refusal;
 use crate::support::{ACME, House, Plan, TOKEN, house, house_alone};
 
 const RECORDS: &str = "https://acme.cybozu.com/k/v1/records.json?app=1";
@@ -129,11 +130,12 @@ async fn a_light_tenant_beside(size: usize, mut plan: Plan) {
     };
     house_alone(plan, async move |house| {
         let heavy = house.caller_as("events+heavy", TOKEN);
-        let end = Instant::now() + Duration::from_secs(8);
+        let end = Instant::now() + Duration::from_secs(7);
         let flooding = tokio::spawn(async move { flood(&heavy, size, RECORDS, end).await });
         until_waiting(&house, u32::try_from(size).expect("small") - 80).await;
         // The first 80 calls end no sooner for anybody.
         sleep(Duration::from_secs(1)).await;
+        let lag = Lag::start();
         let mut light = Tally::default();
         while Instant::now() < end - Duration::from_millis(200) {
             let asked = Instant::now();
@@ -141,15 +143,23 @@ async fn a_light_tenant_beside(size: usize, mut plan: Plan) {
             light.count(&Ok(answer));
             tokio::time::sleep_until(asked + Duration::from_millis(200)).await;
         }
+        let lag = lag.worst().await;
         let heavy = flooding.await.expect("no panic");
         let p99 = light.wait_ms(0.99);
         println!(
-            "{size}: light p99 {p99} ms of {}, heavy {:?}",
+            "{size}: light p99 {p99} ms of {} (lag {lag:?}), heavy {:?}",
             light.of(200),
             heavy.statuses
         );
         assert!(light.is_all_well() && light.of(200) >= 10, "{light:?}");
-        assert!(p99 <= 25, "{p99} ms: {:?}", light.queued_ms);
+        // A permit that is free cannot be given before its giver has a processor.
+        let p99_max = Duration::from_millis(25) + lag;
+        let told = Duration::from_millis(p99);
+        assert!(
+            told <= p99_max,
+            "{p99} ms, lag {lag:?}: {:?}",
+            light.queued_ms
+        );
         assert!(heavy.is_all_well(), "{:?}", heavy.statuses);
         assert!(heavy.wait_ms(0.5) > 500, "the flood did wait");
     })
@@ -188,7 +198,7 @@ async fn long_batch_calls_leave_room_for_interactive_ones() {
         keep: Keep::Counts,
         ..serving(200)
     };
-    plan.tenant.latency.paths = vec![("/k/v1/app.json".into(), 8_000)];
+    plan.tenant.latency.paths = vec![("/k/v1/app.json".into(), 6_000)];
     house_alone(plan, async |house| {
         let batch = house.batch_caller();
         let url = "https://acme.cybozu.com/k/v1/app.json?id=1";
@@ -199,15 +209,21 @@ async fn long_batch_calls_leave_room_for_interactive_ones() {
                 house.sim.accounting(ACME).in_process == 72
             })
             .await;
+        let lag = Lag::start();
         let mut tally = Tally::default();
-        for _ in 0..25 {
+        for _ in 0..20 {
             let asked = Instant::now();
             tally.count(&Ok(house.caller().get(RECORDS).await));
             tokio::time::sleep_until(asked + Duration::from_millis(200)).await;
         }
         println!("interactive p99 {} ms", tally.wait_ms(0.99));
         assert!(tally.is_all_well());
-        assert!(tally.wait_ms(0.99) <= 50, "{:?}", tally.queued_ms);
+        let p99_max = Duration::from_millis(50) + lag.worst().await;
+        assert!(
+            Duration::from_millis(tally.wait_ms(0.99)) <= p99_max,
+            "{:?}",
+            tally.queued_ms
+        );
         batch.abort();
         assert!(batch.await.is_err());
     })
@@ -221,13 +237,16 @@ async fn outside_load_comes_and_goes() {
     let mut plan = serving(200);
     plan.tenant.latency.jitter_ms = 400;
     house_alone(plan, async |house| {
-        let end = Instant::now() + Duration::from_secs(18);
+        let end = Instant::now() + Duration::from_secs(16);
         let caller = house.caller();
         let flooding = tokio::spawn(async move { flood(&caller, 160, RECORDS, end).await });
-        sleep(Duration::from_secs(2)).await;
+        sleep(Duration::from_millis(1500)).await;
+        let lag = Lag::start();
         let came = Instant::now();
         house.sim.update(ACME, |tenant| tenant.foreign = 60);
-        sleep(Duration::from_secs(4)).await;
+        sleep(Duration::from_secs(1)).await;
+        let lag = lag.worst().await;
+        sleep(Duration::from_secs(2)).await;
         let gone = Instant::now();
         house.sim.update(ACME, |tenant| tenant.foreign = 0);
         let tally = flooding.await.expect("no panic");
@@ -245,8 +264,8 @@ async fn outside_load_comes_and_goes() {
         let late = refused(2 * second, 60 * second);
         let used = accounting.mean_between(gone + 10 * second, end) / 80.0;
         println!(
-            "refused {early} in the first second, {late} after two, {} in all; {:.1} % of 80 \
-             after ten seconds",
+            "refused {early} in the first second (lag {lag:?}), {late} after two, {} in all; \
+             {:.1} % of 80 after ten seconds",
             accounting.refused,
             used * 100.0
         );
@@ -256,7 +275,17 @@ async fn outside_load_comes_and_goes() {
             tally.statuses,
             tally.broken
         );
-        assert!(early <= 5 && late == 0, "{early} at first, {late} late");
+        // Twice as many where the gateway itself had to wait for a processor before it could hear
+        // the first refusal.
+        let early_max = if lag < Duration::from_millis(10) {
+            5
+        } else {
+            10
+        };
+        assert!(
+            early <= early_max && late == 0,
+            "{early} at first, {late} late, lag {lag:?}"
+        );
         assert!(used >= 0.95, "{used:.3}");
         // What is not ours is 60 places: the rest, less the margin of two, is still used.
         let beside = accounting.mean_between(came + 2 * second, gone);
@@ -345,7 +374,7 @@ async fn a_wait_that_ends_is_counted_in_full() {
             RECORDS,
         )
         .await;
-        assert_eq!(answer.code(), "GW_WAIT_EXCEEDED");
+        check_refusal(&answer, 429, "GW_WAIT_EXCEEDED", "http_request_denied");
         let waited_ms = answer.json()["waited_ms"].as_u64().unwrap();
         assert!((300..800).contains(&waited_ms), "{waited_ms}");
         assert_eq!(
@@ -365,7 +394,7 @@ async fn a_wait_that_ends_is_counted_in_full() {
 
 #[tokio::test]
 async fn retry_after_tells_the_truth() {
-    house_alone(one_permit(1000, "max_wait = \"30s\""), async |house| {
+    house(one_permit(1000, "max_wait = \"30s\""), async |house| {
         // The first one teaches how long calls take.
         house.caller().get(RECORDS).await;
         let caller = house.caller();
@@ -422,8 +451,7 @@ async fn a_rate_whose_turn_is_too_far_away_refuses_at_once() {
             RECORDS,
         )
         .await;
-        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
-        assert_eq!(answer.code(), "GW_RATE_LIMITED");
+        check_refusal(&answer, 429, "GW_RATE_LIMITED", "http_request_denied");
         assert_eq!(answer.header("retry-after"), "1");
         assert!(answer.json()["waited_ms"].as_u64() < Some(50));
         let tunnel = house
@@ -459,9 +487,7 @@ async fn a_full_queue_makes_room_for_tenants_with_fewer_waiting() {
         let younger = spawn("heavy");
         until_waiting(&house, 2).await;
         let refused = house.caller_as("events+heavy", TOKEN).get(RECORDS).await;
-        assert_eq!(refused.code(), "GW_QUEUE_FULL");
-        assert_eq!(refused.header("kintone-egress-cause"), "queue-full");
-        assert!(!refused.header("retry-after").is_empty());
+        check_refusal(&refused, 429, "GW_QUEUE_FULL", "http_request_denied");
         let light = spawn("light");
         let displaced = younger.await.unwrap();
         assert_eq!(
