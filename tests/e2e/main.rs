@@ -17,3 +17,4 @@ mod operate;
 mod program;
 mod quota;
 mod tunnel;
+mod upstream;

@@ -11,6 +11,7 @@ pub mod caller;
 pub mod crowd;
 pub mod invariants;
 pub mod output;
+pub mod program;
 
 use std::fmt::Write as _;
 use std::future::Future;
