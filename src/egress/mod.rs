@@ -82,6 +82,10 @@ const ATTEMPTS_IN_TIME: u32 = 4;
 /// The other end closed or reset the connection before TLS stood.
 const HANDSHAKE_BROKEN: Verdict = Verdict::Failed(Failure::Connect(Detail::ConnectReset));
 
+/// What one connection reads ahead at most, in bytes: two records of TLS. hyper's own bound is 400
+/// KiB, for each call whose caller does not read.
+const BUFFER_MAX: usize = 32 << 10;
+
 /// How often it is looked whether the addresses are on this host.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -104,7 +108,8 @@ impl<B> Egress<B> {
         };
         let mut http = http1::Builder::new();
         http.preserve_header_case(true)
-            .max_header_size(config.limits.head_size);
+            .max_header_size(config.limits.head_size)
+            .max_buf_size(config.limits.head_size.max(BUFFER_MAX));
         Ok(Arc::new(Self {
             resolver,
             allow_networks: upstream.allow_networks.clone(),
