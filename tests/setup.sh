@@ -10,6 +10,8 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 missing=()
 have() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
 have curl curl
+have unshare util-linux
+have ip iproute2
 have node nodejs
 have npm npm
 have python3 python3

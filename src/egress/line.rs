@@ -59,10 +59,10 @@ pub(super) struct Wire(pub(super) Arc<Line>);
 #[derive(Debug)]
 struct Speech {
     manner: Manner,
-    /// Bytes of the call that the kernel has taken.
+    /// Bytes that the kernel has taken, ever.
     written: u64,
-    /// What kintone's host had acknowledged before the call's first byte.
-    acknowledged: Option<u64>,
+    /// Those of them that were before the call.
+    before: u64,
     /// The kernel told of a break, which it tells once: an end that is read after it is none.
     broken: bool,
 }
@@ -83,7 +83,7 @@ impl Line {
             speech: Mutex::new(Speech {
                 manner: Manner::Free,
                 written: 0,
-                acknowledged: None,
+                before: 0,
                 broken: false,
             }),
         })
@@ -104,7 +104,7 @@ impl Line {
     /// A call is about to be sent.
     pub(super) fn begin(&self) {
         let mut speech = self.speech();
-        (speech.written, speech.acknowledged) = (0, None);
+        speech.before = speech.written;
     }
 
     /// What of the call can have come to kintone, which gave no answer. Nothing is sent from then
@@ -113,13 +113,13 @@ impl Line {
         let before = {
             let mut speech = self.speech();
             speech.manner = Manner::Silent;
-            if speech.written == 0 {
+            if speech.written == speech.before {
                 return Arrival::Never;
             }
-            speech.acknowledged.filter(|_| !speech.broken)
-        };
-        let Some(before) = before else {
-            return Arrival::Unknown;
+            if speech.broken {
+                return Arrival::Unknown;
+            }
+            speech.before
         };
         let closed = tokio::time::timeout(END_WAIT, async {
             self.end().await && self.stream.ready(Interest::ERROR).await.is_ok()
@@ -128,7 +128,7 @@ impl Line {
             return Arrival::Unknown;
         }
         match look(&self.stream) {
-            Some(seen) if seen.acknowledged == before && seen.state == State::Closed => {
+            Some(seen) if seen.acknowledged <= before + SYN && seen.state == State::Closed => {
                 Arrival::Never
             }
             Some(_) | None => Arrival::Unknown,
@@ -160,11 +160,7 @@ impl Line {
                 speech.manner = Manner::Silent;
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
-            Manner::Careful => {
-                speech.manner = Manner::Free;
-                speech.acknowledged = look(&self.stream).map(|seen| seen.acknowledged);
-            }
-            Manner::Free => {}
+            Manner::Careful | Manner::Free => speech.manner = Manner::Free,
         }
         let written = write(&self.stream);
         match &written {
@@ -272,10 +268,14 @@ impl AsyncWrite for Wire {
     }
 }
 
+/// The first thing that is acknowledged on a connection that we open, counted as a byte.
+const SYN: u64 = 1;
+
 /// What the kernel knows of a connection.
 struct Seen {
     state: State,
-    /// Bytes that the other host has acknowledged (RFC 4898, `tcpEStatsAppHCThruOctetsAcked`).
+    /// Bytes that the other host has acknowledged, [`SYN`] among them (RFC 4898,
+    /// `tcpEStatsAppHCThruOctetsAcked`).
     acknowledged: u64,
 }
 
@@ -346,9 +346,15 @@ mod tests {
 
     /// Lets the line speak although kintone has closed, as if that were still on its way.
     fn look_away(wire: &Wire) {
-        let mut speech = wire.0.speech();
-        speech.manner = Manner::Free;
-        speech.acknowledged = look(&wire.0.stream).map(|seen| seen.acknowledged);
+        wire.0.speech().manner = Manner::Free;
+    }
+
+    #[tokio::test]
+    async fn the_kernel_counts_what_was_acknowledged_and_the_syn() {
+        let (wire, _far) = pair().await;
+        let acknowledged = || look(&wire.0.stream).map(|seen| seen.acknowledged);
+        assert_eq!(acknowledged(), Some(5 + SYN));
+        assert_eq!(wire.0.speech().before, 5);
     }
 
     #[tokio::test]

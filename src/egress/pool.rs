@@ -65,6 +65,8 @@ pub struct Checkout<B> {
     timings: Timings,
     origin: Origin,
     born: Instant,
+    /// When it was last of use to a call, or made.
+    used: Instant,
 }
 
 /// A connection just made.
@@ -175,6 +177,7 @@ impl<B> Pool<B> {
                 timings: Timings::default(),
                 origin: Origin::Pooled,
                 born: idle.born,
+                used: idle.since,
             });
         }
     }
@@ -186,6 +189,7 @@ impl<B> Pool<B> {
         source: Source,
         made: Made<B>,
     ) -> Checkout<B> {
+        let now = Instant::now();
         Checkout {
             sender: made.sender,
             line: made.line,
@@ -195,7 +199,8 @@ impl<B> Pool<B> {
             upstream: made.upstream,
             timings: made.timings,
             origin: Origin::Dialled,
-            born: Instant::now(),
+            born: now,
+            used: now,
         }
     }
 
@@ -269,7 +274,11 @@ impl<B> Pool<B> {
         if shelf.idle.len() >= self.limits.per_host {
             return Kept::HostFull;
         }
-        shelf.idle.push(idle);
+        // At the end, but for one that comes back unused.
+        let at = shelf
+            .idle
+            .partition_point(|other| other.since <= idle.since);
+        shelf.idle.insert(at, idle);
         *total += 1;
         Kept::Pooled
     }
@@ -321,9 +330,17 @@ impl<B> Checkout<B> {
     /// Back into the pool, for the next call to the same host name. For calls whose answer was
     /// read to its end and whose body was sent to its end; what kintone or hyper has closed goes
     /// no further.
-    pub fn give_back(self) -> Kept {
-        let now = Instant::now();
-        if self.sender.is_closed() || now.duration_since(self.born) >= self.pool.limits.life {
+    pub fn give_back(mut self) -> Kept {
+        self.used = Instant::now();
+        if self.used.duration_since(self.born) >= self.pool.limits.life {
+            return Kept::Closed;
+        }
+        self.give_back_unused()
+    }
+
+    /// Back into the pool without having carried a call: its idle time goes on.
+    pub fn give_back_unused(self) -> Kept {
+        if self.sender.is_closed() {
             return Kept::Closed;
         }
         let idle = Idle {
@@ -331,7 +348,7 @@ impl<B> Checkout<B> {
             line: Arc::downgrade(&self.line),
             upstream: self.upstream,
             born: self.born,
-            since: now,
+            since: self.used,
         };
         self.pool.put(self.host, self.source.bind, idle)
     }
@@ -496,6 +513,22 @@ mod tests {
         assert_eq!(pool.count(FIRST), 0);
         assert_eq!(pool.lock().total, 0);
         assert!(is_closed(&mut end).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_comes_back_unused_stays_as_old_as_it_was() {
+        let pool = pool();
+        let (older, _older_end) = connection(&pool, "a", FIRST, 1).await;
+        older.give_back();
+        tokio::time::advance(Duration::from_millis(600)).await;
+        let unused = pool.take(&host("a"), source(FIRST), Reuse::Any).await;
+        let (younger, _younger_end) = connection(&pool, "a", FIRST, 2).await;
+        younger.give_back();
+        unused.unwrap().give_back_unused();
+        tokio::time::advance(Duration::from_millis(600)).await;
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Fresh).await, Some(2));
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Fresh).await, None);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, Some(1));
     }
 
     #[tokio::test(start_paused = true)]

@@ -86,7 +86,7 @@ pub async fn idle(count: usize, to: SocketAddr) -> Vec<TcpStream> {
 fn stays(greeted: Option<Result<Greeted, tokio::task::JoinError>>) -> TcpStream {
     match greeted.expect("one is opening").expect("no panic") {
         Greeted::Stays(stream) => stream,
-        other => panic!("an idle connection: {other:?}"),
+        Greeted::Closes | Greeted::Reset | Greeted::Hangs => panic!("no place to be idle in"),
     }
 }
 

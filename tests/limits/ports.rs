@@ -1,6 +1,5 @@
 //! Local ports run out: in a network namespace that has only a few.
 
-use std::process::Command;
 use std::time::Duration;
 
 use http::Method;
@@ -8,10 +7,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::support::caller::read;
+use crate::support::namespace::in_namespace;
 use crate::support::{ACME, House, Plan, house};
-
-/// Says that the test is in its namespace.
-const INSIDE: &str = "KINTONE_EGRESS_TEST_NAMESPACE";
 
 const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
@@ -21,32 +18,8 @@ const PORTS: usize = 8;
 
 #[test]
 fn when_local_ports_run_out_calls_are_refused_and_it_passes() {
-    if std::env::var_os(INSIDE).is_some() {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        return runtime.block_on(few_ports());
-    }
-    let inside = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--"])
-        .args(["sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture"])
-        .arg("ports::when_local_ports_run_out_calls_are_refused_and_it_passes")
-        .env(INSIDE, "yes")
-        .output();
-    let output = inside.expect("unshare runs (Debian: util-linux)");
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    println!("{said}");
-    if !said.contains("running 1 test") {
-        let why = "no network namespace here: allow user namespaces, and install iproute2";
-        assert!(std::env::var_os("CI").is_none(), "{why}");
-        println!("NOT RUN: {why}");
-        return;
-    }
-    assert!(output.status.success());
+    let name = "ports::when_local_ports_run_out_calls_are_refused_and_it_passes";
+    in_namespace(name, few_ports);
 }
 
 async fn few_ports() {
@@ -103,6 +76,7 @@ async fn few_ports() {
         for domain in ["a.cybozu.com", "b.cybozu.com"] {
             passes(&house, &mut senders[0], domain).await;
         }
+        std::fs::write(RANGE, "32768 60999").unwrap();
     })
     .await;
 }

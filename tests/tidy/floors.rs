@@ -75,6 +75,7 @@ const UNITS: &[(&str, &[&str])] = &[
             "kintone",
             "model",
             "drain",
+            "descriptors",
         ],
     ),
     (
@@ -94,9 +95,13 @@ const UNITS: &[(&str, &[&str])] = &[
             "kintone",
             "model",
             "drain",
+            "descriptors",
         ],
     ),
-    ("main", &["gateway", "operator", "config", "telemetry"]),
+    (
+        "main",
+        &["gateway", "operator", "config", "telemetry", "descriptors"],
+    ),
 ];
 
 #[test]
