@@ -21,7 +21,7 @@ use super::upload::Upload;
 use crate::egress::{Reuse, Source};
 use crate::kintone::answer::Concurrency;
 use crate::kintone::call::{Repeat, effective_method, repeat, template};
-use crate::model::Cause;
+use crate::model::{Cause, Failure};
 use crate::quota::Permit;
 use crate::telemetry::live::Phase;
 use crate::telemetry::{Rejection, Retry};
@@ -65,6 +65,8 @@ pub(crate) struct Journey<'a> {
     pub(super) reuse: Reuse,
     pub(super) repeat: Repeat,
     pub(super) unsent: u32,
+    /// How a first try failed whose outcome is unknown.
+    unknown: Option<Failure>,
 }
 
 impl<'a> Journey<'a> {
@@ -117,12 +119,14 @@ impl<'a> Journey<'a> {
             },
             repeat,
             unsent: 0,
+            unknown: None,
         }
     }
 
     /// Travels to the end.
     pub(crate) async fn travel(mut self) -> End {
         let end = match self.go().await {
+            Ok(End::Refuse(reason)) | Err(End::Refuse(reason)) => End::Refuse(self.truth(reason)),
             Ok(end) | Err(end) => end,
         };
         if let Some(upload) = &self.upload {
@@ -161,7 +165,8 @@ impl<'a> Journey<'a> {
                     self.shared.telemetry.retried(Retry::StaleConnection);
                     permit = unsent;
                 }
-                Tried::Broken(_) if self.may_repeat() => {
+                Tried::Broken(failure) if self.may_repeat() => {
+                    self.unknown = Some(failure);
                     self.shared.telemetry.retried(Retry::Reset);
                     self.exchange.record().retries += 1;
                     self.repeat = Repeat::Unsafe;
@@ -173,6 +178,18 @@ impl<'a> Journey<'a> {
                 Tried::ForNobody(flight) => return Ok(End::ForNobody(flight)),
                 Tried::Left => return Ok(End::Left),
             }
+        }
+    }
+
+    /// A refusal says that nothing was sent, which is not true of a second try: then the failure of
+    /// the first one is what the caller must know.
+    fn truth(&self, reason: Reason) -> Reason {
+        match (self.unknown, reason) {
+            (Some(first), Reason::Denied(_) | Reason::Options(_)) => Reason::Failed(first),
+            (Some(first), Reason::Failed(failure)) if !failure.is_outcome_unknown() => {
+                Reason::Failed(first)
+            }
+            (Some(_) | None, reason) => reason,
         }
     }
 
