@@ -173,6 +173,7 @@ impl Journey<'_> {
                 Tried::Refused(Reason::Denied(Denial::bad_request(Detail::RequestBodyCut)))
             }
             Some(Fault::Stalled) => {
+                self.exchange.stalled();
                 Tried::Refused(Reason::Denied(Denial::bad_request(Detail::CallerStalled)))
             }
             None if error.error.is_parse() => {

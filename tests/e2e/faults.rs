@@ -540,6 +540,10 @@ async fn a_caller_that_stops_sending_loses_its_permit() {
             .until("it is logged", |house| house.output.lines().len() == 1)
             .await;
         assert_eq!(house.output.lines()[0]["detail"], "caller_stalled");
+        let hits = house
+            .metric("kintone_egress_limit_hits_total{limit=\"stall_timeout\"}")
+            .await;
+        assert_eq!(hits, Some(1.0));
         assert_eq!(executed(&house), 0);
     })
     .await;
