@@ -21,7 +21,7 @@ use super::upload::Upload;
 use crate::egress::{Reuse, Source};
 use crate::kintone::answer::Concurrency;
 use crate::kintone::call::{Repeat, effective_method, repeat, template};
-use crate::model::{Cause, Failure};
+use crate::model::{Cause, Denial, Detail, Failure};
 use crate::quota::Permit;
 use crate::telemetry::live::Phase;
 use crate::telemetry::{Rejection, Retry};
@@ -125,7 +125,13 @@ impl<'a> Journey<'a> {
 
     /// Travels to the end.
     pub(crate) async fn travel(mut self) -> End {
-        let end = match self.go().await {
+        let drain = self.shared.drain.clone();
+        let went = tokio::select! {
+            biased;
+            went = self.go() => went,
+            () = drain.cutting() => Ok(End::Refuse(self.cut())),
+        };
+        let end = match went {
             Ok(End::Refuse(reason)) | Err(End::Refuse(reason)) => End::Refuse(self.truth(reason)),
             Ok(end) | Err(end) => end,
         };
@@ -167,6 +173,7 @@ impl<'a> Journey<'a> {
                 }
                 Tried::Broken(failure) if self.may_repeat() => {
                     self.unknown = Some(failure);
+                    self.exchange.returned();
                     self.shared.telemetry.retried(Retry::Reset);
                     self.exchange.record().retries += 1;
                     self.repeat = Repeat::Unsafe;
@@ -178,6 +185,15 @@ impl<'a> Journey<'a> {
                 Tried::ForNobody(flight) => return Ok(End::ForNobody(flight)),
                 Tried::Left => return Ok(End::Left),
             }
+        }
+    }
+
+    /// The drain has ended it.
+    fn cut(&self) -> Reason {
+        if self.exchange.is_sent() {
+            Reason::Failed(Failure::Timeout(Detail::DrainCut))
+        } else {
+            Reason::Denied(Denial::Draining)
         }
     }
 
@@ -243,6 +259,7 @@ impl<'a> Journey<'a> {
             checkout,
             upload,
         } = carriage;
+        self.exchange.returned();
         self.exchange.record().permit = Some(permit.held());
         let refused = permit.refused(said.limit, said.running);
         if held.end == HeldEnd::Whole && upload.as_ref().is_none_or(|upload| upload.is_whole()) {
