@@ -630,9 +630,7 @@ async fn a_read_that_may_not_go_again_is_not_told_as_unsent() {
     };
     house(plan, async |house| {
         // The call that broke keeps the only permit, so that the second try is refused.
-        house
-            .sim
-            .fault(Fault::once(FaultKind::ResetAfterExecuting));
+        house.sim.fault(Fault::once(FaultKind::ResetAfterExecuting));
         let caller = house.caller();
         let mut request = caller.request(Method::GET, RECORDS, "");
         let at_once = http::HeaderValue::from_static("0");
