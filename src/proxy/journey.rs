@@ -20,7 +20,7 @@ use super::shared::Shared;
 use super::upload::Upload;
 use crate::egress::{Reuse, Source};
 use crate::kintone::answer::Concurrency;
-use crate::kintone::call::{Repeat, effective_method, repeat, template};
+use crate::kintone::call::{Repeat, effective_method, repeat};
 use crate::model::{Cause, Denial, Detail, Failure};
 use crate::quota::Permit;
 use crate::telemetry::live::Phase;
@@ -83,7 +83,6 @@ impl<'a> Journey<'a> {
         let effective = effective_method(&head.method, &head.headers);
         let path = head.uri.path();
         let record = exchange.record();
-        record.path = Some(template(path));
         record.address = Some(source.published);
         record.bind = Some(source.bind);
         let repeat = repeat(&effective, path);

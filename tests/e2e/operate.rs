@@ -371,7 +371,10 @@ async fn each_call_has_one_line_with_every_field() {
             .get("https://acme.cybozu.com/k/v1/canary-path.json?x=1")
             .await;
         assert_eq!(house.output.line_of(odd.id()).await["path"], "other");
-        assert_eq!(house.output.lines().len(), 2);
+        let refused = house.nobody().get(RECORDS).await;
+        let line = house.output.line_of(refused.id()).await;
+        assert_eq!(line["path"], "/k/v1/records.json", "refused or not");
+        assert_eq!(house.output.lines().len(), 3);
     })
     .await;
 }
