@@ -125,7 +125,9 @@ impl<W> Books<W> {
     /// Whether a new call could go before those that wait: they stand at a ceiling, or leave the
     /// reserve alone.
     pub(super) fn may_overtake(&self, want: Want, now: Moment) -> bool {
-        self.has_room(want, now) && self.rate_due(now).is_none()
+        self.has_room(want, now)
+            && self.rate_due(now).is_none()
+            && !self.queue.holds_places(&self.room(now))
     }
 
     /// Lets a call wait.
