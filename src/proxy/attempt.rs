@@ -160,6 +160,7 @@ impl Journey<'_> {
             self.reuse = Reuse::Never;
             let Carriage { mut permit, .. } = carriage;
             permit.not_sent();
+            self.exchange.not_sent();
             if self.unsent < UNSENT_MAX && self.is_at_hand() {
                 return Tried::Unsent(permit);
             }

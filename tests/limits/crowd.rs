@@ -107,11 +107,17 @@ pub async fn drip(to: SocketAddr, pause: Duration) {
     }
 }
 
+/// What a caller that does not read lets the kernel take for it, in bytes: as little as possible, so
+/// that the buffers on the way do not hold all of a file.
+const RECEIVED_MAX: u32 = 4096;
+
 /// A caller that asks for a file of so many bytes and reads nothing of it.
 pub async fn stall(to: SocketAddr, bytes: u64) -> TcpStream {
-    let mut stream = connect(Ipv4Addr::new(127, 0, 5, 1), to)
-        .await
-        .expect("a place");
+    let socket = TcpSocket::new_v4().expect("a descriptor");
+    socket.set_recv_buffer_size(RECEIVED_MAX).expect("a size");
+    let from = SocketAddr::from((Ipv4Addr::new(127, 0, 5, 1), 0));
+    socket.bind(from).expect("an address of loopback");
+    let mut stream = socket.connect(to).await.expect("a place");
     let head = format!(
         "GET https://{ACME}/k/v1/file.json?fileKey=synthetic-{bytes} HTTP/1.1\r\nHost: {ACME}\r\n\
          Proxy-Authorization: {}\r\nX-Cybozu-API-Token: {API_TOKEN}\r\n\r\n",
