@@ -4,7 +4,7 @@
 //! this order: the address is on this host, the name resolves, the answer is vetted, the address
 //! judged is the address dialled, TLS. Nothing is repeated here, and nothing is known of quotas.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,12 +228,18 @@ impl<B> Egress<B> {
                 return Err(Verdict::Failed(Failure::Dns(detail)));
             }
         };
-        destinations.retain(|to| vet::is_allowed(*to.ip(), &self.allow_networks));
+        destinations.retain(|to| self.may_dial(*to.ip()));
         if destinations.is_empty() {
             let denial = Denial::DestinationForbidden(Detail::AddressForbidden);
             return Err(Verdict::Denied(denial));
         }
         Ok(destinations)
+    }
+
+    /// kintone is never at an address of this host, whatever a name server says.
+    fn may_dial(&self, to: Ipv4Addr) -> bool {
+        let networks = &self.allow_networks;
+        vet::is_allowed(to, networks) && (!self.addresses.has(to) || vet::is_within(to, networks))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which of our addresses a call leaves from, and whether it is there to leave from.
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -111,6 +112,12 @@ impl Addresses {
             .ok_or(Denial::EgressUnavailable(Detail::AddressAbsent))
     }
 
+    /// Whether `ip` is one of them, on this host now or not: what customers see or what is bound.
+    pub(super) fn has(&self, ip: Ipv4Addr) -> bool {
+        let mut sources = self.list.iter().map(|address| address.source);
+        sources.any(|source| source.bind.0 == ip || source.published.0 == ip)
+    }
+
     /// Looks which addresses are on this host; tells those that have left since the last look.
     pub(super) fn look(&self) -> impl Iterator<Item = Bind> {
         self.list.iter().filter_map(|address| {
@@ -189,8 +196,6 @@ impl Drop for OpenConnection {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 77);

@@ -192,14 +192,14 @@ admin = "127.0.0.1:{ADMIN_PORT}"
 [upstream]
 ca_file = "../ca/ca.pem"
 connect_timeout = "2s"
-response_timeout = "4s"
+response_timeout = "2s"
 [[caller]]
 name = "events"
 token_sha256 = "{hash}"
 [quota]
 concurrency = {CONCURRENCY}
 headroom = {HEADROOM}
-settle = "2s"
+settle = "1s"
 max_wait = "5s"
 [state]
 dir = "state"

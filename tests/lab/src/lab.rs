@@ -43,6 +43,9 @@ pub(crate) struct Outcomes {
     pub(crate) seen: Seen,
 }
 
+/// The account of probes.
+const PROBE: &str = "probe.cybozu.com";
+
 /// Longest wait for permits to come back and packets to be counted.
 const REST: Duration = Duration::from_secs(10);
 
@@ -139,6 +142,18 @@ impl<'a> Lab<'a> {
             self.calls.push(call);
         }
         outcomes
+    }
+
+    /// One call of each way to an account that nobody else calls, so that none waits for a permit:
+    /// all of them come to this.
+    pub(crate) async fn probe(&mut self, expected: Outcome) -> anyhow::Result<()> {
+        for (_, way, outcome) in self.call_each(&[PROBE]).await {
+            ensure!(
+                outcome == expected,
+                "{way:?} now: {outcome}, not {expected}"
+            );
+        }
+        Ok(())
     }
 
     /// Accounts of these domains, like any other.
@@ -253,17 +268,19 @@ impl<'a> Lab<'a> {
         let published = PUBLISHED.map(|ip| ip.to_string());
         held(|| invariants::check_sockets(&ledger, &published.each_ref().map(String::as_str)))?;
         held(|| invariants::check_executions(&ledger))?;
-        let accounting = self.sim.accounting(ACME);
-        ensure!(
-            accounting.peak <= PERMITS,
-            "{} calls in flight at once, {PERMITS} allowed",
-            accounting.peak
-        );
-        ensure!(
-            accounting.refused == 0,
-            "kintone refused {} calls because of the others",
-            accounting.refused
-        );
+        for account in [ACME, PROBE] {
+            let accounting = self.sim.accounting(account);
+            ensure!(
+                accounting.peak <= PERMITS,
+                "{account}: {} calls in flight at once, {PERMITS} allowed",
+                accounting.peak
+            );
+            ensure!(
+                accounting.refused == 0,
+                "{account}: kintone refused {} calls because of the others",
+                accounting.refused
+            );
+        }
         self.check_writes(&ledger)
     }
 
@@ -323,6 +340,7 @@ pub(crate) async fn start_kintone(host: &Host, ca: &Path) -> anyhow::Result<Sim>
         match host.run(Sim::start(options)).await {
             Ok(sim) => {
                 sim.tenant(ACME, kintone());
+                sim.tenant(PROBE, kintone());
                 return Ok(sim);
             }
             // The one of the scenario before may not have gone yet.

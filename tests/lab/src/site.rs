@@ -48,9 +48,6 @@ pub(crate) const IMPOSTOR: Ipv4Addr = Ipv4Addr::new(103, 79, 13, 66);
 /// The gateway on its callers' network.
 pub(crate) const GATEWAY_LAN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 1, 1));
 
-/// A caller.
-pub(crate) const CALLER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 1, 2));
-
 /// The port of the gateway's admin listener.
 pub(crate) const ADMIN_PORT: u16 = 9180;
 

@@ -153,7 +153,7 @@ impl Drop for Tap {
 /// Whether somebody wants to be reached by it.
 fn is_attempt(packet: &Packet) -> bool {
     use crate::packet::{Carries, Tcp};
-    use crate::site::{ADMIN_PORT, CALLER, GATEWAY_LAN};
+    use crate::site::ADMIN_PORT;
     match packet.carries {
         Carries::Tcp {
             kind: Tcp::Opening,
@@ -165,7 +165,8 @@ fn is_attempt(packet: &Packet) -> bool {
         }
         Carries::Tcp { kind: Tcp::Any, .. } => false,
         Carries::Udp { .. } | Carries::Other(_) => true,
-        Carries::Icmp => packet.from != GATEWAY_LAN || packet.to != CALLER,
+        // The kernel's word to itself that a neighbour does not answer.
+        Carries::Icmp => packet.from != packet.to,
         Carries::IcmpV6(kind) => !matches!(kind, 130..=137 | 143),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use tokio::time::sleep;
 
+use super::OVER;
 use crate::lab::Lab;
 use crate::site::{NEIGHBOUR, PUBLISHED, ip};
 use crate::traffic::{Outcome, Tally};
@@ -59,7 +60,9 @@ pub(super) async fn all_leave(lab: &mut Lab<'_>) -> anyhow::Result<()> {
     }
     let before = lab.sent().await;
     sleep(NOTICED).await;
-    let calls = lab.phase(&traffic, A_WHILE * 2).await;
+    lab.probe(Outcome::UNAVAILABLE).await?;
+    sleep(OVER).await;
+    let calls = lab.phase(&traffic, A_WHILE).await;
     expect_unavailable(&Tally::of(&calls))?;
     let after = lab.sent().await;
     ensure!(
@@ -117,8 +120,7 @@ pub(super) async fn flap(lab: &mut Lab<'_>) -> anyhow::Result<()> {
         lab.site.return_address(PUBLISHED[1])?;
     }
     lab.gateway.until_ready_is(200).await?;
-    // Calls whose connection was taken away hold their permits until they time out and settle.
-    sleep(NOTICED + Duration::from_secs(6)).await;
+    sleep(OVER).await;
     lab.all_well(&traffic, A_WHILE, &PUBLISHED).await?;
     lab.stop(traffic).await;
     Ok(())

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
+use super::OVER;
 use crate::gateway::config;
 use crate::lab::Lab;
 use crate::names::{Says, truth};
@@ -46,8 +47,8 @@ pub(super) async fn everything(lab: &mut Lab<'_>) -> anyhow::Result<()> {
     lab.names.says(ACME, [truth(0)]);
     lab.gateway.configure(&config(""))?;
     lab.site.restore()?;
-    // As after a fault of the link; DNS asks a name again after 2 s.
-    sleep(Duration::from_secs(8)).await;
+    // A name that failed is asked for again after 2 s.
+    sleep(OVER + Duration::from_secs(2)).await;
     lab.gateway.until_ready_is(200).await?;
     lab.all_well(&traffic, Duration::from_secs(2), &PUBLISHED)
         .await?;

@@ -90,9 +90,10 @@ pub(super) async fn rebinding(lab: &mut Lab<'_>) -> anyhow::Result<()> {
     for host in HOSTS {
         lab.names.says(host, [truth(0), metadata(), truth(0)]);
     }
-    for outcome in [Outcome::Ok, Outcome::FORBIDDEN, Outcome::Ok] {
-        expect_each(lab, &HOSTS, outcome).await?;
+    expect_each(lab, &HOSTS, Outcome::Ok).await?;
+    for outcome in [Outcome::FORBIDDEN, Outcome::Ok] {
         sleep(KEPT).await;
+        expect_each(lab, &HOSTS, outcome).await?;
     }
     lab.stop(traffic).await;
     Ok(())
