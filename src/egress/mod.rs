@@ -36,7 +36,7 @@ pub mod vet;
 use nameserver::Nameservers;
 use pool::{Pool, PoolLimits};
 use resolve::{Destinations, Resolved, Resolver};
-use source::Addresses;
+use source::{Address, Addresses};
 
 /// The one way out. `B` is the body of requests to kintone.
 pub struct Egress<B> {
@@ -156,6 +156,15 @@ impl<B> Egress<B> {
         self.pool.sweep(Instant::now());
     }
 
+    /// The address that a call is about to leave from, if it is on this host at this instant.
+    fn here(&self, source: Source) -> Result<Arc<Address>, Denial> {
+        let usable = self.addresses.usable_now(source.bind);
+        if usable.is_err() {
+            self.pool.close(source.bind);
+        }
+        usable.cloned()
+    }
+
     fn deadline(&self) -> Instant {
         Instant::now() + self.connect_timeout
     }
@@ -172,11 +181,9 @@ impl<B> Egress<B> {
             timings,
             upstream,
         };
-        let address = Arc::clone(
-            self.addresses
-                .usable(source.bind)
-                .map_err(|denial| fail(Verdict::Denied(denial), timings, None))?,
-        );
+        let address = self
+            .here(source)
+            .map_err(|denial| fail(Verdict::Denied(denial), timings, None))?;
         let destinations = self
             .destinations(host, deadline, &mut timings)
             .await
@@ -259,7 +266,7 @@ where
         source: Source,
         reuse: Reuse,
     ) -> Result<Checkout<B>, ConnectError> {
-        if let Err(denial) = self.addresses.usable(source.bind) {
+        if let Err(denial) = self.here(source) {
             return Err(ConnectError {
                 verdict: Verdict::Denied(denial),
                 timings: Timings::default(),
