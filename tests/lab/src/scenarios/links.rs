@@ -33,10 +33,11 @@ pub(super) async fn carrier_lost(lab: &mut Lab<'_>) -> anyhow::Result<()> {
 pub(super) async fn link_down(lab: &mut Lab<'_>) -> anyhow::Result<()> {
     lab.gateway.start().await?;
     let traffic = lab.traffic();
+    lab.probe(&[Outcome::Ok]).await?;
     lab.all_well(&traffic, A_WHILE / 2, &PUBLISHED).await?;
     ip("gateway", "link set wan0 down")?;
     let before = lab.sent().await;
-    lab.probe(Outcome::CONNECT).await?;
+    lab.probe(&[Outcome::CONNECT, Outcome::TIMEOUT]).await?;
     sleep(A_WHILE).await;
     let after = lab.sent().await;
     lab.site.restore()?;
@@ -120,9 +121,10 @@ pub(super) async fn resets(lab: &mut Lab<'_>) -> anyhow::Result<()> {
 pub(super) async fn blackhole(lab: &mut Lab<'_>) -> anyhow::Result<()> {
     lab.gateway.start().await?;
     let traffic = lab.traffic();
+    lab.probe(&[Outcome::Ok]).await?;
     lab.all_well(&traffic, A_WHILE / 2, &PUBLISHED).await?;
     lab.site.fault("tcp dport 443 drop")?;
-    lab.probe(Outcome::CONNECT).await?;
+    lab.probe(&[Outcome::CONNECT, Outcome::TIMEOUT]).await?;
     let calls = lab.phase(&traffic, A_WHILE).await;
     lab.site.clear_faults()?;
     let tally = Tally::of(&calls);

@@ -58,7 +58,7 @@ async fn reload(lab: &Lab<'_>, text: &str, taken: f64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// SIGTERM and a new start, three times: what was taken is answered, and nothing is lost in between.
+/// SIGTERM and a new start, three times: what came to kintone is answered.
 pub(super) async fn restarts(lab: &mut Lab<'_>) -> anyhow::Result<()> {
     lab.gateway.start().await?;
     let traffic = lab.traffic();
@@ -72,7 +72,7 @@ pub(super) async fn restarts(lab: &mut Lab<'_>) -> anyhow::Result<()> {
         lab.all_well(&traffic, A_WHILE / 2, &PUBLISHED).await?;
     }
     lab.stop(traffic).await;
-    Ok(())
+    lab.expect_cut_unsent()
 }
 
 /// SIGKILL and a new start, five times.
