@@ -30,7 +30,7 @@ impl Carriage {
         exchange.record().permit = Some(self.permit.held());
         self.permit.finish();
         if self.upload.as_ref().is_none_or(|upload| upload.is_whole()) {
-            self.checkout.give_back();
+            exchange.kept(self.checkout.give_back());
         }
     }
 

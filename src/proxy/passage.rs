@@ -163,7 +163,6 @@ impl Passage {
             .caller_blocked()
             .map(|since| since + self.stall_timeout);
         if stalled.is_some_and(|at| at <= now) {
-            self.exchange.stalled();
             return Some(End::CallerGone(Some(Detail::CallerStalled)));
         }
         if quiet <= now {

@@ -22,7 +22,17 @@ pub struct Connection {
     client: Client,
     stream: Arc<TcpStream>,
     pulse: Mutex<Pulse>,
+    stay: Stay,
     _slot: Slot,
+}
+
+/// How long a caller may keep its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// As long as it likes, within the limits.
+    Long,
+    /// Until it has been answered once: file descriptors are running out.
+    OneCall,
 }
 
 /// What the connection is doing, and since when.
@@ -88,7 +98,7 @@ pub(super) enum Expired {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, stream: TcpStream, slot: Slot) -> Self {
+    pub(super) fn new(client: Client, stream: TcpStream, slot: Slot, stay: Stay) -> Self {
         Self {
             client,
             stream: Arc::new(stream),
@@ -102,8 +112,13 @@ impl Connection {
                 end_read: false,
                 end_sent: false,
             }),
+            stay,
             _slot: slot,
         }
+    }
+
+    pub(super) const fn stay(&self) -> Stay {
+        self.stay
     }
 
     /// Where the caller sits.

@@ -26,7 +26,7 @@ use crate::config::Limits;
 use crate::drain::{Drain, Stage};
 use crate::model::Detail;
 
-use super::connection::{Connection, Expired, Phase};
+use super::connection::{Connection, Expired, Phase, Stay};
 use super::guard::{Guard, Hooks};
 
 /// After our last byte, this much of what the caller still sends is read and thrown away, …
@@ -85,7 +85,8 @@ pub(super) async fn serve_connection<S, B>(
         }
         End::Expired(Expired::Head) => (hooks.limit_hit)(Detail::HeadTimeout),
         End::Expired(Expired::Stall) => (hooks.limit_hit)(Detail::CallerStalled),
-        End::Expired(Expired::Idle) | End::Idle | End::Cut => {}
+        End::Expired(Expired::Idle) => (hooks.limit_hit)(Detail::CallerIdle),
+        End::Idle | End::Cut => {}
     }
 }
 
@@ -166,7 +167,8 @@ where
     let mut answer = service.oneshot(request).await?;
     let tunnel = connect && answer.status().is_success();
     // Nothing behind a refused CONNECT may be run as a request (RFC 9931).
-    if !tunnel && (connect || drain.stage() > Stage::Serving) {
+    let closes = connect || drain.stage() > Stage::Serving || connection.stay() == Stay::OneCall;
+    if !tunnel && closes {
         let close = HeaderValue::from_static("close");
         answer.headers_mut().insert(CONNECTION, close);
         refused.fetch_or(connect, Ordering::Relaxed);

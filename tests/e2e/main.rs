@@ -6,15 +6,19 @@
     reason = "figures that were measured are shown by --nocapture"
 )]
 
+#[allow(dead_code, reason = "the house has more rooms than these tests need")]
 #[path = "../support/mod.rs"]
 mod support;
 
+mod addresses;
 mod alone;
 mod callers;
 mod egress;
 mod faults;
 mod forward;
+mod limits;
 mod operate;
 mod program;
 mod quota;
 mod tunnel;
+mod upstream;
