@@ -13,6 +13,8 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
+use super::headers::strip_trailers;
+
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// How long an `Expect: 100-continue` waits for kintone's word before the body goes anyway: RFC
@@ -89,6 +91,10 @@ pub(crate) enum Fault {
     Stalled,
 }
 
+/// Where the caller's next request begins cannot be found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unreadable;
+
 impl Upload {
     /// Takes a caller's body; keeps up to `keep_max` bytes of it.
     pub(crate) fn new(incoming: Incoming, keep_max: usize, stall_timeout: Duration) -> Arc<Self> {
@@ -144,6 +150,21 @@ impl Upload {
     /// Whether all of it was sent.
     pub(crate) fn is_whole(&self) -> bool {
         self.lock().end == End::Whole
+    }
+
+    /// What the caller has still to send, once no try reads it any more: `Err` where that cannot be
+    /// read, or is not known yet.
+    pub(crate) fn leftover(self: Arc<Self>) -> Result<Option<Incoming>, Unreadable> {
+        let upload = Arc::into_inner(self).ok_or(Unreadable)?;
+        let state = upload
+            .state
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        match state.end {
+            End::Open => Ok(Some(state.incoming)),
+            End::Whole => Ok(None),
+            End::Cut | End::Stalled => Err(Unreadable),
+        }
     }
 
     /// What went wrong on the caller's side, if anything did.
@@ -203,7 +224,10 @@ impl Reader {
         }
         let polled = Pin::new(&mut state.incoming).poll_frame(context);
         match polled {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    strip_trailers(trailers);
+                }
                 state.take(&frame, self.upload.keep_max);
                 drop(state);
                 self.next += 1;
@@ -237,8 +261,9 @@ impl State {
     fn take(&mut self, frame: &Frame<Bytes>, keep_max: usize) {
         self.progress = Instant::now();
         let Some(data) = frame.data_ref() else {
-            // Trailers end a body that cannot be told a second time.
+            // Trailers end a body that cannot be told a second time; nobody polls behind them.
             self.kept = None;
+            self.end = End::Whole;
             return;
         };
         self.received += data.len() as u64;

@@ -1,7 +1,7 @@
 //! The life of one connection, from accept to close.
 
 use std::error::Error as StdError;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -154,13 +154,29 @@ where
     S: Service<Request<Incoming>, Response = Response<B>>,
 {
     let connect = request.method() == Method::CONNECT;
+    let old = request.version() < Version::HTTP_11;
     request.extensions_mut().insert(Arc::clone(&connection));
-    let mut answer = service.oneshot(request).await?;
+    let interim = connection.interim();
+    if !old {
+        interim.open();
+    }
+    let mut answering = pin!(service.oneshot(request));
+    let answered = poll_fn(|cx| {
+        interim.register(cx);
+        answering.as_mut().poll(cx)
+    });
+    let mut answer = answered.await?;
+    poll_fn(|cx| interim.poll_close(cx)).await;
     let tunnel = connect && answer.status().is_success();
-    // Nothing behind a refused CONNECT may be run as a request (RFC 9931).
-    if !tunnel && (connect || drain.stage() > Stage::Serving) {
+    // Nothing behind a refused CONNECT may be run as a request (RFC 9931), and a connection of
+    // HTTP/1.0 is not kept, though its caller may ask for it (RFC 9112 section 9.3).
+    if !tunnel && (connect || old || drain.stage() > Stage::Serving) {
         let close = HeaderValue::from_static("close");
         answer.headers_mut().insert(CONNECTION, close);
+        if old {
+            // Else hyper would add what was asked for.
+            *answer.version_mut() = Version::HTTP_10;
+        }
     }
     Ok(answer.map(|body| Answer { body, connection }))
 }
