@@ -52,6 +52,8 @@ struct Pulse {
     end_read: bool,
     /// We have sent our last byte.
     end_sent: bool,
+    /// The connection goes to whoever asked for it: its CONNECT was answered 2xx.
+    granted: bool,
 }
 
 /// The last bytes that came from the caller.
@@ -98,6 +100,7 @@ impl Connection {
                 blocked: None,
                 end_read: false,
                 end_sent: false,
+                granted: false,
             }),
             interim: Interim::default(),
             _slot: slot,
@@ -259,6 +262,16 @@ impl Connection {
     pub(super) fn wants_lingering(&self) -> bool {
         let pulse = self.pulse();
         pulse.end_sent && !pulse.end_read
+    }
+
+    /// The answer that is about to go out hands the connection over.
+    pub(super) fn grant(&self) {
+        self.pulse().granted = true;
+    }
+
+    /// Whether the connection was handed over.
+    pub(super) fn is_granted(&self) -> bool {
+        self.pulse().granted
     }
 
     /// HTTP is over: whoever took the connection answers for it.

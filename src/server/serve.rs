@@ -66,6 +66,10 @@ pub(super) async fn serve_connection<S, B>(
     let end = serve_http(&connection, service, &limits, &drain, &hooks).await;
     match end {
         End::Done(result) => {
+            if result.is_ok() && !connection.is_end_sent() && !connection.is_granted() {
+                // hyper hands a connection over whose upgrade was refused, too: it is nobody's.
+                end_here(&connection);
+            }
             if let Err(error) = result {
                 tracing::debug!(client = %connection.client(), %error, "connection ended");
                 if error.is_parse() && !connection.is_end_sent() {
@@ -168,6 +172,9 @@ where
     let mut answer = answered.await?;
     poll_fn(|cx| interim.poll_close(cx)).await;
     let tunnel = connect && answer.status().is_success();
+    if tunnel {
+        connection.grant();
+    }
     // Nothing behind a refused CONNECT may be run as a request (RFC 9931), and a connection of
     // HTTP/1.0 is not kept, though its caller may ask for it (RFC 9112 section 9.3).
     if !tunnel && (connect || old || drain.stage() > Stage::Serving) {
@@ -262,8 +269,14 @@ impl<B> Drop for Answer<B> {
 fn answer_unparsable(connection: &Connection, hooks: &Hooks) {
     let answer = (hooks.bare_answer)(400, connection.client());
     // Nothing was written before, so that the answer fits into the socket's buffer.
-    let stream = connection.stream();
-    if stream.try_write(&answer).is_ok() && shut_write(stream).is_ok() {
+    if connection.stream().try_write(&answer).is_ok() {
+        end_here(connection);
+    }
+}
+
+/// Sends our last byte. It fails only on a socket that is gone.
+fn end_here(connection: &Connection) {
+    if shut_write(connection.stream()).is_ok() {
         connection.end_sent();
     }
 }

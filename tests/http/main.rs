@@ -17,6 +17,7 @@ mod rows {
     pub mod framing;
     pub mod target;
 }
+mod scenes;
 mod wire;
 
 use std::collections::HashMap;
@@ -102,7 +103,7 @@ fn note(
 }
 
 /// Each call is one log line and one count, whatever became of it.
-async fn check_accounts(bench: &Bench) {
+pub async fn check_accounts(bench: &Bench) {
     let calls = bench.calls.load(Ordering::Relaxed);
     let house = &bench.house;
     let lines = async || house.output.lines();

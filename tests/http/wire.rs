@@ -99,8 +99,14 @@ impl Wire {
         Ok(got)
     }
 
+    /// The socket, of which nothing was read too far.
+    pub fn into_stream(self) -> TcpStream {
+        assert!(self.unread.is_empty(), "{:?}", self.unread);
+        self.stream
+    }
+
     /// The next head, without its empty line.
-    async fn head(&mut self) -> Result<String, Cut> {
+    pub async fn head(&mut self) -> Result<String, Cut> {
         loop {
             if let Some(end) = find(&self.unread, b"\r\n\r\n") {
                 let rest = self.unread.split_off(end + 4);

@@ -308,6 +308,27 @@ pub const ROWS: &[Row] = &[
         After::Keep,
         b"POST https://www.example.com/ HTTP/1.1\r\n{std}Transfer-Encoding: chunked\r\n\r\n5\r\nGET /\r\n0\r\n\r\n",
     ),
+    refused(
+        "a refused HEAD has no body",
+        "RFC 9110 9.3.2",
+        (403, FORBIDDEN, "not_a_kintone_domain"),
+        After::Keep,
+        b"HEAD https://www.example.com/ HTTP/1.1\r\n{std}\r\n",
+    ),
+    refused(
+        "a refused caller of HTTP/1.0 is not kept",
+        "RFC 9112 9.3",
+        (403, FORBIDDEN, "not_a_kintone_domain"),
+        After::Close,
+        b"GET https://www.example.com/ HTTP/1.0\r\n{std}Connection: keep-alive\r\n\r\n",
+    ),
+    refused(
+        "a caller that asks to close is refused and closed on",
+        "RFC 9112 9.6",
+        (403, FORBIDDEN, "not_a_kintone_domain"),
+        After::Close,
+        b"GET https://www.example.com/ HTTP/1.1\r\n{std}Connection: close\r\n\r\n",
+    ),
     passed(
         "Host is made from the target, whatever came",
         "RFC 9112 3.2.2",
