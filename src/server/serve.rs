@@ -67,7 +67,7 @@ pub(super) async fn serve_connection<S, B>(
     match end {
         End::Done(result) => {
             if result.is_ok() && !connection.is_end_sent() && !connection.is_granted() {
-                // hyper hands a connection over whose upgrade was refused, too: it is nobody's.
+                // hyper lets go of a connection whose upgrade was refused as if it had been taken over.
                 end_here(&connection);
             }
             if let Err(error) = result {
@@ -76,12 +76,7 @@ pub(super) async fn serve_connection<S, B>(
                     answer_unparsable(&connection, &hooks);
                 }
             }
-            if connection.wants_lingering() {
-                tokio::select! {
-                    () = linger(connection.stream()) => {}
-                    () = drain.cutting() => {}
-                }
-            }
+            linger_after(&connection, &drain).await;
         }
         End::Expired(Expired::Head) => (hooks.limit_hit)(Detail::HeadTimeout),
         End::Expired(Expired::Stall) => (hooks.limit_hit)(Detail::CallerStalled),
@@ -283,6 +278,16 @@ fn end_here(connection: &Connection) {
 
 fn shut_write(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).shutdown(std::net::Shutdown::Write)
+}
+
+/// Lets our last answer arrive where we closed first, unless the drain ends it.
+async fn linger_after(connection: &Connection, drain: &Drain) {
+    if connection.wants_lingering() {
+        tokio::select! {
+            () = linger(connection.stream()) => {}
+            () = drain.cutting() => {}
+        }
+    }
 }
 
 /// Reads and throws away what the caller still sends, until its end or the bounds above.
