@@ -122,6 +122,11 @@ impl RawKintone {
         of_host.cloned().collect()
     }
 
+    /// Everything that has come.
+    pub fn all(&self) -> Vec<Arrived> {
+        self.book().arrived.clone()
+    }
+
     /// From where connections came.
     pub fn peers(&self) -> Vec<IpAddr> {
         self.book().peers.clone()
