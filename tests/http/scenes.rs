@@ -470,3 +470,72 @@ async fn a_tunnel_delivers_what_the_side_that_closed_has_sent() {
     })
     .await;
 }
+
+/// Hardening: an error repeats nothing of the request, neither to the caller nor in the log.
+#[tokio::test]
+async fn a_refusal_repeats_nothing_of_the_request() {
+    const REQUESTS: &[&[u8]] = &[
+        b"GET https://{a}/canary?q=\"canary\" HTTP/1.1\r\n{std}\r\n",
+        b"CANARY https://canary:canary@{a}/canary?canary HTTP/1.1\r\n{std}X-Canary: canary\r\n\r\n",
+        b"GET canary://{a}/canary HTTP/1.1\r\n{std}Cookie: canary\r\n\r\n",
+        b"GET https://canary.example/canary?canary#canary HTTP/1.1\r\n{std}\r\n",
+        b"GET https://canary.example/canary?canary HTTP/1.1\r\n{std}\r\n",
+        b"CONNECT canary.example:443 HTTP/1.1\r\n{std}Authorization: canary\r\n\r\n",
+        b"TRACE https://{a}/canary HTTP/1.1\r\n{std}X-Cybozu-API-Token: canary\r\n\r\n",
+        b"GET https://{a}/canary HTTP/1.1\r\nHost: can ary\r\nCanary: canary\r\n\r\n",
+        b"GET https://{a}/ HTTP/1.1\r\n{std}Kintone-Egress-Tenant: canary canary\r\n\r\n",
+        b"GET https://{a}/ HTTP/1.1\r\nHost: {a}\r\nProxy-Authorization: Basic canary\r\n\r\n",
+        b"POST https://{a}/ HTTP/1.1\r\n{std}Content-Length: canary\r\n\r\ncanary",
+        b"POST https://{a}/ HTTP/1.1\r\n{std}Transfer-Encoding: chunked\r\n\r\ncanary\r\n",
+    ];
+    bench(Plan::default(), async |bench| {
+        for request in REQUESTS {
+            let mut wire = say(&bench, request).await;
+            let got = hear(&bench, &mut wire, "GET").await;
+            assert!(got.reason.starts_with("GW_"), "{}", got.head);
+            let told = format!("{}{}", got.head, text(&got.body)).to_ascii_lowercase();
+            assert!(!told.contains("canary"), "{}: {told}", text(request));
+        }
+        check_accounts(&bench).await;
+        let mut lines = bench.house.output.lines();
+        for line in &mut lines {
+            // The method is a field of its own.
+            line["method"] = serde_json::Value::Null;
+        }
+        let log = format!("{lines:?}").to_ascii_lowercase();
+        assert!(!log.contains("canary"), "{log}");
+    })
+    .await;
+}
+
+/// A head of kintone's beyond `head_size` is no answer, nor is one that never ends.
+#[tokio::test]
+async fn a_head_of_kintones_that_is_too_long_is_no_answer() {
+    bench(Plan::default(), async |bench| {
+        let long = format!(
+            "HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 2\r\n\r\n{{}}",
+            "x".repeat(70 << 10)
+        );
+        let many = format!(
+            "HTTP/1.1 200 OK\r\n{}Content-Length: 2\r\n\r\n{{}}",
+            "X: 1\r\n".repeat(200)
+        );
+        for (turn, answer) in [long, many].into_iter().enumerate() {
+            let account = format!("long-{turn}.cybozu.cn");
+            bench
+                .kintone
+                .script(&account, &[reply(Vec::leak(answer.into_bytes()))]);
+            let mut wire = Wire::connect(bench.house.proxy).await;
+            let post = b"POST https://{a}/x HTTP/1.1\r\n{std}Content-Length: 2\r\n\r\n{}";
+            for status in [502, 200] {
+                wire.send(&Bench::fill(&account, post)).await;
+                let got = hear(&bench, &mut wire, "POST").await;
+                assert_eq!(got.status, status, "{}", got.head);
+            }
+            let arrived = bench.kintone.arrived(&account);
+            assert_ne!(arrived[0].connection, arrived[1].connection);
+        }
+        check_accounts(&bench).await;
+    })
+    .await;
+}
