@@ -26,11 +26,13 @@
 //! | 6 | [`gateway`] | builds, wires, spawns, drains | everything above |
 //!
 //! # The path of a call
-//! Forward: `server` accepts (a place first) → `proxy/request` reads the head once →
+//! Forward: `server` accepts (a place first), `server/heads` looks for what hyper hides of a head →
+//! `proxy/request` reads the head once →
 //! `proxy/identity` says who it is → `kintone/domain` gives the account → rights →
 //! `egress` says whether an address is usable → `quota` admits (the one `admit` of
 //! `proxy/journey`) → `egress`: a pooled connection, or source → resolve → vet → dial → TLS →
-//! headers stripped, sent → `kintone/answer` judges the head, the quota hears what kintone said →
+//! headers stripped, sent → 1xx answers pass beside (`server/interim`) → the framing of kintone's
+//! answer is judged (`proxy/headers`) → `kintone/answer` judges the head, the quota hears it →
 //! the body streams with the permit, the connection and the record inside (`proxy/answer`) → last
 //! byte: permit back, one log line, metrics.
 //!

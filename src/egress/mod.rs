@@ -108,6 +108,8 @@ impl<B> Egress<B> {
         };
         let mut http = http1::Builder::new();
         http.preserve_header_case(true)
+            // A proxy removes them (RFC 9112 section 5.1).
+            .allow_spaces_after_header_name_in_responses(true)
             .max_header_size(config.limits.head_size)
             .max_buf_size(config.limits.head_size.max(BUFFER_MAX));
         Ok(Arc::new(Self {

@@ -50,6 +50,7 @@ mod held;
 mod hint;
 mod identity;
 mod journey;
+mod leftover;
 mod message;
 mod options;
 mod passage;
@@ -126,6 +127,10 @@ impl Proxy {
             Ok(Way::Ready) => Ok(self.ready(exchange)),
             Err((reason, after)) => {
                 let language = language_of(&head);
+                let after = match after {
+                    After::Keep => leftover::settle(&head, body),
+                    After::Close => After::Close,
+                };
                 Ok(refuse(&mut exchange, reason, language, after).map(Answer::whole))
             }
         }
@@ -169,8 +174,8 @@ impl Proxy {
         let rules = self.shared.rules.load_full();
         let close = |denial| (Reason::Denied(denial), After::Close);
         let target = request::read(head).map_err(close)?;
-        if connection.target_has_fragment() {
-            return Err(close(Denial::bad_request(Detail::Fragment)));
+        if let Some(fault) = connection.head_fault() {
+            return Err(close(Denial::bad_request(fault)));
         }
         let said = Options::from_headers(&head.headers)
             .map_err(|error| (Reason::Options(error), After::Close))?;

@@ -63,22 +63,18 @@ impl Answer {
 
 impl Caller {
     pub fn new(proxy: SocketAddr, ca_pem: &str, user: &str, token: &str) -> Self {
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-            roots.add(certificate.expect("PEM")).expect("a certificate");
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let authorization = format!("Basic {}", STANDARD.encode(format!("{user}:{token}")));
         Self {
             proxy,
             authorization,
-            tls: Arc::new(tls),
+            tls: Arc::new(tls_trusting(ca_pem)),
         }
+    }
+
+    /// The same caller with another authority to trust.
+    pub fn trusting(mut self, ca_pem: &str) -> Self {
+        self.tls = Arc::new(tls_trusting(ca_pem));
+        self
     }
 
     /// The same caller with other ALPN protocols on offer.
@@ -209,6 +205,19 @@ impl Caller {
         }
         request.body(Full::new(body)).expect("a valid request")
     }
+}
+
+fn tls_trusting(ca_pem: &str) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
+        roots.add(certificate.expect("PEM")).expect("a certificate");
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }
 
 /// The body of a new record of the demo app.
