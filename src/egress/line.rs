@@ -59,6 +59,8 @@ pub(super) struct Wire(pub(super) Arc<Line>);
 #[derive(Debug)]
 struct Speech {
     manner: Manner,
+    /// A call was begun whose end was not seen.
+    busy: bool,
     /// Bytes that the kernel has taken, ever.
     written: u64,
     /// Those of them that were before the call.
@@ -82,6 +84,7 @@ impl Line {
             stream,
             speech: Mutex::new(Speech {
                 manner: Manner::Free,
+                busy: false,
                 written: 0,
                 before: 0,
                 broken: false,
@@ -105,6 +108,12 @@ impl Line {
     pub(super) fn begin(&self) {
         let mut speech = self.speech();
         speech.before = speech.written;
+        speech.busy = true;
+    }
+
+    /// The call has come to its end: neither side owes the other anything.
+    pub(super) fn done(&self) {
+        self.speech().busy = false;
     }
 
     /// What of the call can have come to kintone, which gave no answer. Nothing is sent from then
@@ -173,6 +182,19 @@ impl Line {
     fn speech(&self) -> MutexGuard<'_, Speech> {
         // Every change under the lock is a plain assignment.
         self.speech.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Line {
+    /// A call that is given up must not come to kintone later, when nobody counts it any more: what
+    /// kintone's host has not acknowledged, the kernel would repeat for as long as the way is
+    /// broken. A reset takes it back.
+    fn drop(&mut self) {
+        let speech = self.speech.get_mut();
+        if speech.unwrap_or_else(PoisonError::into_inner).busy {
+            // It fails only on a socket that has nothing to send any more.
+            let _ = self.stream.set_zero_linger();
+        }
     }
 }
 
@@ -355,6 +377,18 @@ mod tests {
         let acknowledged = || look(&wire.0.stream).map(|seen| seen.acknowledged);
         assert_eq!(acknowledged(), Some(5 + SYN));
         assert_eq!(wire.0.speech().before, 5);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_given_up_is_taken_back_and_one_that_has_ended_is_not() {
+        let (wire, mut far) = pair().await;
+        drop(wire);
+        let reset = far.read(&mut [0; 1]).await.unwrap_err();
+        assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+        let (wire, mut far) = pair().await;
+        wire.0.done();
+        drop(wire);
+        assert_eq!(far.read(&mut [0; 1]).await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -331,6 +331,7 @@ impl<B> Checkout<B> {
     /// read to its end and whose body was sent to its end; what kintone or hyper has closed goes
     /// no further.
     pub fn give_back(mut self) -> Kept {
+        self.line.done();
         self.used = Instant::now();
         if self.used.duration_since(self.born) >= self.pool.limits.life {
             return Kept::Closed;

@@ -10,11 +10,6 @@ mod packet;
 mod report;
 mod scenarios;
 mod site;
-#[allow(
-    dead_code,
-    reason = "the house has more rooms than the laboratory needs"
-)]
-#[path = "../../support/mod.rs"]
 mod support;
 mod traffic;
 mod wire;
