@@ -445,6 +445,32 @@ async fn forbidden_destinations_are_not_dialled() {
 }
 
 #[tokio::test]
+async fn an_address_of_this_host_is_not_kintone() {
+    let authority = Authority::new();
+    let published = Published(Ipv4Addr::new(18, 177, 83, 94));
+    let ours = EgressAddress {
+        published,
+        ..address(FIRST, AddressState::Active)
+    };
+    let verdict = async |to, networks: &[&str]| {
+        let mut upstream = upstream(&[SocketAddrV4::new(to, 9)]);
+        let networks = networks.iter().map(|network| network.parse().unwrap());
+        upstream.allow_networks = networks.collect();
+        let config = config(vec![ours.clone()], upstream);
+        let egress: Arc<Egress<Body>> =
+            Egress::new(&config, Outbound::new(Some(authority.path())).unwrap()).unwrap();
+        let source = egress.choose().unwrap();
+        egress.connect(&host(), source).await.unwrap_err().verdict
+    };
+    let forbidden = Verdict::Denied(Denial::DestinationForbidden(Detail::AddressForbidden));
+    assert_eq!(verdict(published.0, &[]).await, forbidden);
+    assert_eq!(verdict(FIRST, &[]).await, forbidden);
+    // A laboratory may keep both on one address, if it says so.
+    let refused = Verdict::Failed(Failure::Connect(Detail::ConnectRefused));
+    assert_eq!(verdict(FIRST, &["127.0.0.0/8"]).await, refused);
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_tls_is_told_apart() {
     let authority = Authority::new();
     let stranger = Authority::new();

@@ -4,7 +4,7 @@
 //! this order: the address is on this host, the name resolves, the answer is vetted, the address
 //! judged is the address dialled, TLS. Nothing is repeated here, and nothing is known of quotas.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ use line::{Line, Wire};
 use nameserver::Nameservers;
 use pool::{Made, Pool, PoolLimits};
 use resolve::{Destinations, Resolved, Resolver};
-use source::Addresses;
+use source::{Address, Addresses};
 
 /// The one way out. `B` is the body of requests to kintone.
 pub struct Egress<B> {
@@ -168,6 +168,15 @@ impl<B> Egress<B> {
         self.pool.sweep(Instant::now());
     }
 
+    /// The address that a call is about to leave from, if it is on this host at this instant.
+    fn here(&self, source: Source) -> Result<Arc<Address>, Denial> {
+        let usable = self.addresses.usable_now(source.bind);
+        if usable.is_err() {
+            self.pool.close(source.bind);
+        }
+        usable.cloned()
+    }
+
     fn deadline(&self) -> Instant {
         Instant::now() + self.connect_timeout
     }
@@ -185,11 +194,9 @@ impl<B> Egress<B> {
             timings,
             upstream,
         };
-        let address = Arc::clone(
-            self.addresses
-                .usable(source.bind)
-                .map_err(|denial| fail(Verdict::Denied(denial), timings, None))?,
-        );
+        let address = self
+            .here(source)
+            .map_err(|denial| fail(Verdict::Denied(denial), timings, None))?;
         let mut destinations = self
             .destinations(host, deadline, &mut timings)
             .await
@@ -247,12 +254,18 @@ impl<B> Egress<B> {
                 return Err(Verdict::Failed(Failure::Dns(detail)));
             }
         };
-        destinations.retain(|to| vet::is_allowed(*to.ip(), &self.allow_networks));
+        destinations.retain(|to| self.may_dial(*to.ip()));
         if destinations.is_empty() {
             let denial = Denial::DestinationForbidden(Detail::AddressForbidden);
             return Err(Verdict::Denied(denial));
         }
         Ok(destinations)
+    }
+
+    /// kintone is never at an address of this host, whatever a name server says.
+    fn may_dial(&self, to: Ipv4Addr) -> bool {
+        let networks = &self.allow_networks;
+        vet::is_allowed(to, networks) && (!self.addresses.has(to) || vet::is_within(to, networks))
     }
 }
 
@@ -272,7 +285,7 @@ where
         source: Source,
         reuse: Reuse,
     ) -> Result<Checkout<B>, ConnectError> {
-        if let Err(denial) = self.addresses.usable(source.bind) {
+        if let Err(denial) = self.here(source) {
             return Err(ConnectError {
                 verdict: Verdict::Denied(denial),
                 timings: Timings::default(),
