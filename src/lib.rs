@@ -23,11 +23,12 @@
 //! | 5 | [`proxy`] | the life of a call | the floors below |
 //! | 5 | [`admin`] | what operators see and order | the floors below |
 //! | 6 | [`gateway`] | builds, wires, spawns, drains | everything above |
+//! | 6 | [`operator`] | for people at a terminal: `explain` | everything above but `gateway` |
 //!
 //! # The path of a call
-//! Forward: `server` accepts (a place first) → `proxy/request` reads the head once →
-//! `proxy/identity` says who it is → `kintone/domain` gives the account → rights →
-//! `egress` says whether an address is usable → `quota` admits (the one `admit` of
+//! Forward: `server` accepts (a place first) → `proxy/judge`, which `explain` shares: `proxy/request`
+//! reads the head once → `proxy/identity` says who it is → `kintone/domain` gives the account →
+//! `proxy/known` has the rights → `egress` says whether an address is usable → `quota` admits (the one `admit` of
 //! `proxy/journey`) → `egress`: a pooled connection, or source → resolve → vet → dial → TLS →
 //! headers stripped, sent → `kintone/answer` judges the head, the quota hears what kintone said →
 //! the body streams with the permit, the connection and the record inside (`proxy/answer`) → last
@@ -66,6 +67,7 @@ pub mod egress;
 pub mod gateway;
 pub mod kintone;
 pub mod model;
+pub mod operator;
 pub mod proxy;
 pub mod quota;
 pub mod server;

@@ -22,12 +22,14 @@ use crate::tls::Outbound;
 
 pub use nameserver::ResolverError;
 pub use pool::{Checkout, Reuse, SendError};
-pub use source::{AddressSnapshot, OpenConnection, Presence, Source};
+pub use preview::{Preview, preview};
+pub use source::{AddressSnapshot, Addresses, OpenConnection, Presence, Source};
 pub use verdict::{ConnectError, Timings, Verdict};
 
 mod dial;
 mod nameserver;
 mod pool;
+mod preview;
 mod resolve;
 mod source;
 mod verdict;
@@ -36,7 +38,6 @@ pub mod vet;
 use nameserver::Nameservers;
 use pool::{Pool, PoolLimits};
 use resolve::{Destinations, Resolved, Resolver};
-use source::Addresses;
 
 /// The one way out. `B` is the body of requests to kintone.
 pub struct Egress<B> {

@@ -58,6 +58,9 @@ fn english(reason: Reason) -> String {
         return text;
     }
     let text = match reason.code() {
+        Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
+            "no such page below /.kintone-egress/, which has ready and me"
+        }
         Code::BadRequest => "malformed or unsupported request",
         Code::Misdirected => "Host is not the name given to CONNECT",
         Code::AuthenticationRequired => "proxy authentication required",
@@ -94,6 +97,9 @@ fn japanese(reason: Reason) -> String {
         return text;
     }
     let text = match reason.code() {
+        Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
+            "/.kintone-egress/ にそのページはありません。あるのは ready と me です"
+        }
         Code::BadRequest => "リクエストの形式が正しくないか、対応していません",
         Code::Misdirected => "Host が CONNECT の宛先と異なります",
         Code::AuthenticationRequired => "プロキシの認証が必要です",

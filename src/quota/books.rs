@@ -91,10 +91,15 @@ impl<W> Books<W> {
         books
     }
 
-    /// Puts the account under another plan. A limiter of the same shape stays as it is.
+    /// Puts the account under another plan. A limiter of the same shape stays as it is; one of
+    /// another shape begins with the tokens that were left.
     pub(super) fn replan(&mut self, plan: Arc<Plan>, clock: Clock) {
         if self.rate.as_ref().map(|rate| rate.limit()) != plan.rate {
+            let before = self.rate.take();
             self.rate = limiter(&plan, clock);
+            if let (Some(rate), Some(before)) = (&mut self.rate, before) {
+                rate.carry_over(&before, clock.moment());
+            }
         }
         self.queue.configure(&plan.tenants);
         self.plan = plan;
@@ -314,7 +319,7 @@ impl<W> Books<W> {
             allowed: self.allowed,
             in_use: self.in_use.total(),
             batch_in_use: self.in_use.batch(),
-            reserve: self.plan.quota.interactive_reserve.min(self.allowed / 2),
+            reserve: self.plan.reserve(self.allowed),
             now,
         }
     }
@@ -383,7 +388,8 @@ impl<W> Books<W> {
         let quota = &self.plan.quota;
         let limit = self.pressure.effective_limit(quota.concurrency);
         self.pressure.settle(now, limit);
-        self.allowed = (self.pressure.allowed(limit, quota.headroom) / self.plan.hosts).max(1);
+        let ours = self.pressure.allowed(limit, quota.headroom);
+        self.allowed = self.plan.part_of(ours);
     }
 }
 

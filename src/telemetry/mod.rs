@@ -22,7 +22,7 @@ use metrics::Metrics;
 pub use access_log::{AccessLogError, AccessLogHandle, Flushed};
 pub use account_series::{AccountLabel, RecentFailure};
 pub use labels::{Alpn, ConnectResult, LimitName, Rejection, Retry};
-pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, Who};
+pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
 pub use views::{
     AccountLoad, AccountView, AddressView, Balance, Presence, TenantView, Views, WaitingView,
