@@ -118,14 +118,17 @@ fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {
         path: file.path,
         environment,
     };
-    let gateway = Gateway::build(config, source, log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("proxy")
         .build()
         .context("cannot start the runtime")?;
+    // Before the gateway is built: SIGHUP and SIGUSR1 would end a program that does not listen.
+    let signals = runtime
+        .block_on(async { listen_for_signals() })
+        .context("cannot listen for signals")?;
+    let gateway = Gateway::build(config, source, log)?;
     let result = runtime.block_on(async {
-        let signals = listen_for_signals().context("cannot listen for signals")?;
         tracing::info!(
             proxy = ?gateway.proxy_addresses()?,
             admin = %gateway.admin_address()?,

@@ -8,6 +8,7 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body::Body;
 use hyper::client::conn::http1;
@@ -45,7 +46,7 @@ pub struct Egress<B> {
     resolver: Resolver,
     allow_networks: Vec<Ipv4Net>,
     connect_timeout: Duration,
-    tls: Outbound,
+    tls: ArcSwap<Outbound>,
     http: http1::Builder,
     pool: Arc<Pool<B>>,
 }
@@ -103,7 +104,7 @@ impl<B> Egress<B> {
             resolver,
             allow_networks: upstream.allow_networks.clone(),
             connect_timeout: upstream.connect_timeout,
-            tls,
+            tls: ArcSwap::from_pointee(tls),
             http,
             pool: Arc::new(Pool::new(limits, Arc::clone(&addresses))),
             addresses,
@@ -117,6 +118,11 @@ impl<B> Egress<B> {
     /// nothing may leave.
     pub fn choose(&self) -> Result<Source, Denial> {
         self.addresses.choose()
+    }
+
+    /// Connections made from here on are verified by `tls`.
+    pub fn trust(&self, tls: Outbound) {
+        self.tls.store(Arc::new(tls));
     }
 
     /// Connects to `host` from `source`, within `connect_timeout`. TLS is the caller's own.
@@ -283,7 +289,8 @@ where
             open,
         } = connected;
         let started = Instant::now();
-        let shaken = timeout_at(deadline, self.tls.handshake(host, stream))
+        let tls = self.tls.load_full();
+        let shaken = timeout_at(deadline, tls.handshake(host, stream))
             .await
             .unwrap_or(Err(Failure::Tls(Detail::TlsTimeout)));
         timings.tls = Some(started.elapsed());

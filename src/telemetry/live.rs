@@ -136,6 +136,13 @@ impl Live {
         }
     }
 
+    /// Lists at most about `capacity` calls from here on; those listed already stay.
+    pub fn set_capacity(&self, capacity: usize) {
+        for shard in self.shards.iter() {
+            shard.lock().capacity = capacity.div_ceil(SHARDS);
+        }
+    }
+
     /// Enters a call that began at `started`, in [`Phase::Waiting`].
     #[must_use]
     pub fn enter(&self, id: RequestId, client: Client, started: Instant) -> LiveCall {

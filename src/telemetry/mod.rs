@@ -176,6 +176,7 @@ impl Telemetry {
     /// `config` was taken.
     pub fn reloaded(&self, config: &Config) {
         self.callers.reload(&config.callers);
+        self.live.set_capacity(config.limits.connections);
         self.accounts.reload(
             &self.metrics,
             config.accounts.keys(),
