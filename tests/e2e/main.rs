@@ -10,10 +10,16 @@
 mod support;
 
 mod callers;
+mod canary;
+mod change;
 mod egress;
+mod explain;
 mod faults;
 mod forward;
+mod me;
 mod operate;
+mod process;
 mod program;
 mod quota;
+mod schema;
 mod tunnel;
