@@ -143,7 +143,12 @@ impl Explainer {
         let refused = |reason| (reason, account.clone());
         let judged = match judged.map_err(|(reason, _)| refused(reason))? {
             Way::Call(judged) => judged,
-            Way::Ready | Way::Me(..) => return Ok(Allowed::OwnPage),
+            Way::Me(..) => return Ok(Allowed::OwnPage),
+            Way::Ready => {
+                let usable = self.leave_from(steps);
+                usable.map_err(|denial| refused(Reason::Denied(denial)))?;
+                return Ok(Allowed::OwnPage);
+            }
         };
         let caller = judged.identity.caller.rule();
         let text = wording::rights(caller, client, question.from.is_none());
@@ -153,12 +158,18 @@ impl Explainer {
         Ok(Allowed::Call)
     }
 
-    /// What comes behind the caller's rights: an address, the quota, the destination's address.
-    fn way_out(&self, judged: &Judged, steps: &mut Vec<Taken>) -> Result<(), Denial> {
-        let config = &self.rules.config;
+    /// Whether an address of this host can be used.
+    fn leave_from(&self, steps: &mut Vec<Taken>) -> Result<(), Denial> {
         self.addresses.choose()?;
         let text = wording::addresses(&self.addresses);
         steps.push(Taken::new(ADDRESS, OK, text));
+        Ok(())
+    }
+
+    /// What comes behind the caller's rights: an address, the quota, the destination's address.
+    fn way_out(&self, judged: &Judged, steps: &mut Vec<Taken>) -> Result<(), Denial> {
+        let config = &self.rules.config;
+        self.leave_from(steps)?;
         let Destination { host, account, .. } = &judged.destination;
         let quota = config.quota_of(account);
         let weight = match judged.mode {

@@ -41,8 +41,13 @@ fn judge(broken: &Broken) -> Option<String> {
                 .is_some_and(|(problem, remedy)| !problem.is_empty() && remedy.len() > 3)
     });
     let status = output.status.code();
-    let expected = if broken.is_error { Some(78) } else { Some(0) };
-    let is_right = has_remedy && status == expected && output.stderr.is_empty();
+    // What is not built and would weaken a promise is an error beside the warning of the case.
+    let is_refused = said.lines().any(|line| !line.contains(": warning: "));
+    let expected = if is_refused { Some(78) } else { Some(0) };
+    let is_right = has_remedy
+        && is_refused >= broken.is_error
+        && status == expected
+        && output.stderr.is_empty();
     (!is_right).then(|| format!("{} {}: {status:?}\n{said}", broken.start, broken.word))
 }
 

@@ -117,7 +117,7 @@ async fn no_secret_is_ever_shown() {
     }
     let lines = process.read("access.log").lines().count();
     assert!(lines > 30, "only {lines} calls");
-    let levels = ["\"INFO\"", "\"WARN\"", "\"DEBUG\"", "\"ERROR\""];
+    let levels = ["\"INFO\"", "\"DEBUG\"", "\"ERROR\""];
     for level in levels {
         assert!(
             process.stderr().contains(level),
@@ -172,14 +172,11 @@ async fn refused(process: &Process, said: &mut Said) {
         (RECORDS, caller.clone().without_credentials()),
         ("https://www.example.com/?canary", caller.clone()),
         ("https://acme.cybozu.com:8443/?canary", caller.clone()),
-        ("https://canary.s.cybozu.com/?canary", caller.clone()),
+        ("https://acme.s.cybozu.com/?canary", caller.clone()),
     ] {
         let answer = who.send(laden(&who, Method::POST, url)).await.unwrap();
         assert!(answer.reason.starts_with("GW_"), "{url}: {answer:?}");
-        // A domain is no secret: it is in every line of the log.
-        if !url.contains("canary.s") {
-            said.answer(&answer);
-        }
+        said.answer(&answer);
     }
     for name in ["tenant", "priority", "max-wait-ms", "purpose"] {
         let mut request = laden(&caller, Method::GET, RECORDS);
@@ -268,8 +265,7 @@ async fn raw(process: &Process, said: &mut Said) {
         me.contains("GW_BAD_REQUEST") || me.contains("refusals"),
         "{me}"
     );
-    // `me` names accounts that the caller named itself.
-    said.text(&me.replace("canary.cybozu.com", ""));
+    said.text(&me);
 }
 
 async fn tunnels(process: &Process, said: &mut Said) {
@@ -349,7 +345,7 @@ async fn operators(process: &Process, said: &mut Said) {
         ("smtp = \"smtp://", "smtp = \"canary://"),
         (
             "ca_key = { file = \"ca-key\" }",
-            "ca_key = { canary = \"canary-key\", x = \"canary\" }",
+            "ca_key = { path = \"canary-key\" }",
         ),
         (
             "[[caller]]\nname = \"events\"",
@@ -363,11 +359,8 @@ async fn operators(process: &Process, said: &mut Said) {
             .order("POST", "/api/v1/reload", Some("canary-admin-token"))
             .await;
         assert_eq!(answer.status, 422, "{to}: {answer:?}");
-        // A key is not a secret; whoever writes one into the name of a key has shown it already.
-        said.text(&String::from_utf8_lossy(&answer.body).replace("ca_key.canary", ""));
-        said.text(
-            &String::from_utf8_lossy(&process.run(&["check"]).stdout).replace("ca_key.canary", ""),
-        );
+        said.text(&String::from_utf8_lossy(&answer.body));
+        said.text(&String::from_utf8_lossy(&process.run(&["check"]).stdout));
     }
     process.write_config(&process.config);
     for path in [
@@ -380,16 +373,11 @@ async fn operators(process: &Process, said: &mut Said) {
         "/api/v1/accounts/acme.cybozu.com",
         "/api/v1/addresses",
         "/api/v1/requests",
-        "/api/v1/accounts?canary=canary",
+        "/api/v1/accounts?q=canary&limit=canary",
         "/api/v1/requests?older_than=canary",
         "/api/v1/nothing?canary",
     ] {
-        said.text(
-            &fetch_plain(process.admin, path)
-                .await
-                .1
-                .replace("unknown field `canary`", ""),
-        );
+        said.text(&fetch_plain(process.admin, path).await.1);
         said.text(&fetch_plain(process.metrics, path).await.1);
     }
 }

@@ -248,12 +248,18 @@ async fn secrets_in_files_rotate_and_what_needs_a_restart_is_named() {
         "what is in force"
     );
     assert_eq!(config["quota"]["concurrency"], 90);
+    crate::support::caller::exchange_raw(process.proxy, b"no request\r\n\r\n").await;
     process
         .until("the new level is in force", |process| {
             process.stderr().contains("\"DEBUG\"")
         })
         .await;
-    assert!(!process.read("access.log").is_empty() && process.read("other.log").is_empty());
+    process
+        .until("the call is logged where it was", |process| {
+            process.read("access.log").lines().count() == 2
+        })
+        .await;
+    assert!(!process.path("other.log").exists() && !process.path("elsewhere").exists());
 
     // The metrics listener reads and changes nothing, whatever is offered to it.
     for (path, status) in [

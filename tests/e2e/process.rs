@@ -44,25 +44,25 @@ priority = "batch"
 "#;
 
 /// The program, running.
-pub struct Process {
-    pub sim: Sim,
-    pub proxy: SocketAddr,
-    pub admin: SocketAddr,
-    pub metrics: SocketAddr,
+pub(crate) struct Process {
+    pub(crate) sim: Sim,
+    pub(crate) proxy: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) metrics: SocketAddr,
     /// The configuration that it began with.
-    pub config: String,
+    pub(crate) config: String,
     child: Child,
     dir: tempfile::TempDir,
 }
 
 impl Process {
     /// Starts it with the usual tables and `more`; waits until it serves.
-    pub async fn start(tenant: TenantSettings, more: &str) -> Self {
+    pub(crate) async fn start(tenant: TenantSettings, more: &str) -> Self {
         Self::start_with(tenant, more, |_| ()).await
     }
 
     /// The same; `prepare` puts further files into its folder first.
-    pub async fn start_with(
+    pub(crate) async fn start_with(
         tenant: TenantSettings,
         more: &str,
         prepare: impl FnOnce(&std::path::Path),
@@ -117,29 +117,29 @@ impl Process {
     }
 
     /// A file of its folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// What a file of its folder holds; nothing if it is absent.
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         let bytes = std::fs::read(self.path(name)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The program's own log so far.
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         self.read("stderr")
     }
 
     /// Puts another configuration in the place of the one that is there, at once.
-    pub fn write_config(&self, text: &str) {
+    pub(crate) fn write_config(&self, text: &str) {
         std::fs::write(self.path("next.toml"), text).expect("writable");
         std::fs::rename(self.path("next.toml"), self.path("gateway.toml")).expect("one folder");
     }
 
     /// Runs another verb on its configuration, to the end.
-    pub fn run(&self, arguments: &[&str]) -> std::process::Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> std::process::Output {
         let (verb, arguments) = arguments.split_first().expect("a verb");
         command(self.dir.path())
             .args([
@@ -153,7 +153,7 @@ impl Process {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .args(["-s", name, &self.child.id().to_string()])
             .status();
@@ -161,7 +161,7 @@ impl Process {
     }
 
     /// A request to the admin listener that changes something.
-    pub async fn order(&self, method: &str, path: &str, token: Option<&str>) -> Answer {
+    pub(crate) async fn order(&self, method: &str, path: &str, token: Option<&str>) -> Answer {
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: 0\r\n",
             self.admin
@@ -173,22 +173,22 @@ impl Process {
     }
 
     /// A page of the admin listener.
-    pub async fn page(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn page(&self, path: &str) -> (u16, String) {
         fetch_plain(self.admin, path).await
     }
 
     /// A caller with the right token.
-    pub fn caller(&self) -> Caller {
+    pub(crate) fn caller(&self) -> Caller {
         Caller::new(self.proxy, self.sim.ca_pem(), "events", TOKEN)
     }
 
     /// A caller with this proxy user name and token.
-    pub fn caller_as(&self, user: &str, token: &str) -> Caller {
+    pub(crate) fn caller_as(&self, user: &str, token: &str) -> Caller {
         Caller::new(self.proxy, self.sim.ca_pem(), user, token)
     }
 
     /// Waits until `condition` holds.
-    pub async fn until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+    pub(crate) async fn until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !condition(self) {
             assert!(
@@ -201,12 +201,12 @@ impl Process {
     }
 
     /// Whether it has ended.
-    pub fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("our own child").is_some()
     }
 
     /// Waits for its end.
-    pub async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("our own child") {
@@ -231,7 +231,7 @@ impl Drop for Process {
 }
 
 /// The program, in surroundings that say nothing.
-pub fn command(folder: &std::path::Path) -> Command {
+pub(crate) fn command(folder: &std::path::Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
     command.current_dir(folder).stdin(Stdio::null());
     for name in [

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Every property of `value` is described by the schema `name`, and every required one is there.
-pub fn check(value: &Value, name: &str) {
+pub(crate) fn check(value: &Value, name: &str) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/infra/schemas");
     let text = std::fs::read_to_string(format!("{folder}/{name}.schema.json")).expect("a schema");
     let schema: Value = serde_json::from_str(&text).expect("JSON");
