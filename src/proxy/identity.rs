@@ -80,9 +80,7 @@ impl Directory {
                 .collect(),
             by_network: known
                 .iter()
-                .filter(|caller| {
-                    caller.rule().tokens.is_empty() && !caller.rule().networks.is_empty()
-                })
+                .filter(|caller| caller.rule().is_known_by_network())
                 .map(Arc::clone)
                 .collect(),
             anonymous: callers.anonymous.clone().map(|rule| {
@@ -140,9 +138,10 @@ impl Directory {
             return refused(Detail::UnknownCaller);
         };
         let rule = caller.rule();
+        let is_here = rule.is_known_by_network() && sits_in(client, &rule.networks);
         let credential = match (rule.tokens.is_empty(), password, offered) {
             (true, Password::Offered(token), _) if !token.is_empty() => None,
-            (true, ..) => sits_in(client, &rule.networks).then_some(Credential::Network),
+            (true, ..) => is_here.then_some(Credential::Network),
             (false, _, Some(offered)) => {
                 matching_token(&rule.tokens, offered).map(Credential::Token)
             }
