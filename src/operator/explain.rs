@@ -16,7 +16,7 @@ use super::question::ANONYMOUS;
 use super::wording;
 use crate::config::Config;
 use crate::drain::Stage;
-use crate::egress::{Addresses, preview};
+use crate::egress::{Addresses, Preview, preview};
 use crate::kintone::domain::Destination;
 use crate::model::{Account, Client, Code, Denial};
 use crate::proxy::{Asked, Judged, Language, Proof, Reason, Rules, Step, Way, judge};
@@ -151,7 +151,7 @@ impl Explainer {
             }
         };
         let caller = judged.identity.caller.rule();
-        let text = wording::rights(caller, client, question.from.is_none());
+        let text = wording::rights(question, caller, client);
         steps.push(Taken::new(RIGHTS, OK, text));
         self.way_out(&judged, steps)
             .map_err(|denial| refused(Reason::Denied(denial)))?;
@@ -182,8 +182,11 @@ impl Explainer {
             steps.push(Taken::new(QUOTA, DEPENDS, text));
         }
         let preview = preview(&config.upstream, host)?;
-        let (result, text) = wording::name(host, preview);
-        steps.push(Taken::new(NAME, if result { OK } else { DEPENDS }, text));
+        let result = match preview {
+            Preview::Static(_) => OK,
+            Preview::Resolver => DEPENDS,
+        };
+        steps.push(Taken::new(NAME, result, wording::name(host, preview)));
         Ok(())
     }
 }

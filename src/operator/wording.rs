@@ -53,9 +53,12 @@ pub(super) fn identity(identity: &Identity, options: &Options) -> String {
 }
 
 /// The rights that let a call through.
-pub(super) fn rights(caller: &Caller, client: Client, is_assumed: bool) -> String {
+pub(super) fn rights(question: &Question, caller: &Caller, client: Client) -> String {
     let from = client.0.ip();
-    let assumed = if is_assumed { " (assumed)" } else { "" };
+    let assumed = match question.from {
+        Some(_) => "",
+        None => " (assumed)",
+    };
     let modes = caller.modes.iter().map(|mode| mode.label());
     let mut text = format!(
         "accounts {}, tenants {}, modes {}, from {from}{assumed}",
@@ -120,14 +123,13 @@ pub(super) fn quota(ask: &Ask<'_>, terms: &Terms, mode: Mode, h2_weight: u32) ->
     vec![first, rate, wait]
 }
 
-/// Where the host's name leads; and whether that is known.
-pub(super) fn name(host: &Host, preview: Preview) -> (bool, String) {
+/// Where the host's name leads.
+pub(super) fn name(host: &Host, preview: Preview) -> String {
     match preview {
-        Preview::Static(to) => (true, format!("{host} is {to} by [upstream.resolve]")),
-        Preview::Resolver => (
-            false,
-            format!("{host} is looked up when a call goes, and must lead to a public IPv4 address"),
-        ),
+        Preview::Static(to) => format!("{host} is {to} by [upstream.resolve]"),
+        Preview::Resolver => {
+            format!("{host} is looked up when a call goes, and must lead to a public IPv4 address")
+        }
     }
 }
 
@@ -158,6 +160,10 @@ pub(super) fn refusal(
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the other details say it all by themselves"
+)]
 fn credentials(config: &Config, detail: Detail) -> String {
     match detail {
         Detail::UnknownCaller => {
@@ -208,6 +214,10 @@ fn right(
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the other details say it all by themselves"
+)]
 fn destination(config: &Config, detail: Detail) -> String {
     match detail {
         Detail::NotAKintoneDomain => {

@@ -1,6 +1,7 @@
 //! The sentence in a refusal: what happened, with the figures, and who must act. It repeats nothing
 //! of the request but the account's domain.
 
+use super::hint;
 use super::options::OptionsError;
 use super::reply::Reason;
 use crate::model::{Account, Actor, Code, Denial, Detail, QuotaFigures};
@@ -47,6 +48,23 @@ impl Language {
         (0.0..=1.0)
             .contains(&weight)
             .then_some((language, (weight * 1000.0) as u32))
+    }
+}
+
+impl Reason {
+    /// What people are told: the sentence, and what to do.
+    pub(crate) fn told(
+        self,
+        account: Option<&Account>,
+        language: Language,
+    ) -> (String, &'static str) {
+        let actor = hint::actor(self.code(), self.detail());
+        let hint = hint::for_code(self.code());
+        let hint = match language {
+            Language::En => hint.en,
+            Language::Ja => hint.ja,
+        };
+        (of(self, account, actor, language), hint)
     }
 }
 

@@ -161,21 +161,6 @@ impl Reason {
         }
     }
 
-    /// What people are told: the sentence, and what to do.
-    pub(crate) fn told(
-        self,
-        account: Option<&Account>,
-        language: Language,
-    ) -> (String, &'static str) {
-        let actor = hint::actor(self.code(), self.detail());
-        let hint = hint::for_code(self.code());
-        let hint = match language {
-            Language::En => hint.en,
-            Language::Ja => hint.ja,
-        };
-        (message::of(self, account, actor, language), hint)
-    }
-
     /// The word of `Proxy-Status`.
     const fn proxy_error(self) -> ProxyError {
         match self.detail() {

@@ -75,7 +75,7 @@ impl<W> Books<W> {
     /// Empty books under a plan.
     pub(super) fn new(plan: Arc<Plan>, clock: Clock) -> Self {
         let mut books = Self {
-            rate: limiter(&plan, clock),
+            rate: Rate::successor(plan.rate, None, clock),
             pressure: Pressure::default(),
             queue: Queue::new(),
             yields: Yields::default(),
@@ -95,11 +95,7 @@ impl<W> Books<W> {
     /// another shape begins with the tokens that were left.
     pub(super) fn replan(&mut self, plan: Arc<Plan>, clock: Clock) {
         if self.rate.as_ref().map(|rate| rate.limit()) != plan.rate {
-            let before = self.rate.take();
-            self.rate = limiter(&plan, clock);
-            if let (Some(rate), Some(before)) = (&mut self.rate, before) {
-                rate.carry_over(&before, clock.moment());
-            }
+            self.rate = Rate::successor(plan.rate, self.rate.take(), clock);
         }
         self.queue.configure(&plan.tenants);
         self.plan = plan;
@@ -397,8 +393,4 @@ impl<W> Books<W> {
         let ours = self.pressure.allowed(limit, quota.headroom);
         self.allowed = self.plan.part_of(ours);
     }
-}
-
-fn limiter(plan: &Plan, clock: Clock) -> Option<Box<Rate>> {
-    plan.rate.map(|limit| Box::new(Rate::new(limit, clock)))
 }

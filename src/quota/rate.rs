@@ -55,7 +55,7 @@ impl RateLimit {
 
 impl Rate {
     /// A limiter with all its tokens.
-    pub(super) fn new(limit: RateLimit, clock: Clock) -> Self {
+    fn new(limit: RateLimit, clock: Clock) -> Self {
         let quota = Quota::with_period(limit.period)
             .expect("a rate's period is at least a nanosecond")
             .allow_burst(limit.burst);
@@ -69,8 +69,22 @@ impl Rate {
         }
     }
 
+    /// A limiter of this shape in the place of `before`, whose tokens it goes on with; none if there
+    /// is no rate.
+    pub(super) fn successor(
+        limit: Option<RateLimit>,
+        before: Option<Box<Self>>,
+        clock: Clock,
+    ) -> Option<Box<Self>> {
+        let mut rate = Box::new(Self::new(limit?, clock));
+        if let Some(before) = before {
+            rate.carry_over(&before, clock.moment());
+        }
+        Some(rate)
+    }
+
     /// Begins with no more tokens than `before` has left: a new rate is no gift of a whole burst.
-    pub(super) fn carry_over(&mut self, before: &Self, now: Moment) {
+    fn carry_over(&mut self, before: &Self, now: Moment) {
         let left = if before.due(now).is_some() {
             0
         } else {
