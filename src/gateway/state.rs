@@ -62,7 +62,10 @@ impl Running {
         // All that can fail comes before anything changes.
         let tls = match Outbound::new(config.upstream.ca_file.as_deref()) {
             Ok(tls) => tls,
-            Err(error) => return refused(vec![format!("upstream.ca_file: {error}")]),
+            Err(error) => {
+                let file = self.source.path.display();
+                return refused(vec![format!("{file}:1:1: upstream.ca_file: {error}")]);
+            }
         };
         if let Err(error) = logging::set_level(&config.log) {
             return refused(vec![error.to_string()]);

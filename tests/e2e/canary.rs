@@ -191,18 +191,41 @@ async fn refused(process: &Process, said: &mut Said) {
 /// Every failure on the way to kintone and back.
 async fn failures(process: &Process, said: &mut Said) {
     let caller = process.caller();
+    let json = |status, code: &str| FaultKind::Json {
+        status,
+        code: code.into(),
+        message: "no".into(),
+    };
     for kind in [
         FaultKind::ResetAfterExecuting,
+        FaultKind::ResetBeforeAnswer,
         FaultKind::Unavailable,
-        FaultKind::Json {
-            status: 520,
-            code: "CB_NO02".into(),
-            message: "no".into(),
-        },
+        FaultKind::Overload,
+        FaultKind::TooManyRequests,
+        FaultKind::Garbage,
+        FaultKind::HalfBodyThenReset,
+        FaultKind::RedirectToLogin,
+        FaultKind::HtmlPage,
+        json(520, "CB_NO02"),
+        json(401, "CB_AU01"),
+        json(400, "CB_VA01"),
+        FaultKind::TlsWrongName,
+        FaultKind::TlsExpired,
+        FaultKind::TlsUntrusted,
+        FaultKind::TlsAlert,
+        FaultKind::TlsReset,
     ] {
-        process.sim.fault(Fault::once(kind));
-        if let Ok(answer) = caller.send(laden(&caller, Method::POST, RECORDS)).await {
-            said.answer(&answer);
+        for method in [Method::GET, Method::POST] {
+            process.sim.fault(Fault::once(kind.clone()));
+            // A name of its own, so that the connection is a new one.
+            let url = format!(
+                "https://{}.cybozu.com/k/v1/record.json?canary",
+                kind.name().replace('_', "-")
+            );
+            if let Ok(answer) = caller.send(laden(&caller, method, &url)).await {
+                said.answer(&answer);
+            }
+            process.sim.clear_faults();
         }
     }
     process.sim.clear_faults();

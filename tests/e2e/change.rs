@@ -412,3 +412,80 @@ async fn a_disk_that_hangs_holds_up_neither_calls_nor_the_end() {
     );
     assert_eq!(process.read("access.log").lines().count(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trust_anchors_are_read_again() {
+    let process = Process::start(TenantSettings::default(), QUICK_END).await;
+    let reload = async || process.order("POST", "/api/v1/reload", None).await;
+    let ask = async |host: &str| {
+        let url = format!("https://{host}.cybozu.com/k/v1/records.json?app=1");
+        process.caller().get(&url).await
+    };
+    let good = process.read("ca.pem");
+    assert_eq!(ask("acme").await.status, 200);
+    let other = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
+    std::fs::write(process.path("ca.pem"), other.cert.pem()).unwrap();
+    assert_eq!(reload().await.status, 200);
+    // Names that were not called yet, so that no connection of before is used.
+    let refused = ask("one").await;
+    assert_eq!(refused.code(), "GW_UPSTREAM_TLS", "{refused:?}");
+    // A file without a certificate is a fault, and what is trusted stays as it is.
+    for wrong in [
+        "",
+        "no certificate",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
+        std::fs::write(process.path("ca.pem"), wrong).unwrap();
+        let refused = reload().await;
+        assert_eq!(refused.status, 422, "{wrong:?}: {refused:?}");
+        let fault = refused.json()["faults"][0].as_str().unwrap().to_owned();
+        assert!(
+            fault.contains("upstream.ca_file") && fault.contains("ca.pem"),
+            "{fault}"
+        );
+    }
+    std::fs::write(process.path("ca.pem"), good).unwrap();
+    assert_eq!(reload().await.status, 200);
+    assert!(!ask("two").await.reason.starts_with("GW_"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_and_those_that_wait_for_it_go_on_over_a_reload() {
+    let more = format!("{QUICK_END}[quota]\nrate = 1\nburst = 3\nqueue = 50\n");
+    let process = Process::start(TenantSettings::default(), &more).await;
+    let call = || {
+        let caller = process.caller();
+        tokio::spawn(async move {
+            let answer = caller.get(RECORDS).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer
+                .header("kintone-egress-queued-ms")
+                .parse::<u64>()
+                .unwrap()
+        })
+    };
+    for _ in 0..3 {
+        assert_eq!(call().await.unwrap(), 0, "a burst is let through at once");
+    }
+    let waiting = call();
+    let queued = async || {
+        let (_, page) = process.page("/api/v1/accounts/acme.cybozu.com").await;
+        serde_json::from_str::<Value>(&page).unwrap()["queued"].clone()
+    };
+    while queued().await != 1 {}
+    // Another queue leaves the limiter as it is; another rate does not give a new burst away.
+    for (from, to) in [("queue = 50", "queue = 60"), ("rate = 1", "rate = 2")] {
+        process.write_config(&process.config.replace(from, to));
+        assert_eq!(
+            process.order("POST", "/api/v1/reload", None).await.status,
+            200
+        );
+    }
+    let waited_ms = waiting.await.unwrap();
+    assert!(waited_ms > 0, "it kept its place and waited on");
+    let next_ms = call().await.unwrap();
+    assert!(
+        next_ms > 100,
+        "half a second a token, and none was left: {next_ms} ms"
+    );
+}
