@@ -123,7 +123,7 @@ impl Explainer {
         let client = Client(SocketAddr::new(question.client(config), 0));
         let asked = Asked {
             head: &asking.head,
-            has_fragment: asking.has_fragment,
+            fault: asking.fault,
             proof: match question.user.as_str() {
                 ANONYMOUS => Proof::Headers(&asking.head.headers),
                 user => Proof::Assumed(user),

@@ -35,8 +35,8 @@ pub struct Question {
 /// The request behind a question.
 pub(super) struct Asking {
     pub(super) head: Parts,
-    /// Whether its target has a fragment, which a URI does not keep.
-    pub(super) has_fragment: bool,
+    /// A fragment of its target, which a URI does not keep.
+    pub(super) fault: Option<Detail>,
 }
 
 impl Question {
@@ -79,7 +79,7 @@ impl Question {
         }
         Ok(Asking {
             head: request.into_parts().0,
-            has_fragment,
+            fault: has_fragment.then_some(Detail::Fragment),
         })
     }
 

@@ -21,8 +21,8 @@ use crate::model::{Account, Client, Denial, Detail, Mode};
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
     pub(crate) head: &'a Parts,
-    /// Whether its target has a fragment, which a URI does not keep.
-    pub(crate) has_fragment: bool,
+    /// What is wrong with it that its parsed form does not show.
+    pub(crate) fault: Option<Detail>,
     /// In proof of who sends it.
     pub(crate) proof: Proof<'a>,
     /// Where it comes from.
@@ -115,8 +115,8 @@ pub(crate) fn judge(
 /// Reads the head, and what its headers say about the call.
 fn framing<'a>(asked: &Asked<'a>) -> Result<(Target<'a>, Options), Refused> {
     let target = request::read(asked.head).map_err(malformed)?;
-    if asked.has_fragment {
-        return Err(malformed(Denial::bad_request(Detail::Fragment)));
+    if let Some(fault) = asked.fault {
+        return Err(malformed(Denial::bad_request(fault)));
     }
     let said = Options::from_headers(&asked.head.headers)
         .map_err(|error| (Reason::Options(error), After::Close))?;

@@ -124,7 +124,7 @@ impl Proxy {
         let language = language_of(&head);
         let asked = Asked {
             head: &head,
-            has_fragment: connection.target_has_fragment(),
+            fault: connection.target_has_fragment().then_some(Detail::Fragment),
             proof: Proof::Headers(&head.headers),
             client: connection.client(),
             stage: shared.drain.stage(),
