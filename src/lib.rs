@@ -37,6 +37,14 @@
 //! Tunnel: the same up to `admit` (`proxy/tunnel`), dial, 200, the ClientHello judged, bytes both
 //! ways (`proxy/passage` over `proxy/relay`) until both ends close.
 //!
+//! # A change in the day
+//! `gateway/orders` hears signals and the admin listener; a reload runs beside it, one at a time, and
+//! may wait for the disk. `gateway/state` reads the file, keeps what only a restart can change
+//! (`config/restart`), tries all that can fail, and only then hands the new configuration to each
+//! part: limits to `server`, plans to `quota` (permits, queues and tokens stay), rules to `proxy` (a
+//! call keeps those it began with; what was seen of a caller stays), trust anchors to `egress`, the
+//! level to the log.
+//!
 //! # What must always hold
 //! Every integration test checks these in one shared harness (`tests/support`).
 //!

@@ -268,3 +268,27 @@ async fn who_is_nobody_learns_nothing() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_tunnel_that_was_refused_after_its_200_is_told_too() {
+    house(Plan::default(), async |house| {
+        let caller = house.caller();
+        let tunnel = caller.open_tunnel(ACME).await.unwrap();
+        assert!(caller.tls(tunnel, "other.cybozu.com").await.is_err());
+        house
+            .until("it has ended", |house| house.output.lines().len() == 1)
+            .await;
+        let line = &house.output.lines()[0];
+        let page = me(&house, "events", "").await;
+        let refusal = &page["refusals"][0];
+        assert_eq!(refusal["id"], line["id"]);
+        assert_eq!(refusal["code"], "GW_DESTINATION_FORBIDDEN");
+        assert!(
+            refusal["message"]
+                .as_str()
+                .unwrap()
+                .contains("sni_mismatch")
+        );
+    })
+    .await;
+}
