@@ -24,12 +24,13 @@
 //! | 5 | [`proxy`] | the life of a call | the floors below |
 //! | 5 | [`admin`] | what operators see and order | the floors below |
 //! | 6 | [`gateway`] | builds, wires, spawns, drains | everything above |
+//! | 6 | [`operator`] | for people at a terminal: `explain` | everything above but `gateway` |
 //!
 //! # The path of a call
 //! Forward: `server` accepts (a place first), `server/heads` looks for what hyper hides of a head →
-//! `proxy/request` reads the head once →
-//! `proxy/identity` says who it is → `kintone/domain` gives the account → rights →
-//! `egress` says whether an address is usable → `quota` admits (the one `admit` of
+//! `proxy/judge`, which `explain` shares: `proxy/request` reads the head once → `proxy/identity`
+//! says who it is → `kintone/domain` gives the account → `proxy/known` has the rights → `egress`
+//! says whether an address is usable → `quota` admits (the one `admit` of
 //! `proxy/journey`) → `egress`: a pooled connection, or source → resolve → vet → dial → TLS →
 //! headers stripped, sent → 1xx answers pass beside (`server/interim`) → the framing of kintone's
 //! answer is judged (`proxy/headers`) → `kintone/answer` judges the head, the quota hears it →
@@ -38,6 +39,14 @@
 //!
 //! Tunnel: the same up to `admit` (`proxy/tunnel`), dial, 200, the ClientHello judged, bytes both
 //! ways (`proxy/passage` over `proxy/relay`) until both ends close.
+//!
+//! # A change in the day
+//! `gateway/orders` hears signals and the admin listener; a reload runs beside it, one at a time, and
+//! may wait for the disk. `gateway/state` reads the file, keeps what only a restart can change
+//! (`config/restart`), tries all that can fail, and only then hands the new configuration to each
+//! part: limits to `server`, plans to `quota` (permits, queues and tokens stay), rules to `proxy` (a
+//! call keeps those it began with; what was seen of a caller stays), trust anchors to `egress`, the
+//! level to the log.
 //!
 //! # What must always hold
 //! Every integration test checks these in one shared harness (`tests/support`).
@@ -70,6 +79,7 @@ pub mod egress;
 pub mod gateway;
 pub mod kintone;
 pub mod model;
+pub mod operator;
 pub mod proxy;
 pub mod quota;
 pub mod server;

@@ -76,6 +76,34 @@ pub(crate) enum After {
 }
 
 impl Reason {
+    /// The reason behind a code and a detail, where its figures are not known.
+    pub(crate) fn of(code: Code, detail: Option<Detail>) -> Self {
+        let word = detail.unwrap_or(Detail::Unparsable);
+        let figures = QuotaFigures::default();
+        match code {
+            Code::BadRequest => Self::Denied(Denial::bad_request(word)),
+            Code::Misdirected => Self::Denied(Denial::Misdirected),
+            Code::AuthenticationRequired => Self::Denied(Denial::AuthenticationRequired(word)),
+            Code::DestinationForbidden => Self::Denied(Denial::DestinationForbidden(word)),
+            Code::CallerForbidden => Self::Denied(Denial::CallerForbidden(word)),
+            Code::AccountUnknown => Self::Denied(Denial::AccountUnknown),
+            Code::RateLimited => Self::Denied(Denial::RateLimited(figures)),
+            Code::QueueFull => Self::Denied(Denial::QueueFull(figures)),
+            Code::WaitExceeded => Self::Denied(Denial::WaitExceeded(figures)),
+            Code::DailyBudget => Self::Denied(Denial::DailyBudget),
+            Code::EgressUnavailable => Self::Denied(Denial::EgressUnavailable(word)),
+            Code::Draining => Self::Denied(Denial::Draining),
+            Code::Overloaded => Self::Denied(Denial::Overloaded(word)),
+            Code::AccountMaintenance => Self::Denied(Denial::AccountMaintenance),
+            Code::UpstreamDns => Self::Failed(Failure::Dns(word)),
+            Code::UpstreamConnect => Self::Failed(Failure::Connect(word)),
+            Code::UpstreamTls => Self::Failed(Failure::Tls(word)),
+            Code::UpstreamTimeout => Self::Failed(Failure::Timeout(word)),
+            Code::UpstreamReset => Self::Failed(Failure::Reset(word)),
+            Code::Internal => Self::Failed(Failure::Internal),
+        }
+    }
+
     /// Its `GW_` code.
     pub(crate) const fn code(self) -> Code {
         match self {

@@ -4,7 +4,7 @@
 use http::request::Parts;
 use http::{HeaderMap, Method, Version, header};
 
-use crate::model::{Denial, Detail};
+use crate::model::{Denial, Detail, Mode};
 
 /// The prefix of the gateway's own pages on the proxy listener.
 pub(crate) const OWN_PREFIX: &str = "/.kintone-egress/";
@@ -29,6 +29,17 @@ pub(crate) enum Target<'a> {
 pub(crate) enum Scheme {
     Http,
     Https,
+}
+
+impl Target<'_> {
+    /// The way in that it asks for; none for the gateway's own pages.
+    pub(crate) const fn mode(self) -> Option<Mode> {
+        match self {
+            Self::Forward { .. } => Some(Mode::Forward),
+            Self::Connect { .. } => Some(Mode::Tunnel),
+            Self::Own { .. } => None,
+        }
+    }
 }
 
 /// Reads the head of a request.

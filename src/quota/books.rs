@@ -75,7 +75,7 @@ impl<W> Books<W> {
     /// Empty books under a plan.
     pub(super) fn new(plan: Arc<Plan>, clock: Clock) -> Self {
         let mut books = Self {
-            rate: limiter(&plan, clock),
+            rate: Rate::successor(plan.rate, None, clock),
             pressure: Pressure::default(),
             queue: Queue::new(),
             yields: Yields::default(),
@@ -91,10 +91,11 @@ impl<W> Books<W> {
         books
     }
 
-    /// Puts the account under another plan. A limiter of the same shape stays as it is.
+    /// Puts the account under another plan. A limiter of the same shape stays as it is; one of
+    /// another shape begins with the tokens that were left.
     pub(super) fn replan(&mut self, plan: Arc<Plan>, clock: Clock) {
         if self.rate.as_ref().map(|rate| rate.limit()) != plan.rate {
-            self.rate = limiter(&plan, clock);
+            self.rate = Rate::successor(plan.rate, self.rate.take(), clock);
         }
         self.queue.configure(&plan.tenants);
         self.plan = plan;
@@ -316,7 +317,7 @@ impl<W> Books<W> {
             allowed: self.allowed,
             in_use: self.in_use.total(),
             batch_in_use: self.in_use.batch(),
-            reserve: self.plan.quota.interactive_reserve.min(self.allowed / 2),
+            reserve: self.plan.reserve(self.allowed),
             now,
         }
     }
@@ -389,10 +390,7 @@ impl<W> Books<W> {
             (_, _) => Sight::Clear,
         };
         self.pressure.settle(now, limit, sight);
-        self.allowed = (self.pressure.allowed(limit, quota.headroom) / self.plan.hosts).max(1);
+        let ours = self.pressure.allowed(limit, quota.headroom);
+        self.allowed = self.plan.part_of(ours);
     }
-}
-
-fn limiter(plan: &Plan, clock: Clock) -> Option<Box<Rate>> {
-    plan.rate.map(|limit| Box::new(Rate::new(limit, clock)))
 }

@@ -15,11 +15,13 @@ use std::time::Duration;
 use tokio::time::sleep_until;
 
 use crate::config::Config;
-use crate::model::{Account, CallerName, Denial, Priority, Table, Tenant};
+use crate::model::{Account, Denial, Table};
 
+pub use ask::Ask;
 pub use in_use::Owes;
 pub use permit::{Permit, Refused, YieldGuard};
 pub use snapshot::{AccountSnapshot, Balance, RefusedCounts, TenantSnapshot, TenantTotals};
+pub use terms::Terms;
 
 use account::{Cell, Deadline, Entrant};
 use clock::{Clock, Moment};
@@ -28,6 +30,7 @@ use queue::Place;
 use wakes::Wakes;
 
 mod account;
+mod ask;
 mod books;
 mod clock;
 mod estimate;
@@ -41,31 +44,13 @@ mod rate;
 mod room;
 mod snapshot;
 mod tenant;
+mod terms;
 mod wakes;
 mod yields;
 
 /// The quotas of all accounts. Cloning is a reference count.
 #[derive(Clone, Debug)]
 pub struct Quotas(Arc<Shared>);
-
-/// A call that wants to go to kintone.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
-    /// Where to.
-    pub account: &'a Account,
-    /// On whose behalf; `None`: its caller's.
-    pub tenant: Option<&'a Tenant>,
-    /// Who calls.
-    pub caller: &'a CallerName,
-    /// How urgent it is.
-    pub priority: Priority,
-    /// The caller's longest wait, if it has one of its own.
-    pub caller_wait: Option<Duration>,
-    /// The longest wait that the call itself names; zero: it does not wait.
-    pub call_wait: Option<Duration>,
-    /// Permits wanted: 1, or what a tunnel that offers h2 takes.
-    pub weight: u32,
-}
 
 /// Accounts remembered at most, but for those in use.
 pub const ACCOUNTS_MAX: usize = 100_000;
@@ -294,6 +279,7 @@ mod tests {
     use super::account::Waiter;
     use super::tenant::TenantBook;
     use super::*;
+    use crate::model::Tenant;
 
     /// What an idle account with one tenant keeps on the heap, as its types add up: the cell, its entry
     /// in the register, its tenant and the tenant's entry, and the two names.
