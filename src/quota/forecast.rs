@@ -85,6 +85,11 @@ impl<W> Books<W> {
     }
 
     fn completion(&self, nth: u32, only: Option<TenantId>, now: Moment) -> Option<Duration> {
+        if only.is_none() && self.in_use.total() == self.in_use.settling() {
+            // No answer can prove that they are over: time alone frees them.
+            let free_at = self.in_use.settled_at(nth, self.plan.quota.settle)?;
+            return Some(free_at.since(now));
+        }
         let mut outlook = Outlook::default();
         for (grant, kind) in self.in_use.running() {
             if kind != Kind::Call || only.is_some_and(|tenant| tenant != grant.tenant) {

@@ -48,6 +48,11 @@ impl Plans {
         }
     }
 
+    /// `settle` of the accounts that have no table of their own.
+    pub(super) fn usual_settle(&self) -> Duration {
+        self.usual.quota.settle
+    }
+
     /// The plan of an account.
     pub(super) fn of(&self, account: &Account) -> &Arc<Plan> {
         self.own.get(account).unwrap_or(&self.usual)
