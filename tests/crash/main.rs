@@ -1,0 +1,15 @@
+//! The end of the process and of the machine under load: what kintone still works on stays counted.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(
+    clippy::print_stdout,
+    reason = "figures that were measured are shown by --nocapture"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod kills;
+mod load;
+mod power;
+mod site;
