@@ -250,7 +250,8 @@ impl Quotas {
         let Some(record) = &self.0.record else {
             return Ok(());
         };
-        let unknown = self.0.unknown.map(|unknown| unknown.after(PAST));
+        let settle = self.read().plans.longest_settle();
+        let unknown = self.0.unknown.map(|unknown| unknown.after(settle));
         if unknown.is_some_and(|until| until <= self.0.clock.moment()) {
             record.know_all();
         }

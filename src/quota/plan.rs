@@ -53,6 +53,12 @@ impl Plans {
         self.usual.quota.settle
     }
 
+    /// The longest `settle` of any account.
+    pub(super) fn longest_settle(&self) -> Duration {
+        let own = self.own.values().map(|plan| plan.quota.settle);
+        own.fold(self.usual_settle(), Duration::max)
+    }
+
     /// The plan of an account.
     pub(super) fn of(&self, account: &Account) -> &Arc<Plan> {
         self.own.get(account).unwrap_or(&self.usual)

@@ -6,6 +6,7 @@
     reason = "figures that were measured are shown by --nocapture"
 )]
 
+#[allow(dead_code, reason = "the house has more rooms than these tests need")]
 #[path = "../support/mod.rs"]
 mod support;
 
