@@ -123,9 +123,11 @@ impl Gateway {
             .transpose()?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
-        let quotas = Quotas::recorded(&config, record);
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);
+        let limits_hit = Arc::clone(&telemetry);
+        let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
+        let quotas = Quotas::recorded(&config, record);
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(

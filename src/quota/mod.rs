@@ -119,17 +119,12 @@ impl Quotas {
     /// Goes on from what earlier processes left: their calls that may still run at kintone settle.
     /// Where nobody knows what they left, every account has its whole limit settling.
     #[must_use]
-    pub fn recorded(config: &Config, opened: Opened) -> Self {
-        let Opened {
-            record,
-            calls,
-            unknown,
-            ..
-        } = opened;
+    pub fn recorded(config: &Config, mut opened: Opened) -> Self {
         let clock = Clock::begun(PAST);
         let now = clock.moment();
-        let unknown = unknown.map(|age| now.before(age));
-        let quotas = Self::with(config, clock, Some(record), unknown);
+        let unknown = opened.unknown.map(|age| now.before(age));
+        let calls = std::mem::take(&mut opened.calls);
+        let quotas = Self::with(config, clock, Some(opened.into_record()), unknown);
         for call in &calls {
             let left = Left {
                 tenant: call.tenant.as_str(),

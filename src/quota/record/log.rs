@@ -32,6 +32,13 @@ struct Slots {
 /// The line of a call that found no slot: it is only counted.
 const UNRECORDED: Line = Line(SlotNumber(u32::MAX));
 
+impl Line {
+    /// Whether it is more than a number.
+    pub(super) fn is_recorded(self) -> bool {
+        self != UNRECORDED
+    }
+}
+
 impl<W: Words> Log<W> {
     /// Takes over what is there.
     pub(super) fn open(words: W, boot: Boot) -> io::Result<Result<(Self, Takeover), Damage>> {
@@ -71,14 +78,14 @@ impl<W: Words> Log<W> {
 
     /// The call was aborted: kintone may go on working.
     pub(super) fn abort(&self, line: Line, at: Stamp) {
-        if line != UNRECORDED {
+        if line.is_recorded() {
             layout::abort(&self.words, line.0, at);
         }
     }
 
     /// The call holds fewer permits than before.
     pub(super) fn resize(&self, line: Line, permits: u32) {
-        if line != UNRECORDED {
+        if line.is_recorded() {
             layout::resize(&self.words, line.0, permits);
         }
     }

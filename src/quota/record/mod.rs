@@ -13,7 +13,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 use crate::model::{Account, Priority, Tenant};
 
@@ -38,8 +38,7 @@ mod takeover;
 /// A record that was opened, and what earlier processes left in it.
 #[derive(Debug)]
 pub struct Opened {
-    /// Where this process writes.
-    pub(super) record: Record,
+    shared: Shared,
     /// Calls of theirs that may still run at kintone, the longest aborted first.
     pub(super) calls: Vec<Inherited>,
     /// How long ago calls were sent last that are not among them; `None`: there are none.
@@ -63,9 +62,10 @@ pub(super) struct Inherited {
 #[derive(Debug, Clone)]
 pub(super) struct Record(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     log: Log<Map>,
+    /// Told of each call that finds no slot.
+    full: Option<Box<dyn Fn() + Send + Sync>>,
     /// Locked while it is open, by this process alone.
     _lock: fs::File,
 }
@@ -93,8 +93,25 @@ impl Opened {
             calls: calls.collect(),
             unknown: takeover.unknown,
             found: takeover.found,
-            record: Record(Arc::new(Shared { log, _lock: lock })),
+            shared: Shared {
+                log,
+                full: None,
+                _lock: lock,
+            },
         })
+    }
+
+    /// Lets `full` be told of each call that finds no place in the record. It must not wait. The call
+    /// goes all the same; killed while it is in flight, the next process waits as if it knew nothing.
+    #[must_use]
+    pub fn tell_full(mut self, full: impl Fn() + Send + Sync + 'static) -> Self {
+        self.shared.full = Some(Box::new(full));
+        self
+    }
+
+    /// Where this process writes from here on.
+    pub(super) fn into_record(self) -> Record {
+        Record(Arc::new(self.shared))
     }
 
     /// What was there.
@@ -119,12 +136,16 @@ impl Record {
         priority: Priority,
         permits: u32,
     ) -> Line {
-        self.0.log.begin(&Entry {
+        let line = self.0.log.begin(&Entry {
             account: account.as_str(),
             tenant: tenant.as_str(),
             priority,
             permits,
-        })
+        });
+        if let (false, Some(full)) = (line.is_recorded(), &self.0.full) {
+            full();
+        }
+        line
     }
 
     /// The call was aborted now: kintone may go on working.
@@ -151,6 +172,12 @@ impl Record {
     /// Nothing may be sent any more.
     pub(super) fn close(&self) -> io::Result<()> {
         self.0.log.close()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 

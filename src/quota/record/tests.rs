@@ -585,29 +585,28 @@ fn calls_come_back_from_the_real_file() {
     let dir = tempfile::tempdir().expect("a folder");
     let boot = real_boot(dir.path(), BOOT_ID, "100.00");
     let first = Opened::open(dir.path(), boot).expect("a new directory");
+    let first = first.into_record();
     let account = crate::model::Account::from_normal("acme.cybozu.com");
     let tenant = crate::model::Tenant::parse("company-1").expect("a name");
     let lines: Vec<_> = (1..=3)
-        .map(|permits| {
-            first
-                .record
-                .begin(&account, &tenant, Priority::Interactive, permits)
-        })
+        .map(|permits| first.begin(&account, &tenant, Priority::Interactive, permits))
         .collect();
-    first.record.end(lines[0]);
+    first.end(lines[0]);
     // No close: as if the process were killed here.
     drop(first);
-    let next = Opened::open(dir.path(), boot).expect("it is free");
+    let mut next = Opened::open(dir.path(), boot).expect("it is free");
     assert_eq!(next.permits(), 5);
     assert!(
         next.calls
             .iter()
             .all(|call| call.account == account && call.tenant == tenant)
     );
-    for call in &next.calls {
-        next.record.end(call.line);
+    let calls = std::mem::take(&mut next.calls);
+    let next = next.into_record();
+    for call in &calls {
+        next.end(call.line);
     }
-    next.record.close().expect("a disk");
+    next.close().expect("a disk");
     drop(next);
     let other = real_boot(dir.path(), &BOOT_ID.replace('5', "6"), "3.00");
     let after = Opened::open(dir.path(), other).expect("it is free");
