@@ -45,6 +45,7 @@ impl Journey<'_> {
             Err(tried) => return tried,
         };
         if self.call.connection.is_caller_gone() {
+            checkout.give_back_unused();
             self.exchange.abandoned(Head::Withheld);
             return Tried::Left;
         }

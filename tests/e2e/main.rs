@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alone;
 mod callers;
 mod egress;
 mod faults;
