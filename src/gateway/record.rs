@@ -10,8 +10,8 @@ use crate::quota::{Boot, Found, Opened, RecordError};
 
 /// Takes the state directory, and says what was found there.
 pub(super) fn open(config: &Config, environment: &Environment) -> Result<Opened, RecordError> {
-    let proc = environment.proc.as_deref();
-    let boot = Boot::read(proc.unwrap_or(Path::new("/proc")))?;
+    let root = environment.root.as_deref();
+    let boot = Boot::read(root.unwrap_or_else(|| Path::new("/")))?;
     let opened = Opened::open(&config.state_dir, boot)?;
     let (dir, settle) = (config.state_dir.display(), config.quota.settle);
     let permits = opened.permits();
@@ -28,6 +28,12 @@ pub(super) fn open(config: &Config, environment: &Environment) -> Result<Opened,
             %dir,
             "the machine went down under a running gateway: calls wait until it has been up for \
              {settle:?}, when those from before have settled"
+        ),
+        Found::Moved => tracing::warn!(
+            %dir,
+            "the flight record is of another machine, or of one without /etc/machine-id, that went \
+             down under a running gateway: calls wait for {settle:?}, until those of that one have \
+             settled"
         ),
         Found::Missing => tracing::warn!(
             %dir,

@@ -34,30 +34,37 @@ fn plan() -> Plan {
 
 /// What a kernel says that was booted `up` ago.
 fn booted(dir: &Path, boot_id: &str, up: &str) {
-    let random = dir.join("sys/kernel/random");
+    let random = dir.join("proc/sys/kernel/random");
     std::fs::create_dir_all(&random).unwrap();
     std::fs::write(random.join("boot_id"), boot_id).unwrap();
-    std::fs::write(dir.join("uptime"), format!("{up} 0.00\n")).unwrap();
+    std::fs::create_dir_all(dir.join("etc")).unwrap();
+    std::fs::write(dir.join("etc/machine-id"), "1f").unwrap();
+    std::fs::write(dir.join("proc/uptime"), format!("{up} 0.00\n")).unwrap();
 }
 
-/// A gateway of this process, on a kernel of the test's choice.
+/// A gateway that serves.
 struct Booted {
     signals: mpsc::Sender<Signal>,
     running: JoinHandle<()>,
 }
 
+/// A gateway of this process, on a kernel of the test's choice, which serves nobody yet.
+fn build(site: &Site, boot_id: &str, up: &str) -> Gateway {
+    let root = site.path("root");
+    booted(&root, boot_id, up);
+    let environment = Environment {
+        root: Some(root),
+        ..Environment::default()
+    };
+    let path = site.path("gateway.toml");
+    let Loaded { config, .. } = load(&path, &environment).unwrap();
+    let source = Source { path, environment };
+    Gateway::build(config, source, AccessLogHandle::off()).unwrap()
+}
+
 impl Booted {
     fn start(site: &Site, boot_id: &str, up: &str) -> Self {
-        let proc = site.path("proc");
-        booted(&proc, boot_id, up);
-        let environment = Environment {
-            proc: Some(proc),
-            ..Environment::default()
-        };
-        let path = site.path("gateway.toml");
-        let Loaded { config, .. } = load(&path, &environment).unwrap();
-        let source = Source { path, environment };
-        let gateway = Gateway::build(config, source, AccessLogHandle::off()).unwrap();
+        let gateway = build(site, boot_id, up);
         let (signals, receiver) = mpsc::channel(1);
         let running = tokio::spawn(async move {
             gateway.run(receiver).await.unwrap();
@@ -82,6 +89,11 @@ async fn site_without_power() -> Site {
     .await;
     process.kill();
     load.stop().await;
+    // Not every machine that tests has a machine id: from here on this one has.
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let gateway = build(&site, &boot_id, "1000.00");
+    assert_eq!(gateway.quotas().unknown_for(), None);
+    assert!(gateway.quotas().balance().held >= 6, "calls taken over");
     site
 }
 
@@ -138,17 +150,8 @@ async fn a_crash_does_not_shorten_the_wait_after_a_power_loss() {
     let site = site_without_power().await;
     let boot_id = "0f0f0f0f-0000-0000-0000-000000000002";
     for up in ["0.50", "1.50"] {
-        let proc = site.path("proc");
-        booted(&proc, boot_id, up);
-        let environment = Environment {
-            proc: Some(proc),
-            ..Environment::default()
-        };
-        let path = site.path("gateway.toml");
-        let Loaded { config, .. } = load(&path, &environment).unwrap();
-        let source = Source { path, environment };
         // Built and gone again, as by a kill.
-        let gateway = Gateway::build(config, source, AccessLogHandle::off()).unwrap();
+        let gateway = build(&site, boot_id, up);
         let left = gateway.quotas().unknown_for().unwrap();
         let up = Duration::from_secs_f64(up.parse().unwrap());
         let whole = Duration::from_secs(3) - up;

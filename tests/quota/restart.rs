@@ -42,7 +42,9 @@ fn open(dir: &Path, boot: u32, up_s: u64) -> Opened {
     let id = format!("{boot:08x}-0000-0000-0000-000000000000\n");
     std::fs::write(random.join("boot_id"), id).expect("writable");
     std::fs::write(dir.join("proc/uptime"), format!("{up_s}.00 0.00\n")).expect("writable");
-    let boot = Boot::read(&dir.join("proc")).expect("as a kernel says it");
+    std::fs::create_dir_all(dir.join("etc")).expect("writable");
+    std::fs::write(dir.join("etc/machine-id"), "1f\n").expect("writable");
+    let boot = Boot::read(dir).expect("as a kernel says it");
     Opened::open(&dir.join("state"), boot).expect("nobody else has it")
 }
 

@@ -178,6 +178,7 @@ impl Caller {
     }
 
     /// HTTP through a tunnel of its own, where the proxy may be gone or refuse.
+    #[allow(dead_code, reason = "not every test program ends the proxy")]
     pub async fn try_tunnel(&self, host: &str) -> std::io::Result<SendRequest<Full<Bytes>>> {
         let mut stream = TcpStream::connect(self.proxy).await?;
         let head = format!(

@@ -1,4 +1,4 @@
-//! Which run of the kernel this is, and how long it has lasted.
+//! Which run of which machine's kernel this is, and how long it has lasted.
 
 use std::fs::read_to_string;
 use std::io;
@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::layout::{BootId, Stamp};
+use super::layout::{BootId, MachineId, Stamp};
 
 /// Which run of the kernel this is, and how long it had lasted when it was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Boot {
     /// Differs from run to run.
     pub(super) id: BootId,
+    /// Which machine it is; `None`: it has no name.
+    pub(super) machine: Option<MachineId>,
     /// Time since it began, suspensions included.
     pub(super) up: Duration,
 }
@@ -32,14 +34,14 @@ pub struct BootError {
 }
 
 impl Boot {
-    /// Asks the kernel, whose files are below `proc`: `sys/kernel/random/boot_id` and `uptime`
-    /// (proc(5)).
+    /// Asks the kernel (proc(5): `sys/kernel/random/boot_id` and `uptime`) and reads `/etc/machine-id`
+    /// of the file system at `root`. Many containers have no machine id, and need none.
     ///
     /// # Errors
-    /// [`BootError`] if a file cannot be read or understood.
-    pub fn read(proc: &Path) -> Result<Self, BootError> {
+    /// [`BootError`] if a file of the kernel cannot be read or understood.
+    pub fn read(root: &Path) -> Result<Self, BootError> {
         let read = |name: &str| {
-            let path = proc.join(name);
+            let path = root.join(name);
             match read_to_string(&path) {
                 Ok(text) => Ok((path, text)),
                 Err(source) => Err(BootError { path, source }),
@@ -49,14 +51,16 @@ impl Boot {
             path,
             source: io::ErrorKind::InvalidData.into(),
         };
-        let (path, text) = read("sys/kernel/random/boot_id")?;
-        let digits = text.trim_end().replace('-', "");
-        let id = u128::from_str_radix(&digits, 16).map_err(|_| unclear(path))?;
-        let (path, text) = read("uptime")?;
+        let (path, text) = read("proc/sys/kernel/random/boot_id")?;
+        let id = halves(&text).ok_or_else(|| unclear(path))?;
+        let machine = read("etc/machine-id").ok();
+        let machine = machine.and_then(|(_, text)| halves(&text));
+        let (path, text) = read("proc/uptime")?;
         let seconds = text.split(' ').next().and_then(|text| text.parse().ok());
         let up = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         Ok(Self {
-            id: BootId([(id >> 64) as u64, id as u64]),
+            id: BootId(id),
+            machine: machine.map(MachineId),
             up: up.ok_or_else(|| unclear(path))?,
         })
     }
@@ -70,6 +74,13 @@ impl Boot {
     pub(super) fn since(self, stamp: Stamp) -> Duration {
         Duration::from_nanos(self.now().0.saturating_sub(stamp.0))
     }
+}
+
+/// The halves of 128 bits in hexadecimal.
+fn halves(text: &str) -> Option<[u64; 2]> {
+    let digits = text.trim_end().replace('-', "");
+    let id = u128::from_str_radix(&digits, 16).ok()?;
+    Some([(id >> 64) as u64, id as u64])
 }
 
 impl Stamp {

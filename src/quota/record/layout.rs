@@ -10,6 +10,7 @@
 //!      sent before are not in here
 //!   6  slots ever used
 //!   7  calls that found no slot
+//!   8  machine id, two words
 //! ```
 //!
 //! Every change becomes true by the store of one word, made after all that belongs to it: a process
@@ -66,6 +67,10 @@ pub(super) struct Stamp(pub(super) u64);
 /// Which run of the kernel: the two halves of its boot id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BootId(pub(super) [u64; 2]);
+
+/// Which machine: the two halves of its machine id (machine-id(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MachineId(pub(super) [u64; 2]);
 
 /// Calls that can be written down at once: each of `[limits] connections` (20,000) and as many again
 /// that settle.
@@ -127,6 +132,8 @@ pub(super) enum Header {
     KnownSince,
     Used,
     Unrecorded,
+    MachineHigh,
+    MachineLow,
 }
 
 impl Header {
@@ -169,6 +176,19 @@ pub(super) fn boot(words: &impl Words) -> BootId {
 pub(super) fn set_boot(words: &impl Words, boot: BootId) {
     Header::BootHigh.store(words, boot.0[0]);
     Header::BootLow.store(words, boot.0[1]);
+}
+
+/// The machine that the record is of, if it has a name.
+pub(super) fn machine(words: &impl Words) -> Option<MachineId> {
+    let id = [Header::MachineHigh, Header::MachineLow].map(|half| half.load(words));
+    (id != [0; 2]).then_some(MachineId(id))
+}
+
+/// Makes it one of this machine.
+pub(super) fn set_machine(words: &impl Words, machine: Option<MachineId>) {
+    let [high, low] = machine.map_or([0; 2], |machine| machine.0);
+    Header::MachineHigh.store(words, high);
+    Header::MachineLow.store(words, low);
 }
 
 /// Writes a running call into a vacant slot; `false`, and nothing is written, if its names are too

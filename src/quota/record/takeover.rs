@@ -9,15 +9,17 @@
 //!
 //! A process that dies leaves its last stores in the kernel's page cache: what it wrote is exact while
 //! the kernel lives. After a power loss the disk has some older state, unless the record was closed.
-//! But nothing of an earlier boot was sent after this boot began, so the machine's uptime counts.
+//! But nothing of an earlier boot was sent after this boot began, so the machine's uptime counts:
+//! where it is the same machine. On another one, or where machines have no names, it is up to now.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::boot::Boot;
 use super::layout::{self, Damage, Header, SLOTS, SlotNumber, Stamp, Stored, Words};
 
 /// What is taken over from earlier processes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Takeover {
     /// Calls that may still run at kintone, the longest aborted first.
     pub(super) calls: Vec<Inherited>,
@@ -50,6 +52,8 @@ pub enum Found {
     Closed,
     /// The record of an earlier boot whose process did not end by itself.
     PowerLoss,
+    /// The record of another machine whose process did not end by itself.
+    Moved,
     /// No record, although a gateway was here before.
     Missing,
     /// A record that cannot be read.
@@ -71,43 +75,43 @@ pub(super) enum OnDisk {
 pub(super) fn take_over(words: &impl Words, boot: Boot) -> Result<Takeover, Damage> {
     layout::check(words)?;
     let closed = Header::Closed.load(words);
+    let is_same_machine = boot.machine.is_some() && layout::machine(words) == boot.machine;
     let found = match (layout::boot(words) == boot.id, closed == CLOSED) {
         (true, _) => Found::SameBoot,
         (false, true) => Found::Closed,
-        (false, false) => Found::PowerLoss,
+        (false, false) if is_same_machine => Found::PowerLoss,
+        (false, false) => Found::Moved,
+    };
+    // When the last call was sent, at the latest.
+    let last = if found != Found::SameBoot && is_same_machine {
+        BOOT_BEGAN
+    } else {
+        boot.now()
     };
     let used = u32::try_from(Header::Used.load(words)).unwrap_or(u32::MAX);
     let slots = (0..used.min(SLOTS)).map(SlotNumber);
     let mut calls = Vec::new();
-    if found == Found::PowerLoss {
+    if matches!(found, Found::PowerLoss | Found::Moved) {
         slots.for_each(|slot| layout::vacate(words, slot));
-        Header::KnownSince.store(words, BOOT_BEGAN.0);
+        Header::KnownSince.store(words, last.0);
     } else {
         for slot in slots {
             if let Some(call) = layout::read(words, slot)? {
-                calls.push((slot, call));
+                calls.push(inherit(words, slot, call, boot, last));
             }
         }
-        calls
-            .iter_mut()
-            .for_each(|(slot, call)| date(words, *slot, call, boot));
-        doubt(words, boot);
+        calls.sort_by_key(|inherited| Reverse(inherited.age));
+        doubt(words, boot, last);
     }
     Header::Unrecorded.store(words, 0);
     if found != Found::SameBoot {
         layout::set_boot(words, boot.id);
     }
+    // After the boot: killed between the two, the record is of this boot, whatever the machine.
+    layout::set_machine(words, boot.machine);
     if closed != OPEN {
         Header::Closed.store(words, OPENING);
     }
-    let mut calls: Vec<_> = calls
-        .into_iter()
-        .map(|(slot, call)| {
-            let age = boot.since(call.aborted_at.unwrap_or(boot.now()));
-            Inherited { slot, call, age }
-        })
-        .collect();
-    calls.sort_by(|a, b| b.age.cmp(&a.age));
     Ok(Takeover {
         calls,
         unknown: unknown(words, boot),
@@ -136,28 +140,28 @@ fn unknown(words: &impl Words, boot: Boot) -> Option<Duration> {
 /// When the boot began: every call of an earlier boot was aborted before.
 const BOOT_BEGAN: Stamp = Stamp(1);
 
-/// A call that ran was aborted by the end of its process, at the latest now or, in an earlier boot,
-/// when this one began. Times of an earlier boot mean nothing in this one.
-fn date(words: &impl Words, slot: SlotNumber, call: &mut Stored, boot: Boot) {
-    let aborted_at = if layout::boot(words) == boot.id {
-        call.aborted_at.unwrap_or(boot.now()).min(boot.now())
-    } else {
-        BOOT_BEGAN
-    };
-    if call.aborted_at != Some(aborted_at) {
-        layout::abort(words, slot, aborted_at);
-        call.aborted_at = Some(aborted_at);
-    }
+/// A call that ran was aborted by the end of its process, at the latest when the `last` one was sent.
+/// Times of an earlier boot mean nothing in this one.
+fn inherit(
+    words: &impl Words,
+    slot: SlotNumber,
+    call: Stored,
+    boot: Boot,
+    last: Stamp,
+) -> Inherited {
+    let known = call.aborted_at;
+    let known = known.filter(|at| layout::boot(words) == boot.id && *at <= last);
+    let aborted_at = known.unwrap_or(last);
+    layout::abort(words, slot, aborted_at);
+    let age = boot.since(aborted_at);
+    Inherited { slot, call, age }
 }
 
-/// Calls that found no slot were sent up to now, or in an earlier boot.
-fn doubt(words: &impl Words, boot: Boot) {
-    let is_same = layout::boot(words) == boot.id;
-    let has_doubt = Header::KnownSince.load(words) > 0;
-    match (is_same, Header::Unrecorded.load(words) > 0) {
-        (true, true) => Header::KnownSince.store(words, boot.now().0),
-        (false, true) => Header::KnownSince.store(words, BOOT_BEGAN.0),
-        (false, false) if has_doubt => Header::KnownSince.store(words, BOOT_BEGAN.0),
-        (_, false) => {}
+/// Calls that found no slot were sent up to the `last` one. What an earlier boot did not know, it may
+/// not have learnt since.
+fn doubt(words: &impl Words, boot: Boot, last: Stamp) {
+    let is_old = layout::boot(words) != boot.id && Header::KnownSince.load(words) > 0;
+    if is_old || Header::Unrecorded.load(words) > 0 {
+        Header::KnownSince.store(words, last.0);
     }
 }

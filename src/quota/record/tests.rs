@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::boot::Boot;
 use super::file::RecordError;
-use super::layout::{self, BootId, Damage, Entry, SLOTS, SlotNumber, Stamp, Words};
+use super::layout::{self, BootId, Damage, Entry, MachineId, SLOTS, SlotNumber, Stamp, Words};
 use super::log::{Line, Log};
 use super::takeover::{Found, Takeover};
 use super::{Opened, Priority};
@@ -68,8 +68,14 @@ impl Memory {
 fn boot(number: u64, up_ms: u64) -> Boot {
     Boot {
         id: BootId([number, !number]),
+        machine: Some(MachineId([7, 0])),
         up: Duration::from_millis(up_ms),
     }
+}
+
+fn elsewhere(boot: Boot) -> Boot {
+    let machine = Some(MachineId([8, boot.id.0[0]]));
+    Boot { machine, ..boot }
 }
 
 fn stamp(up_ms: u64) -> Stamp {
@@ -175,6 +181,29 @@ fn a_closed_record_outlives_the_machine() {
 }
 
 #[test]
+fn on_another_machine_the_uptime_says_nothing() {
+    let nameless = |boot| Boot {
+        machine: None,
+        ..boot
+    };
+    for moved in [elsewhere(boot(2, 90_000)), nameless(boot(2, 90_000))] {
+        let memory = empty(boot(1, 0));
+        open(&memory, boot(1, 0)).0.begin(&ENTRY);
+        let (log, takeover) = open(&memory, moved);
+        assert_eq!(
+            (takeover.found, takeover.unknown),
+            (Found::Moved, Some(Duration::ZERO))
+        );
+        log.know_all();
+        log.begin(&ENTRY);
+        log.close().expect("no disk");
+        let (_, takeover) = open(&memory, nameless(boot(3, 90_000)));
+        assert_eq!((takeover.found, takeover.unknown), (Found::Closed, None));
+        assert_eq!(takeover.calls[0].age, Duration::ZERO);
+    }
+}
+
+#[test]
 fn calls_that_find_no_slot_are_counted_and_doubted() {
     let memory = empty(boot(1, 0));
     let (log, _) = open(&memory, boot(1, 0));
@@ -237,6 +266,8 @@ enum Act {
     Close,
     Restart,
     LosePower(u64),
+    /// The same, and the disk goes to another machine.
+    Move(u64),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -248,6 +279,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Close),
         1 => Just(Act::Restart),
         1 => any::<u64>().prop_map(Act::LosePower),
+        1 => any::<u64>().prop_map(Act::Move),
     ]
 }
 
@@ -264,6 +296,7 @@ struct Call {
 struct World {
     memory: Rc<Memory>,
     boot: u64,
+    machine: u64,
     up_ms: u64,
     log: Option<Log<Rc<Memory>>>,
     /// What is in flight for certain, by where it is written down.
@@ -281,6 +314,7 @@ impl World {
         let mut world = Self {
             memory: empty(boot(1, 1)),
             boot: 1,
+            machine: 0,
             up_ms: 1,
             log: None,
             calls: HashMap::new(),
@@ -294,7 +328,10 @@ impl World {
     }
 
     fn now(&self) -> Boot {
-        boot(self.boot, self.up_ms)
+        Boot {
+            machine: Some(MachineId([1, self.machine])),
+            ..boot(self.boot, self.up_ms)
+        }
     }
 
     /// A process starts, and lives for so many stores.
@@ -320,16 +357,14 @@ impl World {
         }
         let mut found: HashMap<u32, Call> = HashMap::new();
         for inherited in &takeover.calls {
-            let call = &inherited.call;
+            let written = layout::read(&self.memory, inherited.slot).expect("sound");
+            let aborted_at = written.expect("it stays written down").aborted_at;
+            assert_eq!(inherited.age, now.since(aborted_at.expect("none runs")));
             let call = Call {
-                account: call.account.as_str().to_owned(),
-                permits: call.permits,
-                aborted_at: call.aborted_at,
+                account: inherited.call.account.as_str().to_owned(),
+                permits: inherited.call.permits,
+                aborted_at,
             };
-            assert_eq!(
-                inherited.age,
-                now.since(call.aborted_at.expect("none runs"))
-            );
             found.insert(inherited.slot.0, call);
         }
         let mut expected = std::mem::take(&mut self.calls);
@@ -406,28 +441,38 @@ impl World {
         self.is_closed = !self.memory.is_dead();
     }
 
-    fn lose_power(&mut self, pages: u64) {
+    /// The power fails. On the same machine all calls were sent before the next boot began; on another
+    /// one, which may have been up for long, before now.
+    fn lose_power(&mut self, act: &Act) {
+        let (Act::LosePower(pages) | Act::Move(pages)) = *act else {
+            return;
+        };
         self.memory.lose_power(|page| pages >> (page % 64) & 1 == 1);
         self.boot += 1;
         self.up_ms = 1;
+        let mut last = Stamp(1);
+        if matches!(act, Act::Move(_)) {
+            self.machine += 1;
+            self.up_ms = 10_000_000;
+            last = stamp(self.up_ms);
+        }
         if !self.is_closed {
-            self.unknown_since = Some(Stamp(1));
+            self.unknown_since = Some(last);
             self.calls.clear();
             self.doubtful = None;
         }
-        // All were aborted before this boot.
         for call in self.calls.values_mut() {
-            call.aborted_at = Some(Stamp(1));
+            call.aborted_at = Some(last);
         }
         if self.unknown_since.is_some() {
-            self.unknown_since = Some(Stamp(1));
+            self.unknown_since = Some(last);
         }
     }
 
     /// One step; the process may be killed after so many stores of it.
     fn act(&mut self, act: &Act) {
         self.up_ms += 1;
-        if self.is_closed && !matches!(act, Act::Restart | Act::LosePower(_)) {
+        if self.is_closed && !matches!(act, Act::Restart | Act::LosePower(_) | Act::Move(_)) {
             return;
         }
         let at = Stamp(u64::try_from(self.now().up.as_nanos()).expect("small"));
@@ -449,7 +494,7 @@ impl World {
                 call.as_mut().expect("in flight").permits = 1;
             }),
             Act::Close => self.close(),
-            Act::Restart | Act::LosePower(_) => {}
+            Act::Restart | Act::LosePower(_) | Act::Move(_) => {}
         }
     }
 }
@@ -465,15 +510,13 @@ proptest! {
     ) {
         let mut world = World::new();
         for (act, cut) in acts {
-            let ends = matches!(act, Act::Restart | Act::LosePower(_));
+            let ends = matches!(act, Act::Restart | Act::LosePower(_) | Act::Move(_));
             if !ends {
                 world.memory.life.set(cut.unwrap_or(u64::MAX));
                 world.act(&act);
             }
             if ends || world.memory.is_dead() {
-                if let Act::LosePower(pages) = act {
-                    world.lose_power(pages);
-                }
+                world.lose_power(&act);
                 world.up_ms += 1;
                 // A start that is cut too, and then one that is not.
                 if let (true, Some(cut)) = (ends, cut) {
@@ -491,7 +534,7 @@ fn real_boot(dir: &std::path::Path, id: &str, up: &str) -> Boot {
     fs::create_dir_all(&random).expect("writable");
     fs::write(random.join("boot_id"), format!("{id}\n")).expect("writable");
     fs::write(dir.join("proc/uptime"), format!("{up} 1.00\n")).expect("writable");
-    Boot::read(&dir.join("proc")).expect("as the kernel writes it")
+    Boot::read(dir).expect("as the kernel writes it")
 }
 
 const BOOT_ID: &str = "5e1bd66b-9dca-4eca-90f0-7cbc3f8e5aad";
@@ -500,22 +543,25 @@ const BOOT_ID: &str = "5e1bd66b-9dca-4eca-90f0-7cbc3f8e5aad";
 fn the_kernel_is_understood_and_its_silence_is_told() {
     let dir = tempfile::tempdir().expect("a folder");
     let read = real_boot(dir.path(), BOOT_ID, "642.30");
+    assert_eq!(read.machine, None);
+    let machine = "0123456789abcdef0000000000000010\n";
+    fs::create_dir(dir.path().join("etc")).expect("writable");
+    fs::write(dir.path().join("etc/machine-id"), machine).expect("writable");
+    let named = Boot::read(dir.path()).expect("as before");
+    assert_eq!(named.machine, Some(MachineId([0x0123_4567_89ab_cdef, 16])));
     assert_eq!(
         read.id,
         BootId([0x5e1b_d66b_9dca_4eca, 0x90f0_7cbc_3f8e_5aad])
     );
     assert_eq!(read.up, Duration::from_millis(642_300));
-    let here = Boot::read("/proc".as_ref()).expect("Linux");
+    let here = Boot::read("/".as_ref()).expect("Linux");
     assert!(Stamp::now() >= here.now());
     let told = Boot::read(&dir.path().join("none")).expect_err("nothing there");
     assert!(told.to_string().contains("ProcSubset=pid"), "{told}");
     for (id, up) in [("", "1.0"), ("no", "1.0"), (BOOT_ID, ""), (BOOT_ID, "-1 0")] {
         fs::write(dir.path().join("proc/sys/kernel/random/boot_id"), id).expect("writable");
         fs::write(dir.path().join("proc/uptime"), up).expect("writable");
-        assert!(
-            Boot::read(&dir.path().join("proc")).is_err(),
-            "{id:?} {up:?}"
-        );
+        assert!(Boot::read(dir.path()).is_err(), "{id:?} {up:?}");
     }
 }
 

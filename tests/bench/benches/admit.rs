@@ -70,7 +70,7 @@ fn admit(criterion: &mut Criterion) {
     });
 
     let dir = tempfile::tempdir().expect("a folder");
-    let boot = Boot::read("/proc".as_ref()).expect("Linux");
+    let boot = Boot::read("/".as_ref()).expect("Linux");
     let opened = Opened::open(dir.path(), boot).expect("a new record");
     let config = house::config(QuotaSettings::default());
     let recorded = House::of(Quotas::recorded(&config, opened));
