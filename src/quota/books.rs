@@ -11,7 +11,7 @@ use super::estimate::ServiceTime;
 use super::in_use::{Grant, InUse, Kind, Owes, Slot};
 use super::pen::Pen;
 use super::plan::Plan;
-use super::pressure::Pressure;
+use super::pressure::{Pressure, Sight};
 use super::queue::{Place, Queue};
 use super::rate::Rate;
 use super::record::Line;
@@ -141,7 +141,9 @@ impl<W> Books<W> {
     /// Whether a new call could go before those that wait: they stand at a ceiling, or leave the
     /// reserve alone.
     pub(super) fn may_overtake(&self, want: Want, now: Moment) -> bool {
-        self.has_room(want, now) && self.rate_due(now).is_none()
+        self.has_room(want, now)
+            && self.rate_due(now).is_none()
+            && !self.queue.holds_places(&self.room(now))
     }
 
     /// Lets a call wait.
@@ -370,7 +372,11 @@ impl<W> Books<W> {
     pub(super) fn refresh(&mut self, now: Moment) {
         let quota = &self.plan.quota;
         let limit = self.pressure.effective_limit(quota.concurrency);
-        self.pressure.settle(now, limit);
+        let sight = match (self.queue.len(), self.in_use.live()) {
+            (1.., 0) => Sight::None,
+            (_, _) => Sight::Clear,
+        };
+        self.pressure.settle(now, limit, sight);
         self.allowed = (self.pressure.allowed(limit, quota.headroom) / self.plan.hosts).max(1);
     }
 }

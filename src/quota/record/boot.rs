@@ -23,8 +23,8 @@ pub struct Boot {
 /// The kernel does not say which run it is.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{path}: {source}; without it a restart of the process cannot be told from one of the machine: \
-     mount /proc, and leave ProcSubset=pid out of the unit"
+    "{path} cannot be read; without it a restart of the process cannot be told from one of the \
+     machine: mount /proc, and leave ProcSubset=pid out of the unit"
 )]
 pub struct BootError {
     /// What could not be read.

@@ -19,8 +19,8 @@ use super::takeover::{Found, Takeover};
 pub enum RecordError {
     /// The state directory cannot be written.
     #[error(
-        "[state] dir = {path}: {source}; create it and give this user the right to write, or set \
-         another"
+        "[state] dir = {path} cannot be written; create it and give this user the right to write, \
+         or set another"
     )]
     Directory {
         /// The directory.
@@ -40,7 +40,9 @@ pub enum RecordError {
         holder: String,
     },
     /// The record's file cannot be made, read or written.
-    #[error("[state] dir: {path}: {source}; make room for 16 MiB on a local disk, or set another")]
+    #[error(
+        "[state] dir: {path} cannot be kept; make room for 16 MiB on a local disk, or set another"
+    )]
     File {
         /// The file.
         path: PathBuf,
