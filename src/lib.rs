@@ -18,7 +18,7 @@
 //! | 2 | [`kintone`] | what kintone is: domains, calls, answers | `model` |
 //! | 3 | [`telemetry`] | metrics, one log line a call, calls under way | `config`, `kintone`, `model` |
 //! | 3 | [`tls`] | TLS we originate, the ClientHello of a tunnel | `config`, `kintone`, `model` |
-//! | 3 | [`quota`] | may this call go: permits, rate, fair queue | `config`, `kintone`, `model` |
+//! | 3 | [`quota`] | may this call go: permits, rate, fair queue; what is in flight, over restarts | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
 //! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool | `tls`, `config`, `model` |
 //! | 5 | [`proxy`] | the life of a call | the floors below |
@@ -55,7 +55,7 @@
 //!    nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
 //! 2. At every instant the calls in flight for an account are at most its limit. (A permit is taken
 //!    before the first byte and given back after the last; [`quota::Permit`] settles when kintone's
-//!    end was not seen.)
+//!    end was not seen. `quota/record` holds it over the end of the process and of the machine.)
 //! 3. acquired - released - held permits is 0 at every instant; at rest and after settling held is
 //!    0, after cancellation at any await point, panic, reset at any byte.
 //! 4. No call is sent to kintone twice unless it is safe to repeat: not a byte was sent, kintone

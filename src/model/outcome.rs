@@ -236,6 +236,7 @@ pub enum Detail {
     ConnectionsPerAddress,
     FileDescriptors,
     LocalPorts,
+    EarlierCalls,
     Memory,
     // DNS, connect, TLS.
     DnsNotFound,
@@ -592,6 +593,7 @@ labels!(Detail {
     ConnectionsPerAddress = "connections_per_network_address",
     FileDescriptors = "file_descriptors",
     LocalPorts = "local_ports",
+    EarlierCalls = "earlier_calls",
     Memory = "memory",
     DnsNotFound = "dns_not_found",
     DnsServfail = "dns_servfail",

@@ -188,7 +188,11 @@ impl Proxy {
 
     /// For load balancers that can only look at the proxy's own port.
     fn ready(&self, mut exchange: Exchange) -> Response<Answer> {
+        let unknown = self.shared.quotas.unknown_for();
         let verdict = match (self.shared.drain.stage(), self.shared.egress.choose()) {
+            (Stage::Serving, Ok(_)) if unknown.is_some() => {
+                Err(Denial::Overloaded(Detail::EarlierCalls))
+            }
             (Stage::Serving, Ok(_)) => Ok(()),
             (Stage::Serving, Err(denial)) => Err(denial),
             (Stage::Announced | Stage::Stopping | Stage::Cutting, _) => Err(Denial::Draining),

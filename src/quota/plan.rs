@@ -46,6 +46,17 @@ impl Plans {
         }
     }
 
+    /// `settle` of the accounts that have no table of their own.
+    pub(super) fn usual_settle(&self) -> Duration {
+        self.usual.quota.settle
+    }
+
+    /// The longest `settle` of any account.
+    pub(super) fn longest_settle(&self) -> Duration {
+        let own = self.own.values().map(|plan| plan.quota.settle);
+        own.fold(self.usual_settle(), Duration::max)
+    }
+
     /// The plan of an account.
     pub(super) fn of(&self, account: &Account) -> &Arc<Plan> {
         self.own.get(account).unwrap_or(&self.usual)

@@ -309,7 +309,8 @@ impl House {
     }
 }
 
-fn config_text(plan: &Plan, kintone: SocketAddr) -> String {
+/// The configuration that a house is built with, on any free ports of loopback.
+pub fn config_text(plan: &Plan, kintone: SocketAddr) -> String {
     let addresses = if plan.addresses.is_empty() {
         ADDRESSES
     } else {
