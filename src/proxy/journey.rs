@@ -15,13 +15,14 @@ use super::exchange::{Exchange, Head};
 use super::flight::Flight;
 use super::headers::{self, Framing};
 use super::held::{Held, HeldEnd};
+use super::newborn::Newborn;
 use super::reply::Reason;
 use super::shared::Shared;
 use super::upload::Upload;
 use crate::egress::{Reuse, Source};
-use crate::kintone::answer::Concurrency;
-use crate::kintone::call::{Repeat, effective_method, repeat, template};
-use crate::model::Cause;
+use crate::kintone::answer::{Coding, Concurrency};
+use crate::kintone::call::{Meaning, Repeat, Subject};
+use crate::model::{AppId, Cause};
 use crate::quota::Permit;
 use crate::telemetry::live::Phase;
 use crate::telemetry::{Rejection, Retry};
@@ -51,6 +52,8 @@ pub(crate) struct Delivered {
     pub(crate) carriage: Option<Carriage>,
     /// Why kintone failed it.
     pub(crate) cause: Option<Cause>,
+    /// Waits for the name of the cursor that it makes.
+    pub(crate) newborn: Option<Newborn>,
 }
 
 /// A call on its way, with what is needed to send it again.
@@ -60,6 +63,7 @@ pub(crate) struct Journey<'a> {
     pub(super) exchange: &'a mut Exchange,
     pub(super) head: Parts,
     pub(super) expects_continue: bool,
+    pub(super) meaning: Meaning,
     pub(super) upload: Option<Arc<Upload>>,
     pub(super) source: Source,
     pub(super) reuse: Reuse,
@@ -77,31 +81,28 @@ impl<'a> Journey<'a> {
         body: Incoming,
         source: Source,
     ) -> Self {
-        let upstream = &call.rules.config.upstream;
-        let effective = effective_method(&head.method, &head.headers);
-        let path = head.uri.path();
-        let record = exchange.record();
-        record.path = Some(template(path));
-        record.address = Some(source.published);
-        record.bind = Some(source.bind);
-        let repeat = repeat(&effective, path);
+        let config = &call.rules.config;
         let framing = if head.headers.contains_key(header::TRANSFER_ENCODING) {
             Framing::Chunked
         } else {
             Framing::Declared
         };
+        let received = head.version;
+        headers::to_kintone(&mut head.headers, &call.destination.host, received, framing);
+        let (path, query) = (head.uri.path(), head.uri.query());
+        let meaning = Meaning::read(&head.method, &head.headers, path, query);
+        let record = exchange.record();
+        record.path = Some(meaning.path);
+        record.app = meaning.app();
+        record.address = Some(source.published);
+        record.bind = Some(source.bind);
         let upload = (!body.is_end_stream()).then(|| {
-            Upload::new(
-                body,
-                upstream.replay,
-                call.rules.config.limits.stall_timeout,
-            )
+            let (keep_max, stall_timeout) = (config.upstream.replay, config.limits.stall_timeout);
+            Upload::new(body, keep_max, stall_timeout, meaning.body_reader())
         });
         let expects_continue = upload.is_some() && expects_continue(&head);
-        let received = head.version;
         head.uri = headers::origin_form(&head.uri);
         head.version = Version::HTTP_11;
-        headers::to_kintone(&mut head.headers, &call.destination.host, received, framing);
         Self {
             shared,
             call,
@@ -110,25 +111,58 @@ impl<'a> Journey<'a> {
             expects_continue,
             upload,
             source,
-            reuse: if repeat == Repeat::Safe {
+            reuse: if meaning.repeat == Repeat::Safe {
                 Reuse::Any
             } else {
                 Reuse::Fresh
             },
-            repeat,
+            repeat: meaning.repeat,
+            meaning,
             unsent: 0,
         }
     }
 
     /// Travels to the end.
     pub(crate) async fn travel(mut self) -> End {
-        let end = match self.go().await {
+        let mut end = match self.go().await {
             Ok(end) | Err(end) => end,
         };
+        let app = self.app();
+        let record = self.exchange.record();
+        record.app = app;
         if let Some(upload) = &self.upload {
-            self.exchange.record().bytes_in = upload.received();
+            record.bytes_in = upload.received();
+        }
+        if let (End::Deliver(delivered), Some(app), true) =
+            (&mut end, app, self.meaning.makes_cursor)
+        {
+            delivered.newborn = self.newborn(&delivered.response, app);
         }
         end
+    }
+
+    /// The app that the call turned out to be about, if it is one and only one.
+    fn app(&self) -> Option<AppId> {
+        let subject = match &self.upload {
+            Some(upload) => upload.subject(&self.meaning),
+            None => self.meaning.subject(None),
+        };
+        match subject {
+            Subject::Apps(apps) => apps.only(),
+            Subject::Cursor(id) => {
+                let (cursors, account) = (&self.shared.cursors, &self.call.destination.account);
+                cursors.app(account, &id, Instant::now().into_std())
+            }
+        }
+    }
+
+    fn newborn(&self, response: &Response<Incoming>, app: AppId) -> Option<Newborn> {
+        let account = self.call.destination.account.clone();
+        let coding = Coding::of(response.headers());
+        response
+            .status()
+            .is_success()
+            .then(|| Newborn::new(Arc::clone(&self.shared.cursors), account, app, coding))
     }
 
     async fn go(&mut self) -> Result<End, End> {
@@ -143,6 +177,7 @@ impl<'a> Journey<'a> {
                         held,
                         carriage,
                         cause: None,
+                        newborn: None,
                     }));
                 }
                 Tried::Failed(response, held, carriage, cause) => {
@@ -152,6 +187,7 @@ impl<'a> Journey<'a> {
                         held,
                         carriage,
                         cause,
+                        newborn: None,
                     }));
                 }
                 Tried::TooManyRunning(response, held, carriage) => {
@@ -238,6 +274,7 @@ impl<'a> Journey<'a> {
                 held,
                 carriage: None,
                 cause,
+                newborn: None,
             })
         };
         if !upload.is_none_or(|upload| upload.is_replayable()) {

@@ -18,6 +18,7 @@ use hyper::upgrade::OnUpgrade;
 use crate::config::Config;
 use crate::drain::{Drain, Stage};
 use crate::egress::Egress;
+use crate::kintone::cursor::Cursors;
 use crate::kintone::domain::{self, Door};
 use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
 use crate::quota::Quotas;
@@ -37,6 +38,7 @@ use reply::{After, Reason, Story};
 use request::Target;
 use shared::{Rules, Shared};
 
+mod allowlist;
 mod answer;
 mod attempt;
 mod call;
@@ -50,6 +52,7 @@ mod hint;
 mod identity;
 mod journey;
 mod message;
+mod newborn;
 mod options;
 mod passage;
 mod relay;
@@ -93,6 +96,7 @@ impl Proxy {
                 egress,
                 telemetry,
                 drain,
+                cursors: Arc::new(Cursors::default()),
             }),
         }
     }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::allowlist::AllowlistHints;
 use super::identity::Directory;
 use super::upload::Outgoing;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::egress::Egress;
+use crate::kintone::cursor::Cursors;
 use crate::quota::Quotas;
 use crate::telemetry::Telemetry;
 
@@ -19,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) egress: Arc<Egress<Outgoing>>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) drain: Drain,
+    pub(crate) cursors: Arc<Cursors>,
 }
 
 /// What the configuration says, ready to be asked. Replaced whole by a reload; a call keeps the
@@ -26,11 +29,17 @@ pub(crate) struct Shared {
 pub(crate) struct Rules {
     pub(crate) config: Arc<Config>,
     pub(crate) directory: Directory,
+    pub(crate) allowlist: AllowlistHints,
 }
 
 impl Rules {
     pub(crate) fn new(config: Arc<Config>) -> Arc<Self> {
         let directory = Directory::new(&config.callers);
-        Arc::new(Self { config, directory })
+        let allowlist = AllowlistHints::new(&config.addresses);
+        Arc::new(Self {
+            config,
+            directory,
+            allowlist,
+        })
     }
 }

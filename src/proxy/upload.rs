@@ -13,6 +13,8 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
+use crate::kintone::call::{BodyReader, Meaning, Subject};
+
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// How long an `Expect: 100-continue` waits for kintone's word before the body goes anyway: RFC
@@ -41,6 +43,8 @@ struct State {
     kept: Option<Vec<Bytes>>,
     kept_size: usize,
     received: u64,
+    /// Learns from the body which apps the call is about.
+    reader: Option<BodyReader>,
     progress: Instant,
     end: End,
 }
@@ -90,8 +94,13 @@ pub(crate) enum Fault {
 }
 
 impl Upload {
-    /// Takes a caller's body; keeps up to `keep_max` bytes of it.
-    pub(crate) fn new(incoming: Incoming, keep_max: usize, stall_timeout: Duration) -> Arc<Self> {
+    /// Takes a caller's body; keeps up to `keep_max` bytes of it. `reader` reads it as it passes.
+    pub(crate) fn new(
+        incoming: Incoming,
+        keep_max: usize,
+        stall_timeout: Duration,
+        reader: Option<BodyReader>,
+    ) -> Arc<Self> {
         let hint = incoming.size_hint();
         let fits = hint.exact().is_none_or(|size| size <= keep_max as u64);
         Arc::new(Self {
@@ -100,6 +109,7 @@ impl Upload {
                 kept: fits.then(Vec::new),
                 kept_size: 0,
                 received: 0,
+                reader,
                 progress: Instant::now(),
                 end: End::Open,
             }),
@@ -163,6 +173,11 @@ impl Upload {
     /// Bytes that have come from the caller.
     pub(crate) fn received(&self) -> u64 {
         self.lock().received
+    }
+
+    /// Which apps the call is about, by its head and by what its body has said so far.
+    pub(crate) fn subject(&self, meaning: &Meaning) -> Subject {
+        meaning.subject(self.lock().reader.as_ref())
     }
 
     /// When the body last moved: until then kintone owed nothing.
@@ -242,6 +257,9 @@ impl State {
             return;
         };
         self.received += data.len() as u64;
+        if let Some(reader) = &mut self.reader {
+            reader.feed(data);
+        }
         self.kept_size += data.len();
         if self.kept_size > keep_max {
             self.kept = None;
