@@ -10,9 +10,21 @@
 mod support;
 
 mod callers;
+#[path = "../support/compress.rs"]
+#[allow(unreachable_pub, missing_docs, reason = "a test exports nothing")]
+mod compress;
+#[path = "../support/corpus.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "a part is for other tests; a test exports nothing"
+)]
+mod corpus;
 mod egress;
 mod faults;
 mod forward;
+mod knowledge;
 mod operate;
 mod program;
 mod quota;

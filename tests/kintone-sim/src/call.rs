@@ -220,6 +220,11 @@ fn instead(
             content_type,
             body,
         } => Answer::new(status(*number), content_type, body.clone()),
+        FaultKind::Verbatim {
+            status: number,
+            headers,
+            body,
+        } => Answer::verbatim(status(*number), headers, body.clone()),
         FaultKind::EarlyAnswer { status: number } => {
             let answer = Answer::text(status(*number), "early");
             return Some(Instead::Early(answer));
