@@ -29,7 +29,9 @@
 //! `proxy/identity` says who it is → `kintone/domain` gives the account → rights →
 //! `egress` says whether an address is usable → `quota` admits (the one `admit` of
 //! `proxy/journey`) → `egress`: a pooled connection, or source → resolve → vet → dial → TLS →
-//! headers stripped, sent → `kintone/answer` judges the head, the quota hears what kintone said →
+//! headers stripped, `kintone/call` says what the call means (effective method, path, app, may it be
+//! repeated) and reads its body as it passes (`proxy/upload`), sent → `kintone/answer` judges the
+//! head, and of a failure the beginning of its body; the quota hears what kintone said →
 //! the body streams with the permit, the connection and the record inside (`proxy/answer`) → last
 //! byte: permit back, one log line, metrics.
 //!
