@@ -1,7 +1,7 @@
 //! Every API of the official OpenAPI description, in each form in which a client may call it.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use kintone_egress::kintone::call::{Apps, Counted, Knowledge, Meaning, Repeat, Subject};
+use kintone_egress::kintone::call::{Apps, Counted, Knowledge, Meaning, Repeat, Subject, template};
 use kintone_egress::model::AppId;
 
 const TABLE: &str = include_str!("../corpus/apis.txt");
@@ -144,6 +144,7 @@ fn every_api_is_understood_in_every_form() {
                 let meaning = Meaning::read(&method, &headers, &path, query.as_deref());
                 assert_eq!(meaning.method, row.method, "{at}");
                 assert_eq!(meaning.path, row.template(), "{at}");
+                assert_eq!(template(&path), row.template(), "{at}");
                 assert_eq!(meaning.counted, row.counted, "{at}");
                 assert_eq!(meaning.repeat, row.repeat, "{at}");
                 let makes_cursor = row.path.ends_with("cursor.json") && row.method == Method::POST;

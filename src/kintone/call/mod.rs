@@ -40,8 +40,7 @@ pub enum Repeat {
 pub struct Meaning {
     /// The method that kintone acts by.
     pub method: Method,
-    /// The path as one of a closed set, without query and guest space: fit for a log and a label.
-    /// What is not part of kintone's API is `other`.
+    /// The path as [`template`] has it.
     pub path: &'static str,
     /// Whether it counts for its apps.
     pub counted: Counted,
@@ -82,7 +81,7 @@ impl Meaning {
                 (template, api.counted, scope, Some(api.home))
             }
             None => match grammar::find_common(path) {
-                Some(template) => (template, Counted::No, Scope::Known(Apps::NONE), None),
+                Some(common) => (common, Counted::No, Scope::Known(Apps::NONE), None),
                 None => (OTHER, Counted::Unknown, Scope::Known(Apps::UNKNOWN), None),
             },
         };
@@ -133,6 +132,16 @@ impl Meaning {
             Scope::Parameters { query, .. } => query.as_ref()?.apps.as_ref()?.only(),
         }
     }
+}
+
+/// The path as one of a closed set, without query and guest space: fit for a log and a label. What
+/// is not part of kintone's API is `other`.
+#[must_use]
+pub fn template(path: &str) -> &'static str {
+    grammar::find(path)
+        .map(|(_, template)| template)
+        .or_else(|| grammar::find_common(path))
+        .unwrap_or(OTHER)
 }
 
 /// The method kintone acts by.
