@@ -14,7 +14,7 @@ NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what the tests need beside Rust: curl, Node and Python clients
+setup: ## install what the tests need beside Rust: curl, clients in Node and Python, Prometheus
 	tests/setup.sh
 
 run: ## build and run the gateway in front of a simulated kintone on loopback; Ctrl-C stops both

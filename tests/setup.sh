@@ -1,33 +1,58 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust: curl, and the Node and Python clients of tests/clients.
-# What is there already is left alone. Without root or sudo, missing programs are named and it fails.
+# Installs what the tests need beside Rust: curl and jq, the Node and Python clients of tests/clients, and
+# for tests/infra Prometheus, systemd-analyze and logrotate. What is there already is left alone. Without
+# root or sudo, missing programs are named and it fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
+# Where Debian puts logrotate, which not every user has on the path.
+PATH=$PATH:/usr/sbin
+
 missing=()
 have() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
 have curl curl
+have jq jq
+have logrotate logrotate
+have systemd-analyze systemd
 have node nodejs
 have npm npm
 have python3 python3
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3-venv)
 
+# as_root COMMAND…: runs it as root, or says what cannot be had without.
+as_root() {
+    if [[ $(id -u) -eq 0 ]]; then
+        "$@"
+    elif sudo -n true 2>/dev/null; then
+        sudo -n "$@"
+    else
+        fail "neither root nor sudo without a password; please install: ${missing[*]:-prometheus}"
+    fi
+}
+
 if ((${#missing[@]})); then
     say "installing ${missing[*]}"
     command -v apt-get >/dev/null 2>&1 || fail "please install: ${missing[*]}"
-    if [[ $(id -u) -eq 0 ]]; then
-        as_root=()
-    elif sudo -n true 2>/dev/null; then
-        as_root=(sudo -n)
-    else
-        fail "neither root nor sudo without a password; please install: ${missing[*]}"
-    fi
-    "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -qq -y --no-install-recommends "${missing[@]}"
+fi
+
+# Prometheus's programs without its service, which the package would start where systemd runs.
+if ! command -v promtool >/dev/null 2>&1 || ! command -v prometheus >/dev/null 2>&1; then
+    if [[ ! -x .tools/usr/bin/promtool || ! -x .tools/usr/bin/prometheus ]]; then
+        say "unpacking Debian's prometheus into .tools"
+        command -v apt-get >/dev/null 2>&1 || fail "please install: prometheus"
+        unpack=$(mktemp -d)
+        trap 'rm -rf "$unpack"' EXIT
+        download() { (cd "$unpack" && apt-get download -qq -o APT::Sandbox::User="$(id -un)" prometheus); }
+        download 2>/dev/null || { as_root apt-get update -qq && download; }
+        mkdir -p .tools
+        dpkg-deb --fsys-tarfile "$unpack"/prometheus_*.deb | tar -x -C .tools ./usr/bin
+    fi
 fi
 
 # Each version of the SDK has a folder of its own: they speak to a proxy in different ways.

@@ -16,6 +16,9 @@ use crate::telemetry::AddressView;
 /// The kernel's table of TCP sockets over IPv4, those in TIME_WAIT included.
 const TABLE: &str = "/proc/net/tcp";
 
+/// The ports that the kernel hands out to connections, the first and the last.
+const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
 /// Sockets that are looked at; beyond, the count is a lower bound. The kernel needs some 10 ms
 /// for as many.
 const SOCKETS_MAX: usize = 200_000;
@@ -71,6 +74,12 @@ impl PortCount {
             .collect()
     }
 
+    /// Local ports that the kernel hands out per address; `None` if it does not say.
+    #[must_use]
+    pub fn limit(&self) -> Option<u32> {
+        width(&std::fs::read_to_string(RANGE).ok()?)
+    }
+
     fn read(&self, addresses: &[AddressView]) -> Option<HashMap<Ipv4Addr, u32>> {
         let mut table = BufReader::new(File::open(&self.table).ok()?);
         // One bit a port: several connections may share one.
@@ -97,6 +106,13 @@ impl PortCount {
                 .collect(),
         )
     }
+}
+
+/// How many ports there are from the first to the last of `range`.
+fn width(range: &str) -> Option<u32> {
+    let mut ends = range.split_ascii_whitespace();
+    let (first, last): (u32, u32) = (ends.next()?.parse().ok()?, ends.next()?.parse().ok()?);
+    last.checked_sub(first).map(|between| between + 1)
 }
 
 /// The local address and port of a line of the table (`proc(5)`): the address is four bytes of
@@ -155,6 +171,14 @@ mod tests {
         // the kernel has: one port for the three.
         let of_listener = PortCount::default().count(&[address([127, 77, 3, 9])]);
         assert_eq!(of_listener[0].1, 1);
+    }
+
+    #[test]
+    fn a_range_has_both_its_ends() {
+        assert_eq!(width("32768\t60999\n"), Some(28_232));
+        assert_eq!(width("60999 32768"), None);
+        assert_eq!(width("32768"), None);
+        assert!(PortCount::default().limit().is_some());
     }
 
     #[test]

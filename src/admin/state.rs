@@ -35,6 +35,8 @@ pub struct Admin {
     pub balance: Ask<Balance>,
     /// Whether calls should be sent here.
     pub readiness: Ask<Readiness>,
+    /// Whether this host is out of rotation or shutting down.
+    pub draining: Ask<bool>,
     /// The configuration in force, secrets as `***`.
     pub config_json: Ask<serde_json::Value>,
     /// `[admin] token` in force.
@@ -65,8 +67,10 @@ impl Admin {
         Views {
             accounts: (self.accounts)(),
             local_ports: self.ports.count(&addresses),
+            local_ports_limit: self.ports.limit(),
             addresses,
             balance: (self.balance)(),
+            draining: (self.draining)(),
         }
     }
 }

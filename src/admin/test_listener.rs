@@ -56,6 +56,7 @@ impl Running {
                 held: 2,
             }),
             readiness: Box::new(move || of_admin.lock().unwrap().clone()),
+            draining: Box::new(|| false),
             config_json: Box::new(|| json!({"admin": {"token": "***"}})),
             token: Box::new(move || token.map(|it| Secret::new(it.into()))),
             own_names: vec!["gw-a".into()],

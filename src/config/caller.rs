@@ -227,8 +227,7 @@ fn check_networks(section: &Section<'_>, caller: &Caller, before: &[Caller]) {
             "expected narrower networks, or a token",
         );
     }
-    let by_network = |other: &&Caller| other.tokens.is_empty() && other.certificate.is_none();
-    for other in before.iter().filter(by_network) {
+    for other in before.iter().filter(|other| other.is_known_by_network()) {
         let shared = |network: &&ipnet::IpNet| other.networks.contains(network);
         if let Some(network) = caller.networks.iter().find(shared) {
             section.fault(

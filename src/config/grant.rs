@@ -48,6 +48,14 @@ pub struct Caller {
     pub enabled: bool,
 }
 
+impl Caller {
+    /// Whether its address alone proves who it is: it has neither a token nor a certificate.
+    #[must_use]
+    pub fn is_known_by_network(&self) -> bool {
+        self.tokens.is_empty() && self.certificate.is_none() && !self.networks.is_empty()
+    }
+}
+
 /// SHA-256 of a token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenHash(pub [u8; 32]);

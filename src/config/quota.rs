@@ -108,7 +108,7 @@ fn check(section: &mut Section<'_>, quota: &mut QuotaSettings, hosts: usize) {
         section.warn(
             "tunnel_h2_weight",
             format!(
-                "is {}, more than our {ours} permits: such a tunnel is never admitted",
+                "is {}, more than our {ours} permits: such a tunnel takes them all",
                 quota.tunnel_h2_weight
             ),
             "expected less, or 0 to refuse h2 at once",

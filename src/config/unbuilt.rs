@@ -16,7 +16,7 @@ struct Unbuilt {
     severity: Severity,
 }
 
-const TABLE: [Unbuilt; 14] = [
+const TABLE: [Unbuilt; 18] = [
     ignored(&["listen", "proxy_tls"]),
     ignored(&["listen", "tls"]),
     ignored(&["listen", "public"]),
@@ -24,6 +24,10 @@ const TABLE: [Unbuilt; 14] = [
     ignored(&["inspect"]),
     refused(&["verify"]),
     ignored(&["notify"]),
+    ignored(&["account", "*", "contacts"]),
+    ignored(&["account", "*", "tenant", "*", "contacts"]),
+    ignored(&["egress", "address", "valid_from"]),
+    ignored(&["egress", "address", "retire_after"]),
     ignored(&["fleet", "redis"]),
     ignored(&["quota", "daily_per_app"]),
     Unbuilt {

@@ -47,6 +47,8 @@ pub struct Checkout<B> {
     upstream: SocketAddrV4,
     timings: Timings,
     origin: Origin,
+    /// When it was last of use to a call, or made.
+    used: Instant,
 }
 
 /// Where a checked-out connection came from.
@@ -135,6 +137,7 @@ impl<B> Pool<B> {
                 upstream: idle.upstream,
                 timings: Timings::default(),
                 origin: Origin::Pooled,
+                used: idle.since,
             });
         }
     }
@@ -156,6 +159,7 @@ impl<B> Pool<B> {
             upstream,
             timings,
             origin: Origin::Dialled,
+            used: Instant::now(),
         }
     }
 
@@ -224,7 +228,11 @@ impl<B> Pool<B> {
             }
         };
         if shelf.idle.len() < self.limits.per_host {
-            shelf.idle.push(idle);
+            // At the end, but for one that comes back unused.
+            let at = shelf
+                .idle
+                .partition_point(|other| other.since <= idle.since);
+            shelf.idle.insert(at, idle);
             *total += 1;
         }
     }
@@ -276,14 +284,20 @@ impl<B> Checkout<B> {
     /// Back into the pool, for the next call to the same host name. For calls whose answer was
     /// read to its end and whose body was sent to its end; what kintone or hyper has closed goes
     /// no further.
-    pub fn give_back(self) {
+    pub fn give_back(mut self) {
+        self.used = Instant::now();
+        self.give_back_unused();
+    }
+
+    /// Back into the pool without having carried a call: its idle time goes on.
+    pub fn give_back_unused(self) {
         if self.sender.is_closed() {
             return;
         }
         let idle = Idle {
             sender: self.sender,
             upstream: self.upstream,
-            since: Instant::now(),
+            since: self.used,
         };
         self.pool.put(self.host, self.source.bind, idle);
     }
@@ -446,6 +460,22 @@ mod tests {
         assert_eq!(pool.count(FIRST), 0);
         assert_eq!(pool.lock().total, 0);
         assert!(is_closed(&mut end).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_comes_back_unused_stays_as_old_as_it_was() {
+        let pool = pool();
+        let (older, _older_end) = connection(&pool, "a", FIRST, 1).await;
+        older.give_back();
+        tokio::time::advance(Duration::from_millis(600)).await;
+        let unused = pool.take(&host("a"), source(FIRST), Reuse::Any).await;
+        let (younger, _younger_end) = connection(&pool, "a", FIRST, 2).await;
+        younger.give_back();
+        unused.unwrap().give_back_unused();
+        tokio::time::advance(Duration::from_millis(600)).await;
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Fresh).await, Some(2));
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Fresh).await, None);
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, Some(1));
     }
 
     #[tokio::test(start_paused = true)]

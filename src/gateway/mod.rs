@@ -60,7 +60,7 @@ pub struct Gateway {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// An address to listen on cannot be bound.
-    #[error("[listen] {key} = {address}: {source}; free the port or choose another")]
+    #[error("[listen] {key} = {address} cannot be bound; free the port or choose another")]
     Listen {
         /// The key.
         key: &'static str,
@@ -71,8 +71,8 @@ pub enum BuildError {
     },
     /// The state directory cannot be written.
     #[error(
-        "[state] dir = {path}: {source}; create it and give this user the right to write, or set \
-         another"
+        "[state] dir = {path} cannot be written; create it and give this user the right to write, \
+         or set another"
     )]
     State {
         /// The directory.

@@ -8,8 +8,8 @@ use super::source::VERSION;
 use super::state::Running;
 use crate::admin::ports::PortCount;
 use crate::admin::{Admin, Command, Readiness};
-use crate::config::AddressState;
 use crate::config::show::effective_json;
+use crate::config::{AddressState, Config};
 use crate::drain::Stage;
 use crate::egress::{AddressSnapshot, Presence};
 use crate::model::Account;
@@ -28,7 +28,11 @@ pub(super) fn admin(
     Admin {
         telemetry: Arc::clone(&running.telemetry),
         accounts: ask(running, |running| {
-            running.quotas.snapshot().into_iter().map(account).collect()
+            let config = running.config.load();
+            let accounts = running.quotas.snapshot().into_iter();
+            accounts
+                .map(|snapshot| account(snapshot, &config))
+                .collect()
         }),
         account: {
             let running = Arc::clone(running);
@@ -36,7 +40,7 @@ pub(super) fn admin(
                 running
                     .quotas
                     .snapshot_of(&Account::from_normal(domain))
-                    .map(account)
+                    .map(|snapshot| account(snapshot, &running.config.load()))
             })
         },
         quota: {
@@ -55,6 +59,7 @@ pub(super) fn admin(
             }
         }),
         readiness: ask(running, readiness),
+        draining: ask(running, is_draining),
         config_json: ask(running, |running| effective_json(&running.config.load())),
         token: ask(running, |running| running.config.load().admin.token.clone()),
         own_names: vec![own_name],
@@ -72,10 +77,14 @@ fn ask<T>(
     Box::new(move || answer(&running))
 }
 
+fn is_draining(running: &Running) -> bool {
+    running.drain.stage() != Stage::Serving
+}
+
 /// Calls should be sent here while an address is usable and no drain has begun.
 fn readiness(running: &Running) -> Readiness {
     let mut reasons = Vec::new();
-    if running.drain.stage() != Stage::Serving {
+    if is_draining(running) {
         reasons.push("draining".to_owned());
     }
     if let Err(denial) = running.egress.choose() {
@@ -87,7 +96,7 @@ fn readiness(running: &Running) -> Readiness {
     Readiness { reasons }
 }
 
-fn account(snapshot: AccountSnapshot) -> AccountView {
+fn account(snapshot: AccountSnapshot, config: &Config) -> AccountView {
     let load = AccountLoad {
         limit: snapshot.limit,
         allowed: snapshot.allowed,
@@ -96,6 +105,7 @@ fn account(snapshot: AccountSnapshot) -> AccountView {
         settling: snapshot.settling,
         queued: snapshot.queued,
         oldest_wait: (snapshot.queued > 0).then_some(snapshot.oldest_wait),
+        max_wait: config.quota_of(&snapshot.account).max_wait,
         kintone_running: snapshot.kintone_running,
         kintone_limit: snapshot.kintone_limit,
     };

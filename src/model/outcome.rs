@@ -435,6 +435,15 @@ impl Failure {
         }
     }
 
+    /// Whether kintone may have executed the call.
+    #[must_use]
+    pub const fn is_outcome_unknown(self) -> bool {
+        match self {
+            Self::Timeout(_) | Self::Reset(_) | Self::Internal => true,
+            Self::Dns(_) | Self::Connect(_) | Self::Tls(_) => false,
+        }
+    }
+
     /// The word for the log, where there is one.
     #[must_use]
     pub const fn detail(self) -> Option<Detail> {

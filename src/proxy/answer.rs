@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use super::carriage::{Carriage, read_without_caller};
 use super::exchange::{Exchange, Head};
 use super::newborn::Newborn;
-use crate::drain::Drain;
+use crate::drain::{Drain, Stage};
 use crate::model::{Cause, Code, Detail, Outcome};
 use crate::server::Connection;
 
@@ -166,6 +166,13 @@ impl Stream {
         else {
             return;
         };
+        if self.drain.stage() >= Stage::Cutting {
+            exchange.ended(Outcome::Refused(Code::Draining), Some(Detail::DrainCut));
+            if let Some(carriage) = carriage {
+                carriage.abort(&mut exchange);
+            }
+            return;
+        }
         exchange.abandoned(Head::Given);
         let Some(carriage) = carriage else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {

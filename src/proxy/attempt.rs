@@ -45,6 +45,7 @@ impl Journey<'_> {
             Err(tried) => return tried,
         };
         if self.call.connection.is_caller_gone() {
+            checkout.give_back_unused();
             self.exchange.abandoned(Head::Withheld);
             return Tried::Left;
         }
@@ -158,6 +159,7 @@ impl Journey<'_> {
             self.reuse = Reuse::Never;
             let Carriage { mut permit, .. } = carriage;
             permit.not_sent();
+            self.exchange.not_sent();
             if self.unsent < UNSENT_MAX {
                 return Tried::Unsent(permit);
             }
@@ -173,6 +175,7 @@ impl Journey<'_> {
                 Tried::Refused(Reason::Denied(Denial::bad_request(Detail::RequestBodyCut)))
             }
             Some(Fault::Stalled) => {
+                self.exchange.stalled();
                 Tried::Refused(Reason::Denied(Denial::bad_request(Detail::CallerStalled)))
             }
             None if error.error.is_parse() => {

@@ -28,7 +28,10 @@ pub(crate) struct Exchange {
 struct Open {
     record: Record,
     started: Instant,
+    /// When the first byte of the try that is at kintone was sent.
     sent: Option<Instant>,
+    /// How long earlier tries were there.
+    upstream: Option<Duration>,
     telemetry: Arc<Telemetry>,
     live: LiveCall,
 }
@@ -47,6 +50,7 @@ impl Exchange {
                 record,
                 started,
                 sent: None,
+                upstream: None,
                 telemetry,
                 live,
             }),
@@ -106,6 +110,24 @@ impl Exchange {
         self.phase(Phase::Sent);
     }
 
+    /// Nothing was sent after all: the connection had been closed before.
+    pub(crate) fn not_sent(&mut self) {
+        self.open.sent = None;
+    }
+
+    /// This try is over, and another one may follow: until then kintone has nothing of the call.
+    pub(crate) fn returned(&mut self) {
+        let open = &mut *self.open;
+        if let Some(sent) = open.sent.take() {
+            *open.upstream.get_or_insert_default() += sent.elapsed();
+        }
+    }
+
+    /// Whether kintone has the call, or may have it.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.open.sent.is_some()
+    }
+
     /// kintone's head has come.
     pub(crate) fn answered(&mut self, status: http::StatusCode, said: Concurrency) {
         let record = &mut self.open.record;
@@ -152,9 +174,13 @@ impl Exchange {
         self.phase(Phase::Settling);
     }
 
-    /// How long ago the first byte went to kintone.
+    /// For how long kintone had the call, all tries together.
     fn upstream_time(&self) -> Option<Duration> {
-        self.open.sent.map(|sent| sent.elapsed())
+        let Open { sent, upstream, .. } = &*self.open;
+        match sent {
+            Some(sent) => Some(upstream.unwrap_or_default() + sent.elapsed()),
+            None => *upstream,
+        }
     }
 }
 

@@ -70,7 +70,7 @@ impl Directory {
                 .collect(),
             by_network: known
                 .iter()
-                .filter(|caller| caller.rule.tokens.is_empty() && !caller.rule.networks.is_empty())
+                .filter(|caller| caller.rule.is_known_by_network())
                 .map(Arc::clone)
                 .collect(),
             anonymous: callers
@@ -114,7 +114,8 @@ impl Directory {
                 .networks
                 .iter()
                 .any(|network| network.contains(&client.0.ip()));
-            (here && token.is_empty()).then_some(Credential::Network)
+            let proves = caller.rule.is_known_by_network() && here && token.is_empty();
+            proves.then_some(Credential::Network)
         } else {
             matching_token(&caller.rule.tokens, offered).map(Credential::Token)
         };

@@ -22,7 +22,7 @@ use super::upload::Upload;
 use crate::egress::{Reuse, Source};
 use crate::kintone::answer::{Coding, Concurrency};
 use crate::kintone::call::{Meaning, Repeat, Subject};
-use crate::model::{AppId, Cause};
+use crate::model::{AppId, Cause, Denial, Detail, Failure};
 use crate::quota::Permit;
 use crate::telemetry::live::Phase;
 use crate::telemetry::{Rejection, Retry};
@@ -69,6 +69,8 @@ pub(crate) struct Journey<'a> {
     pub(super) reuse: Reuse,
     pub(super) repeat: Repeat,
     pub(super) unsent: u32,
+    /// How a first try failed whose outcome is unknown.
+    unknown: Option<Failure>,
 }
 
 impl<'a> Journey<'a> {
@@ -92,7 +94,6 @@ impl<'a> Journey<'a> {
         let (path, query) = (head.uri.path(), head.uri.query());
         let meaning = Meaning::read(&head.method, &head.headers, path, query);
         let record = exchange.record();
-        record.path = Some(meaning.path);
         record.app = meaning.app();
         record.address = Some(source.published);
         record.bind = Some(source.bind);
@@ -119,12 +120,20 @@ impl<'a> Journey<'a> {
             repeat: meaning.repeat,
             meaning,
             unsent: 0,
+            unknown: None,
         }
     }
 
     /// Travels to the end.
     pub(crate) async fn travel(mut self) -> End {
-        let mut end = match self.go().await {
+        let drain = self.shared.drain.clone();
+        let went = tokio::select! {
+            biased;
+            went = self.go() => went,
+            () = drain.cutting() => Ok(End::Refuse(self.cut())),
+        };
+        let mut end = match went {
+            Ok(End::Refuse(reason)) | Err(End::Refuse(reason)) => End::Refuse(self.truth(reason)),
             Ok(end) | Err(end) => end,
         };
         let app = self.app();
@@ -197,7 +206,9 @@ impl<'a> Journey<'a> {
                     self.shared.telemetry.retried(Retry::StaleConnection);
                     permit = unsent;
                 }
-                Tried::Broken(_) if self.may_repeat() => {
+                Tried::Broken(failure) if self.may_repeat() => {
+                    self.unknown = Some(failure);
+                    self.exchange.returned();
                     self.shared.telemetry.retried(Retry::Reset);
                     self.exchange.record().retries += 1;
                     self.repeat = Repeat::Unsafe;
@@ -209,6 +220,27 @@ impl<'a> Journey<'a> {
                 Tried::ForNobody(flight) => return Ok(End::ForNobody(flight)),
                 Tried::Left => return Ok(End::Left),
             }
+        }
+    }
+
+    /// The drain has ended it.
+    fn cut(&self) -> Reason {
+        if self.exchange.is_sent() {
+            Reason::Failed(Failure::Timeout(Detail::DrainCut))
+        } else {
+            Reason::Denied(Denial::Draining)
+        }
+    }
+
+    /// A refusal says that nothing was sent, which is not true of a second try: then the failure of
+    /// the first one is what the caller must know.
+    fn truth(&self, reason: Reason) -> Reason {
+        match (self.unknown, reason) {
+            (Some(first), Reason::Denied(_) | Reason::Options(_)) => Reason::Failed(first),
+            (Some(first), Reason::Failed(failure)) if !failure.is_outcome_unknown() => {
+                Reason::Failed(first)
+            }
+            (Some(_) | None, reason) => reason,
         }
     }
 
@@ -262,6 +294,7 @@ impl<'a> Journey<'a> {
             checkout,
             upload,
         } = carriage;
+        self.exchange.returned();
         self.exchange.record().permit = Some(permit.held());
         let refused = permit.refused(said.limit, said.running);
         if held.end == HeldEnd::Whole && upload.as_ref().is_none_or(|upload| upload.is_whole()) {

@@ -13,15 +13,40 @@ pub(crate) enum Language {
 }
 
 impl Language {
-    /// Japanese for those who ask for it before anything else, English for everybody else.
+    /// The one of the two that is asked for with the larger weight (RFC 9110 section 12.5.4), the
+    /// first where both have the same; English where neither is asked for.
     pub(crate) fn of(headers: &http::HeaderMap) -> Self {
-        let asked = headers
-            .get(http::header::ACCEPT_LANGUAGE)
-            .map(http::HeaderValue::as_bytes);
-        match asked.and_then(|asked| asked.trim_ascii_start().get(..2)) {
-            Some(first) if first.eq_ignore_ascii_case(b"ja") => Self::Ja,
-            Some(_) | None => Self::En,
+        let mut best = (Self::En, 0);
+        for value in headers.get_all(http::header::ACCEPT_LANGUAGE) {
+            let ranges = value.to_str().unwrap_or_default().split(',');
+            for (language, weight) in ranges.filter_map(Self::weighed) {
+                if weight > best.1 {
+                    best = (language, weight);
+                }
+            }
         }
+        best.0
+    }
+
+    /// A language range, such as `ja-JP;q=0.8`, and its weight in thousandths.
+    fn weighed(range: &str) -> Option<(Self, u32)> {
+        let mut parts = range.split(';').map(str::trim);
+        let tag = parts.next().unwrap_or_default();
+        let primary = tag.split('-').next().unwrap_or_default();
+        let language = if primary.eq_ignore_ascii_case("ja") {
+            Self::Ja
+        } else if primary.eq_ignore_ascii_case("en") {
+            Self::En
+        } else {
+            return None;
+        };
+        let weight = match parts.find_map(|part| part.strip_prefix("q=")) {
+            None => 1.0,
+            Some(weight) => weight.parse::<f32>().ok()?,
+        };
+        (0.0..=1.0)
+            .contains(&weight)
+            .then_some((language, (weight * 1000.0) as u32))
     }
 }
 
@@ -189,5 +214,31 @@ fn must_japanese(reason: Reason, actor: Actor) -> String {
         (_, Actor::Customer) => "お客様での対応が必要です。".to_owned(),
         (_, Actor::Operator) => "ゲートウェイの運用担当者での対応が必要です。".to_owned(),
         (_, Actor::Kintone) => "kintone 側の問題か、到達できません。".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_language_asked_for_most_is_spoken() {
+        for (asked, spoken) in [
+            ("ja", Language::Ja),
+            ("JA-jp, en;q=0.9", Language::Ja),
+            ("fr, ja;q=0.8, en;q=0.5", Language::Ja),
+            ("en;q=0.1, ja", Language::Ja),
+            ("en-US,en;q=0.9,ja;q=0.8", Language::En),
+            ("ja;q=0, de", Language::En),
+            ("ja;q=much", Language::En),
+            ("jam", Language::En),
+            ("*", Language::En),
+            ("", Language::En),
+        ] {
+            let value = http::HeaderValue::from_static(asked);
+            let headers = http::HeaderMap::from_iter([(http::header::ACCEPT_LANGUAGE, value)]);
+            assert_eq!(Language::of(&headers), spoken, "{asked:?}");
+        }
+        assert_eq!(Language::of(&http::HeaderMap::new()), Language::En);
     }
 }

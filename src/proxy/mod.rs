@@ -18,6 +18,7 @@ use hyper::upgrade::OnUpgrade;
 use crate::config::Config;
 use crate::drain::{Drain, Stage};
 use crate::egress::Egress;
+use crate::kintone::call::template;
 use crate::kintone::cursor::Cursors;
 use crate::kintone::domain::{self, Door};
 use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
@@ -271,6 +272,9 @@ impl Proxy {
 fn note(exchange: &mut Exchange, head: &Parts) {
     let record = exchange.record();
     record.method = Some(head.method.clone());
+    if head.method != Method::CONNECT && head.uri.authority().is_some() {
+        record.path = Some(template(head.uri.path()));
+    }
     let text = |name| head.headers.get(name)?.to_str().ok();
     record.user_agent =
         text(header::USER_AGENT).map(|agent| agent.get(..USER_AGENT_MAX).unwrap_or(agent).into());

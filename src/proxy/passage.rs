@@ -260,10 +260,11 @@ impl Passage {
         // It fails only on a socket that is gone, which the reading finds out.
         let _ = SockRef::from(&self.kintone).shutdown(std::net::Shutdown::Write);
         let rest = discard(&self.kintone, READ_WITHOUT_CALLER_MAX);
-        let seen = matches!(
-            tokio::time::timeout(self.response_timeout, rest).await,
-            Ok(Ok(()))
-        );
+        let seen = tokio::select! {
+            biased;
+            read = tokio::time::timeout(self.response_timeout, rest) => matches!(read, Ok(Ok(()))),
+            () = self.drain.cutting() => false,
+        };
         self.let_go(if seen { Turn::Caller } else { turn });
     }
 }

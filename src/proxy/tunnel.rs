@@ -17,7 +17,7 @@ use super::passage::Passage;
 use super::reply::{self, After, Reason};
 use super::shared::Shared;
 use crate::egress::{Connected, Verdict};
-use crate::model::{Code, Detail, Outcome};
+use crate::model::{Code, Denial, Detail, Outcome};
 use crate::quota::Permit;
 use crate::server::{Upgraded, upgraded};
 use crate::telemetry::live::Phase;
@@ -34,7 +34,12 @@ pub(crate) async fn open(
     on_upgrade: OnUpgrade,
     mut exchange: Exchange,
 ) -> Result<Response<Answer>, CallerLeft> {
-    match connect(shared, &call, &mut exchange).await {
+    let connected = tokio::select! {
+        biased;
+        connected = connect(shared, &call, &mut exchange) => connected,
+        () = shared.drain.cutting() => Err(Stop::Refused(Reason::Denied(Denial::Draining))),
+    };
+    match connected {
         Ok((permit, connected)) => {
             let granted = grant(&mut exchange);
             let tunnel = Tunnel {
@@ -147,7 +152,14 @@ impl Tunnel {
             read,
         } = caller;
         let limit = self.call.rules.config.limits.handshake_timeout;
-        let heard = tokio::time::timeout(limit, hear(&stream, read)).await;
+        let heard = tokio::select! {
+            biased;
+            heard = tokio::time::timeout(limit, hear(&stream, read)) => heard,
+            () = self.shared.drain.cutting() => {
+                let outcome = Outcome::Refused(Code::Draining);
+                return self.exchange.ended(outcome, Some(Detail::DrainCut));
+            }
+        };
         let (hello, first) = match heard {
             Ok(Ok(heard)) => heard,
             Ok(Err(Unheard::Gone)) => return self.exchange.abandoned(Head::Given),

@@ -10,7 +10,7 @@ use super::clock::{Clock, Moment};
 use super::estimate::ServiceTime;
 use super::in_use::{Grant, InUse, Kind, Owes, Slot};
 use super::plan::Plan;
-use super::pressure::{Cut, Pressure, Sample};
+use super::pressure::{Cut, Pressure, Sample, Sight};
 use super::queue::{Place, Queue};
 use super::rate::Rate;
 use super::room::Room;
@@ -125,7 +125,9 @@ impl<W> Books<W> {
     /// Whether a new call could go before those that wait: they stand at a ceiling, or leave the
     /// reserve alone.
     pub(super) fn may_overtake(&self, want: Want, now: Moment) -> bool {
-        self.has_room(want, now) && self.rate_due(now).is_none()
+        self.has_room(want, now)
+            && self.rate_due(now).is_none()
+            && !self.queue.holds_places(&self.room(now))
     }
 
     /// Lets a call wait.
@@ -382,7 +384,11 @@ impl<W> Books<W> {
     pub(super) fn refresh(&mut self, now: Moment) {
         let quota = &self.plan.quota;
         let limit = self.pressure.effective_limit(quota.concurrency);
-        self.pressure.settle(now, limit);
+        let sight = match (self.queue.len(), self.in_use.live()) {
+            (1.., 0) => Sight::None,
+            (_, _) => Sight::Clear,
+        };
+        self.pressure.settle(now, limit, sight);
         self.allowed = (self.pressure.allowed(limit, quota.headroom) / self.plan.hosts).max(1);
     }
 }

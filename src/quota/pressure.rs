@@ -42,10 +42,23 @@ pub(super) struct Sample {
     pub effective_limit: u32,
 }
 
+/// Whether samples can come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// A call of ours is at kintone, or nobody waits for one.
+    Clear,
+    /// Calls wait, and none is at kintone.
+    None,
+}
+
 /// Seconds for which the largest sample counts.
 const WINDOW_S: usize = 5;
 /// Without any sample for this long the load is taken to be over.
 const STALE: Duration = Duration::from_secs(60);
+/// The same where calls wait and none of ours is at kintone, so that no sample can come: calls whose
+/// end was not seen hold all the places that the load leaves.
+const BLIND: Duration = Duration::from_secs(WINDOW_S as u64);
+
 /// The part of kintone's limit by which the allowance rises in a second.
 const RISE_PER_S: f32 = 0.2;
 /// Places kept free beside the outside load.
@@ -129,9 +142,13 @@ impl Pressure {
     }
 
     /// Brings the load up to date: it rises at once to the largest recent sample and falls steadily.
-    pub(super) fn settle(&mut self, now: Moment, effective_limit: u32) {
+    pub(super) fn settle(&mut self, now: Moment, effective_limit: u32, sight: Sight) {
         let quiet = self.sampled_at.map_or(STALE, |at| now.since(at));
-        let target = if quiet >= STALE {
+        if sight == Sight::None && quiet >= BLIND {
+            self.sampled_at = None;
+            (self.before, self.latest, self.peaks) = ([0; 2], 0, [0; WINDOW_S]);
+        }
+        let target = if self.sampled_at.is_none() || quiet >= STALE {
             0
         } else {
             self.forget(now);
@@ -147,7 +164,7 @@ impl Pressure {
         self.latest = load;
         self.sampled_at = Some(now);
         self.peaks[0] = self.peaks[0].max(load);
-        self.settle(now, effective_limit);
+        self.settle(now, effective_limit, Sight::Clear);
     }
 
     fn forget(&mut self, now: Moment) {
@@ -253,10 +270,27 @@ mod tests {
     fn a_load_nobody_confirms_passes() {
         let mut pressure = Pressure::default();
         pressure.answered(at(0), sample(139, 79));
-        pressure.settle(at(50_000), 100);
+        pressure.settle(at(50_000), 100, Sight::Clear);
         assert_eq!(pressure.outside(), 60);
-        pressure.settle(at(61_000), 100);
+        pressure.settle(at(61_000), 100, Sight::Clear);
         assert_eq!(pressure.outside(), 0);
+    }
+
+    #[test]
+    fn a_load_nobody_can_confirm_passes_sooner() {
+        let mut pressure = Pressure::default();
+        pressure.answered(at(0), sample(139, 79));
+        pressure.settle(at(4900), 100, Sight::None);
+        assert_eq!(pressure.outside(), 60);
+        for ms in (5000..8000).step_by(100) {
+            pressure.settle(at(ms), 100, Sight::None);
+        }
+        assert_eq!(pressure.outside(), 0);
+        // The first sample is believed as the first one ever is: not alone.
+        pressure.answered(at(8000), sample(98, 38));
+        assert_eq!(pressure.outside(), 0);
+        pressure.answered(at(8001), sample(98, 38));
+        assert_eq!(pressure.outside(), 60);
     }
 
     #[test]

@@ -204,6 +204,14 @@ impl<W> Queue<W> {
         }
     }
 
+    /// Whether free places are kept for a call that wants more than there are.
+    pub(super) fn holds_places(&self, room: &Room) -> bool {
+        matches!(
+            self.best(Priority::Interactive, room, Turn::Usual),
+            Choice::Waits
+        )
+    }
+
     /// Notes that the call of this ticket, taken out by [`Self::remove`], was chosen by
     /// [`Self::next`].
     pub(super) fn chosen(&mut self, ticket: Ticket) {

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ const FAR: Duration = Duration::from_secs(365 * 86400);
 enum End {
     /// hyper is done: closed by either side, or upgraded.
     Done(Result<(), hyper::Error>),
+    /// A `CONNECT` was refused. hyper lets go of the connection as if it had been taken over.
+    Refused,
     /// A limit was reached.
     Expired(Expired),
     /// It was idle when the drain stopped taking work.
@@ -72,12 +75,13 @@ pub(super) async fn serve_connection<S, B>(
                     answer_unparsable(&connection, &hooks);
                 }
             }
-            if connection.wants_lingering() {
-                tokio::select! {
-                    () = linger(connection.stream()) => {}
-                    () = drain.cutting() => {}
-                }
+            linger_after(&connection, &drain).await;
+        }
+        End::Refused => {
+            if shut_write(connection.stream()).is_ok() {
+                connection.end_sent();
             }
+            linger_after(&connection, &drain).await;
         }
         End::Expired(Expired::Head) => (hooks.limit_hit)(Detail::HeadTimeout),
         End::Expired(Expired::Stall) => (hooks.limit_hit)(Detail::CallerStalled),
@@ -98,9 +102,11 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
+    let refused = AtomicBool::new(false);
     let service = service_fn(|request| {
         connection.call_begins();
-        answer(Arc::clone(connection), service.clone(), drain, request)
+        let connection = Arc::clone(connection);
+        answer(connection, service.clone(), drain, &refused, request)
     });
     let guard = Guard::new(Arc::clone(connection), hooks.clone(), limits.head_size);
     let http = builder(limits)
@@ -124,6 +130,7 @@ where
         tokio::select! {
             biased;
             end = poll_fn(|cx| match http.as_mut().poll(cx) {
+                Poll::Ready(Ok(())) if refused.load(Ordering::Relaxed) => Poll::Ready(End::Refused),
                 Poll::Ready(result) => Poll::Ready(End::Done(result)),
                 Poll::Pending => alarm.poll(cx).map(End::Expired),
             }) => return end,
@@ -143,11 +150,12 @@ where
     }
 }
 
-/// The service's answer, ready for hyper.
+/// The service's answer, ready for hyper; notes in `refused` that it refuses a `CONNECT`.
 async fn answer<S, B>(
     connection: Arc<Connection>,
     service: S,
     drain: &Drain,
+    refused: &AtomicBool,
     mut request: Request<Incoming>,
 ) -> Result<Response<Answer<B>>, S::Error>
 where
@@ -161,6 +169,7 @@ where
     if !tunnel && (connect || drain.stage() > Stage::Serving) {
         let close = HeaderValue::from_static("close");
         answer.headers_mut().insert(CONNECTION, close);
+        refused.fetch_or(connect, Ordering::Relaxed);
     }
     Ok(answer.map(|body| Answer { body, connection }))
 }
@@ -254,6 +263,16 @@ fn answer_unparsable(connection: &Connection, hooks: &Hooks) {
 
 fn shut_write(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).shutdown(std::net::Shutdown::Write)
+}
+
+/// Lets our last answer arrive where we closed first, unless the drain ends it.
+async fn linger_after(connection: &Connection, drain: &Drain) {
+    if connection.wants_lingering() {
+        tokio::select! {
+            () = linger(connection.stream()) => {}
+            () = drain.cutting() => {}
+        }
+    }
 }
 
 /// Reads and throws away what the caller still sends, until its end or the bounds above.

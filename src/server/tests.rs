@@ -334,6 +334,26 @@ async fn lingering_ends_after_two_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_connect_arrives_although_its_sender_goes_on_sending() {
+    let bench = bench(Limits::default()).await;
+    let mut caller = bench.connect().await;
+    let connect = "CONNECT refused:443 HTTP/1.1\r\nHost: refused:443\r\n\r\n";
+    caller.send(connect).await;
+    // A client that does not wait for the answer: its ClientHello, and more than hyper reads.
+    caller.send(vec![0x16; 200 << 10]).await;
+    let rest = caller.rest().await;
+    assert!(rest.starts_with("HTTP/1.1 403 "), "{rest}");
+    let closed = Instant::now();
+    caller.send(b"more").await;
+    bench.quiet().await;
+    assert!(
+        (1900..=2100).contains(&closed.elapsed().as_millis()),
+        "{:?}",
+        closed.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn connections_are_kept_between_calls_and_closed_when_idle() {
     let bench = bench(Limits::default()).await;
     let mut caller = bench.connect().await;

@@ -30,7 +30,7 @@ pub struct AccessLogHandle(Option<Arc<Shared>>);
 #[derive(Debug, thiserror::Error)]
 pub enum AccessLogError {
     /// The file cannot be opened for appending.
-    #[error("the access log {path} cannot be opened: {source}")]
+    #[error("the access log {path} cannot be opened")]
     Open {
         /// The file.
         path: PathBuf,

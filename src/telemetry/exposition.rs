@@ -39,6 +39,7 @@ impl Exposition {
         set_accounts(metrics, accounts, views);
         set_addresses(metrics, views);
         set_permits(metrics, &state.balance, &views.balance);
+        set_alone(&metrics.draining, f64::from(u8::from(views.draining)));
         state.balance = views.balance;
         raise(&metrics.access_log_dropped_total, state.dropped, dropped);
         state.dropped = dropped;
@@ -64,6 +65,7 @@ fn set_accounts(metrics: &Metrics, accounts: &AccountTable, views: &Views) {
         &metrics.account_concurrency_limit,
         &metrics.account_permits_allowed,
         &metrics.account_outside_load,
+        &metrics.account_max_wait_seconds,
         &metrics.kintone_running,
         &metrics.kintone_limit,
     ] {
@@ -117,6 +119,11 @@ fn set_limits(metrics: &Metrics, label: &str, load: &AccountLoad) {
         label,
         f64::from(load.outside_load),
     );
+    set(
+        &metrics.account_max_wait_seconds,
+        label,
+        load.max_wait.as_secs_f64(),
+    );
     if let Some(running) = load.kintone_running {
         set(&metrics.kintone_running, label, f64::from(running));
     }
@@ -155,6 +162,9 @@ fn set_addresses(metrics: &Metrics, views: &Views) {
             f64::from(*ports),
         );
     }
+    if let Some(limit) = views.local_ports_limit {
+        set_alone(&metrics.local_ports_limit, f64::from(limit));
+    }
 }
 
 fn set_permits(metrics: &Metrics, before: &Balance, now: &Balance) {
@@ -168,14 +178,16 @@ fn set_permits(metrics: &Metrics, before: &Balance, now: &Balance) {
         before.released,
         now.released,
     );
-    metrics
-        .permits_held
-        .with_label_values::<&str>(&[])
-        .set(now.held as f64);
+    set_alone(&metrics.permits_held, now.held as f64);
 }
 
 fn set(gauge: &GaugeVec, label: &str, value: f64) {
     gauge.with_label_values(&[label]).set(value);
+}
+
+/// Sets a gauge without labels.
+fn set_alone(gauge: &GaugeVec, value: f64) {
+    gauge.with_label_values::<&str>(&[]).set(value);
 }
 
 /// Raises a counter without labels by what came since `before`.

@@ -120,6 +120,8 @@ metrics! {
         "Permits that this host may use at this moment. Permits; sum over hosts.";
     account_outside_load: GaugeVec ["account"] =
         "Calls at kintone that are not ours, as estimated. Calls; maximum over hosts.";
+    account_max_wait_seconds: GaugeVec ["account"] =
+        "[quota] max_wait of the account. Seconds; the same on every host, take the maximum.";
     account_requests_total: IntCounterVec ["account", "mode"] =
         "Calls that ended, by account and way in. Calls; sum over hosts.";
     account_refused_total: IntCounterVec ["account", "reason"] =
@@ -157,6 +159,9 @@ metrics! {
     local_ports_used: GaugeVec ["address"] =
         "Local ports in use on the bind address, closing connections included. Ports; maximum over hosts.";
 
+    local_ports_limit: GaugeVec [] =
+        "Local ports that the kernel hands out, per address: the width of ip_local_port_range. Ports; minimum over hosts.";
+
     caller_authentications_total: IntCounterVec ["caller", "credential"] =
         "Calls by what proved their caller: the number of the token in its list, certificate, network. Calls; sum over hosts.";
     authentication_failures_total: IntCounterVec ["reason"] =
@@ -177,6 +182,9 @@ metrics! {
         "1 if the configuration last read was taken, 0 if it was refused. Minimum over hosts.";
     config_last_reload_timestamp_seconds: GaugeVec [] =
         "When a configuration was last taken. Seconds since 1970; minimum over hosts.";
+
+    draining: GaugeVec [] =
+        "1 while this host is out of rotation or shutting down. Sum over hosts: how many are away.";
 
     retries_total: IntCounterVec ["reason"] =
         "Calls that were sent to kintone again. Calls; sum over hosts.";

@@ -41,6 +41,9 @@ pub struct AccountLoad {
     /// How long the longest waiting call has waited.
     #[serde(rename = "oldest_wait_ms", serialize_with = "milliseconds")]
     pub oldest_wait: Option<Duration>,
+    /// `max_wait` of the account's quota; the API shows it among the limits.
+    #[serde(skip)]
+    pub max_wait: Duration,
     /// `X-ConcurrencyLimit-Running` as last said.
     pub kintone_running: Option<u32>,
     /// `X-ConcurrencyLimit-Limit` as last said.
@@ -132,6 +135,10 @@ pub struct Views {
     pub addresses: Vec<AddressView>,
     /// Local ports in use on bind addresses, where that is known.
     pub local_ports: Vec<(Published, u32)>,
+    /// Local ports that the kernel hands out per address, where that is known.
+    pub local_ports_limit: Option<u32>,
+    /// Whether this host is out of rotation or shutting down.
+    pub draining: bool,
     /// The permits.
     pub balance: Balance,
 }

@@ -318,6 +318,30 @@ async fn a_network_can_be_who_calls() {
 }
 
 #[tokio::test]
+async fn a_network_is_not_enough_where_a_certificate_is_asked_for() {
+    let tables = "[[caller]]\nname = \"sealed\"\ncertificate = \"spiffe://prod/sealed\"\n\
+                  networks = [\"127.0.0.0/8\"]\n";
+    house(
+        Plan {
+            tables: tables.into(),
+            ..Plan::default()
+        },
+        async |house| {
+            for caller in [house.nobody(), house.caller_as("sealed", "")] {
+                let refused = caller.get(RECORDS).await;
+                check_refusal(
+                    &refused,
+                    407,
+                    "GW_AUTHENTICATION_REQUIRED",
+                    "http_request_denied",
+                );
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn anonymous_callers_come_in_only_without_credentials() {
     let tables = "[callers]\nanonymous = true\n".into();
     house(

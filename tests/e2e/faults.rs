@@ -385,10 +385,7 @@ async fn connections_that_kintone_closes_between_calls_fail_no_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_leave_do_not_make_room_that_kintone_does_not_have() {
     const LEFT: u64 = 1000;
-    let mut plan = Plan {
-        keep: Keep::Counts,
-        ..Plan::default()
-    };
+    let mut plan = Plan::default();
     plan.tenant.latency.base_ms = 150;
     plan.tenant.latency.jitter_ms = 150;
     house(plan, async |house| {
@@ -420,8 +417,12 @@ async fn callers_that_leave_do_not_make_room_that_kintone_does_not_have() {
             accounting.peak
         );
         assert_eq!((accounting.refused, accounting.in_process), (0, 0));
-        let unread = house.sim.ledger().totals.client_left;
-        assert_eq!(unread, 0, "each was read to its end without its caller");
+        let ledger = house.sim.ledger();
+        let mut unread = ledger.executions.iter().filter(|call| call.client_left);
+        if let Some(call) = unread.next() {
+            let source = &ledger.sockets[call.socket];
+            panic!("not read to its end without its caller: {call:?} on {source:?}");
+        }
     })
     .await;
 }
@@ -540,6 +541,10 @@ async fn a_caller_that_stops_sending_loses_its_permit() {
             .until("it is logged", |house| house.output.lines().len() == 1)
             .await;
         assert_eq!(house.output.lines()[0]["detail"], "caller_stalled");
+        let hits = house
+            .metric("kintone_egress_limit_hits_total{limit=\"stall_timeout\"}")
+            .await;
+        assert_eq!(hits, Some(1.0));
         assert_eq!(executed(&house), 0);
     })
     .await;
@@ -612,6 +617,34 @@ async fn unknown_outcomes_are_never_told_as_unsent() {
             );
             assert_eq!(house.sim.ledger().executions.len(), before + 1, "{fault:?}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_read_that_may_not_go_again_is_not_told_as_unsent() {
+    let plan = Plan {
+        quota: "concurrency = 21\ninteractive_reserve = 0".into(),
+        ceiling: 1,
+        ..Plan::default()
+    };
+    house(plan, async |house| {
+        // The call that broke keeps the only permit, so that the second try is refused.
+        house.sim.fault(Fault::once(FaultKind::ResetAfterExecuting));
+        let caller = house.caller();
+        let mut request = caller.request(Method::GET, RECORDS, "");
+        let at_once = http::HeaderValue::from_static("0");
+        request
+            .headers_mut()
+            .insert("kintone-egress-max-wait-ms", at_once);
+        let answer = caller.send(request).await.unwrap();
+        check_refusal(&answer, 502, "GW_UPSTREAM_RESET", "connection_terminated");
+        let line = house.output.line_of(answer.id()).await;
+        assert_eq!(
+            (&line["outcome"], &line["detail"]),
+            (&"upstream_reset".into(), &"response_reset".into())
+        );
+        assert_eq!(executed(&house), 1);
     })
     .await;
 }

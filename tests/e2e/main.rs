@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alone;
 mod callers;
 #[path = "../support/compress.rs"]
 #[allow(unreachable_pub, missing_docs, reason = "a test exports nothing")]

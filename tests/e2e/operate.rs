@@ -9,6 +9,7 @@ use kintone_egress::drain::Finished;
 use kintone_egress::gateway::Signal;
 use kintone_sim::{Fault, FaultKind};
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -370,7 +371,10 @@ async fn each_call_has_one_line_with_every_field() {
             .get("https://acme.cybozu.com/k/v1/canary-path.json?x=1")
             .await;
         assert_eq!(house.output.line_of(odd.id()).await["path"], "other");
-        assert_eq!(house.output.lines().len(), 2);
+        let refused = house.nobody().get(RECORDS).await;
+        let line = house.output.line_of(refused.id()).await;
+        assert_eq!(line["path"], "/k/v1/records.json", "refused or not");
+        assert_eq!(house.output.lines().len(), 3);
     })
     .await;
 }
@@ -452,6 +456,96 @@ async fn a_drain_cuts_tunnels_after_the_grace() {
         matches!(finished, Finished::Cut { tasks: 1.. }),
         "{finished:?}"
     );
+}
+
+#[tokio::test]
+async fn a_drain_cuts_calls_with_an_answer() {
+    let mut plan = Plan {
+        quota: "concurrency = 21\ninteractive_reserve = 0".into(),
+        grace: "300ms",
+        ceiling: 1,
+        ..Plan::default()
+    };
+    plan.tenant.latency.base_ms = 4000;
+    let finished = house(plan, async |house| {
+        let get = |caller: Caller| tokio::spawn(async move { caller.get(RECORDS).await });
+        let sent = get(house.caller());
+        house
+            .until("it runs", |house| {
+                house.sim.accounting(ACME).in_process == 1
+            })
+            .await;
+        let waiting = get(house.caller());
+        let caller = house.caller();
+        let connect = tokio::spawn(async move { caller.open_tunnel(ACME).await });
+        house
+            .until("they wait", |house| house.quotas.snapshot()[0].queued == 2)
+            .await;
+        house.signals.send(Signal::End).await.unwrap();
+        // kintone may have executed the one that was sent; the others are safe to repeat.
+        let sent = sent.await.unwrap();
+        check_refusal(&sent, 504, "GW_UPSTREAM_TIMEOUT", "http_response_timeout");
+        let line = house.output.line_of(sent.id()).await;
+        assert_eq!(line["detail"], "drain_cut", "{line}");
+        for refused in [
+            waiting.await.unwrap(),
+            connect.await.unwrap().expect_err("a refusal"),
+        ] {
+            check_refusal(&refused, 503, "GW_DRAINING", "proxy_internal_error");
+        }
+        house.until("it has ended", House::has_ended).await;
+    })
+    .await;
+    assert!(matches!(finished, Finished::Cut { .. }), "{finished:?}");
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_nobody_whose_caller_has_left() {
+    let mut plan = Plan {
+        grace: "300ms",
+        ..Plan::default()
+    };
+    plan.tenant.latency.paths = vec![("/k/v1/app.json".into(), 60_000)];
+    house(plan, async |house| {
+        house.sim.fault(Fault::once(FaultKind::EndlessBody));
+        let mut endless = house.caller().connect().await;
+        let request = house.caller().request(Method::GET, RECORDS, "");
+        let answer = endless.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+
+        let tunnel = house.caller().open_tunnel(ACME).await.unwrap();
+        let mut tunnel = house.caller().tls(tunnel, ACME).await.unwrap();
+        let head = format!("GET /k/v1/app.json?id=1 HTTP/1.1\r\nHost: {ACME}\r\n\r\n");
+        tunnel.write_all(head.as_bytes()).await.unwrap();
+        house
+            .until("both run", |house| {
+                house.sim.accounting(ACME).in_process == 2
+            })
+            .await;
+        tunnel.get_ref().0.set_zero_linger().unwrap();
+        drop(tunnel);
+        // Its ClientHello does not come.
+        let silent = house.caller().open_tunnel(ACME).await.unwrap();
+        house.signals.send(Signal::End).await.unwrap();
+        let told = Instant::now();
+        house.until("it has ended", House::has_ended).await;
+        assert!(told.elapsed() < Duration::from_secs(5));
+        let ends: BTreeSet<_> = house
+            .output
+            .lines()
+            .iter()
+            .map(|line| (line["mode"].to_string(), line["outcome"].to_string()))
+            .collect();
+        let end = |mode: &str, outcome: &str| (format!("\"{mode}\""), format!("\"{outcome}\""));
+        let expected = [
+            end("forward", "draining"),
+            end("tunnel", "caller_gone"),
+            end("tunnel", "draining"),
+        ];
+        assert_eq!(ends, BTreeSet::from(expected));
+        drop((answer, silent));
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -291,6 +291,11 @@ fn serve_says_what_stands_in_its_way() {
         told.contains("[state] dir = /proc/none") && told.contains("create it"),
         "{told}"
     );
+    assert_eq!(
+        told.matches("os error").count(),
+        1,
+        "the cause once: {told}"
+    );
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let site = Site::new(&listening(taken.local_addr().unwrap(), admin, ""));
@@ -300,6 +305,11 @@ fn serve_says_what_stands_in_its_way() {
     assert!(
         told.contains("[listen] proxy") && told.contains("free the port"),
         "{told}"
+    );
+    assert_eq!(
+        told.matches("os error").count(),
+        1,
+        "the cause once: {told}"
     );
 }
 

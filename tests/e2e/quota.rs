@@ -1,20 +1,17 @@
 //! Within the account's quota, seen from kintone.
 
-use std::time::Duration;
-
 use http::{Method, StatusCode};
-use kintone_sim::{Accounting, Keep, Latency};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::support::caller::Answer;
-use crate::support::crowd::{Lag, Tally, burst, flood};
+use crate::support::crowd::burst;
 use crate::support::invariants::check_refusal;
-use crate::support::{ACME, House, Plan, TOKEN, house, house_alone};
+use crate::support::{ACME, House, Plan, TOKEN, house};
 
-const RECORDS: &str = "https://acme.cybozu.com/k/v1/records.json?app=1";
+pub(crate) const RECORDS: &str = "https://acme.cybozu.com/k/v1/records.json?app=1";
 
 /// A plan whose account takes so long for each call.
-fn serving(base_ms: u64) -> Plan {
+pub(crate) fn serving(base_ms: u64) -> Plan {
     let mut plan = Plan::default();
     plan.tenant.latency.base_ms = base_ms;
     plan
@@ -31,7 +28,13 @@ fn one_permit(base_ms: u64, quota: &str) -> Plan {
 }
 
 /// A call of the caller `user`, with one header more.
-async fn call(house: &House, user: &str, name: &'static str, value: &str, url: &str) -> Answer {
+pub(crate) async fn call(
+    house: &House,
+    user: &str,
+    name: &'static str,
+    value: &str,
+    url: &str,
+) -> Answer {
     let caller = house.caller_as(user, TOKEN);
     let mut request = caller.request(Method::GET, url, "");
     request
@@ -40,15 +43,8 @@ async fn call(house: &House, user: &str, name: &'static str, value: &str, url: &
     caller.send(request).await.expect("an answer")
 }
 
-/// When kintone first had `level` calls of ours.
-fn reached(accounting: &Accounting, level: u32) -> Instant {
-    let step = accounting.steps.iter().find(|step| step.own >= level);
-    step.unwrap_or_else(|| panic!("never {level} at once, {} at most", accounting.peak))
-        .at
-}
-
 /// Waits until that many calls of the account wait.
-async fn until_waiting(house: &House, calls: u32) {
+pub(crate) async fn until_waiting(house: &House, calls: u32) {
     let account = kintone_egress::model::Account::from_normal(ACME);
     house
         .until("they wait", |house| {
@@ -58,240 +54,6 @@ async fn until_waiting(house: &House, calls: u32) {
                 .is_some_and(|account| account.queued >= calls)
         })
         .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_hundred_callers_use_the_quota_and_never_exceed_it() {
-    // Long enough that a processor shared with other programs does not decide the figure: what is
-    // lost is the time between an answer and the next request on its permit.
-    house_alone(serving(400), async |house| {
-        let end = Instant::now() + Duration::from_secs(5);
-        let tally = flood(&house.caller(), 300, RECORDS, end).await;
-        assert!(
-            tally.is_all_well(),
-            "{:?}, {} broken",
-            tally.statuses,
-            tally.broken
-        );
-        let accounting = house.sim.accounting(ACME);
-        assert_eq!((accounting.peak, accounting.refused), (80, 0));
-        let used = accounting.mean_between(reached(&accounting, 80), end) / 80.0;
-        println!("use of the 80: {:.2} %", used * 100.0);
-        assert!(used >= 0.97, "{used:.3} of the 80 permits were used");
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rate_is_kept_and_used() {
-    let plan = Plan {
-        quota: "rate = 100\nburst = 100".into(),
-        ..Plan::default()
-    };
-    house_alone(plan, async |house| {
-        let begun = Instant::now();
-        let tally = burst(&house.caller(), 300, RECORDS).await;
-        assert!(tally.is_all_well() && tally.of(200) == 300, "{tally:?}");
-        let ledger = house.sim.ledger();
-        let mut arrivals: Vec<_> = ledger
-            .executions
-            .iter()
-            .map(|execution| execution.start.at - begun)
-            .collect();
-        arrivals.sort_unstable();
-        for (before, arrival) in arrivals.iter().enumerate() {
-            let allowed = 100.0 + 100.0 * arrival.as_secs_f64();
-            assert!(
-                (before as f64) < allowed + 1.0,
-                "{before} calls before {arrival:?}"
-            );
-        }
-        let first = arrivals[0];
-        let last = arrivals[299];
-        println!("first after {first:?}, last after {last:?}");
-        assert!(last >= Duration::from_secs(2), "{last:?}");
-        // Counted from the first arrival, so that the time it takes to open 300 connections to the
-        // gateway is no part of it.
-        assert!(
-            last - first <= Duration::from_millis(2300),
-            "{:?}",
-            last - first
-        );
-    })
-    .await;
-}
-
-/// One tenant floods with `size` callers while another sends five calls a second.
-async fn a_light_tenant_beside(size: usize, mut plan: Plan) {
-    plan.tenant.latency = Latency {
-        base_ms: 180,
-        jitter_ms: 40,
-        ..Latency::default()
-    };
-    house_alone(plan, async move |house| {
-        let heavy = house.caller_as("events+heavy", TOKEN);
-        let end = Instant::now() + Duration::from_secs(7);
-        let flooding = tokio::spawn(async move { flood(&heavy, size, RECORDS, end).await });
-        until_waiting(&house, u32::try_from(size).expect("small") - 80).await;
-        // The first 80 calls end no sooner for anybody.
-        sleep(Duration::from_secs(1)).await;
-        let lag = Lag::start();
-        let mut light = Tally::default();
-        while Instant::now() < end - Duration::from_millis(200) {
-            let asked = Instant::now();
-            let answer = call(&house, "events", "kintone-egress-tenant", "light", RECORDS).await;
-            light.count(&Ok(answer));
-            tokio::time::sleep_until(asked + Duration::from_millis(200)).await;
-        }
-        let lag = lag.worst().await;
-        let heavy = flooding.await.expect("no panic");
-        let p99 = light.wait_ms(0.99);
-        println!(
-            "{size}: light p99 {p99} ms of {} (lag {lag:?}), heavy {:?}",
-            light.of(200),
-            heavy.statuses
-        );
-        assert!(light.is_all_well() && light.of(200) >= 10, "{light:?}");
-        // A permit that is free cannot be given before its giver has a processor.
-        let p99_max = Duration::from_millis(25) + lag;
-        let told = Duration::from_millis(p99);
-        assert!(
-            told <= p99_max,
-            "{p99} ms, lag {lag:?}: {:?}",
-            light.queued_ms
-        );
-        assert!(heavy.is_all_well(), "{:?}", heavy.statuses);
-        assert!(heavy.wait_ms(0.5) > 500, "the flood did wait");
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_one_tenant_does_not_reach_another() {
-    a_light_tenant_beside(
-        500,
-        Plan {
-            keep: Keep::Counts,
-            ..Plan::default()
-        },
-    )
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_waiting_calls_do_not_reach_another_tenant() {
-    let quota = "queue = 3000\nmax_wait = \"60s\"".to_owned();
-    a_light_tenant_beside(
-        2080,
-        Plan {
-            keep: Keep::Counts,
-            quota,
-            ..Plan::default()
-        },
-    )
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_batch_calls_leave_room_for_interactive_ones() {
-    let mut plan = Plan {
-        keep: Keep::Counts,
-        ..serving(200)
-    };
-    plan.tenant.latency.paths = vec![("/k/v1/app.json".into(), 6_000)];
-    house_alone(plan, async |house| {
-        let batch = house.batch_caller();
-        let url = "https://acme.cybozu.com/k/v1/app.json?id=1";
-        let batch = tokio::spawn(async move { burst(&batch, 500, url).await });
-        until_waiting(&house, 500 - 72).await;
-        house
-            .until("72 run", |house| {
-                house.sim.accounting(ACME).in_process == 72
-            })
-            .await;
-        let lag = Lag::start();
-        let mut tally = Tally::default();
-        for _ in 0..20 {
-            let asked = Instant::now();
-            tally.count(&Ok(house.caller().get(RECORDS).await));
-            tokio::time::sleep_until(asked + Duration::from_millis(200)).await;
-        }
-        println!("interactive p99 {} ms", tally.wait_ms(0.99));
-        assert!(tally.is_all_well());
-        let p99_max = Duration::from_millis(50) + lag.worst().await;
-        assert!(
-            Duration::from_millis(tally.wait_ms(0.99)) <= p99_max,
-            "{:?}",
-            tally.queued_ms
-        );
-        batch.abort();
-        assert!(batch.await.is_err());
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn outside_load_comes_and_goes() {
-    // Refusals come from calls that are on their way when the first one is told, so that their
-    // number is that of calls which end within one round trip: spread, as different calls are.
-    let mut plan = serving(200);
-    plan.tenant.latency.jitter_ms = 400;
-    house_alone(plan, async |house| {
-        let end = Instant::now() + Duration::from_secs(16);
-        let caller = house.caller();
-        let flooding = tokio::spawn(async move { flood(&caller, 160, RECORDS, end).await });
-        sleep(Duration::from_millis(1500)).await;
-        let lag = Lag::start();
-        let came = Instant::now();
-        house.sim.update(ACME, |tenant| tenant.foreign = 60);
-        sleep(Duration::from_secs(1)).await;
-        let lag = lag.worst().await;
-        sleep(Duration::from_secs(2)).await;
-        let gone = Instant::now();
-        house.sim.update(ACME, |tenant| tenant.foreign = 0);
-        let tally = flooding.await.expect("no panic");
-        let accounting = house.sim.accounting(ACME);
-        let refused = |from, until| {
-            let between = |at: &Instant| (came + from..came + until).contains(at);
-            accounting
-                .refused_at
-                .iter()
-                .filter(|stamp| between(&stamp.at))
-                .count()
-        };
-        let second = Duration::from_secs(1);
-        let early = refused(Duration::ZERO, second);
-        let late = refused(2 * second, 60 * second);
-        let used = accounting.mean_between(gone + 10 * second, end) / 80.0;
-        println!(
-            "refused {early} in the first second (lag {lag:?}), {late} after two, {} in all; \
-             {:.1} % of 80 after ten seconds",
-            accounting.refused,
-            used * 100.0
-        );
-        assert!(
-            tally.is_all_well(),
-            "{:?}, {} broken",
-            tally.statuses,
-            tally.broken
-        );
-        // Twice as many where the gateway itself had to wait for a processor before it could hear
-        // the first refusal.
-        let early_max = if lag < Duration::from_millis(10) {
-            5
-        } else {
-            10
-        };
-        assert!(
-            early <= early_max && late == 0,
-            "{early} at first, {late} late, lag {lag:?}"
-        );
-        assert!(used >= 0.95, "{used:.3}");
-        // What is not ours is 60 places: the rest, less the margin of two, is still used.
-        let beside = accounting.mean_between(came + 2 * second, gone);
-        assert!(beside >= 30.0, "{beside:.1} in use beside 60");
-    })
-    .await;
 }
 
 #[tokio::test]

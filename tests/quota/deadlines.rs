@@ -123,6 +123,33 @@ async fn without_knowledge_a_call_waits_out_its_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn places_kept_for_a_heavy_call_do_not_open_a_full_queue() {
+    let house = House::new(QuotaSettings { queue: 2, ..few(3) });
+    let held = [
+        house.admit("a", CALL).await.expect("a permit"),
+        house.admit("a", CALL).await.expect("a permit"),
+    ];
+    let wait = |wish| {
+        let house = house.clone();
+        tokio::spawn(async move { house.admit("a", wish).await.map(Permit::finish) })
+    };
+    // It waits for two places: the one that is free is kept for it.
+    let heavy = wait(Wish { weight: 2, ..CALL });
+    breathe().await;
+    let light = wait(CALL);
+    breathe().await;
+    assert_eq!(house.look().queued, 2);
+    let denial = house.admit("a", CALL).await.expect_err("the queue is full");
+    assert!(matches!(denial, Denial::QueueFull(_)), "{denial:?}");
+    let denial = house.admit("b", patient(Duration::ZERO)).await;
+    assert!(matches!(denial, Err(Denial::WaitExceeded(_))), "{denial:?}");
+    drop(held);
+    heavy.await.expect("no panic").expect("a permit");
+    light.await.expect("no panic").expect("a permit");
+    house.assert_balanced(0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_shortest_wait_counts_and_zero_is_not_waiting() {
     let house = House::new(few(1));
     let _held = house.admit("a", CALL).await.expect("a permit");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kintone_egress::config::QuotaSettings;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::house::{CALL, Counts, Dice, House, Kintone, MS, breathe, config};
 
@@ -122,6 +122,35 @@ async fn aborted_calls_settle_until_proved_gone_or_long_enough() {
     calls
         .into_iter()
         .for_each(kintone_egress::quota::Permit::finish);
+    house.assert_balanced(0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_settle_do_not_lock_an_account_up() {
+    let house = House::new(QuotaSettings {
+        max_wait: 30_000 * MS,
+        ..QuotaSettings::default()
+    });
+    for _ in 0..3 {
+        let mut aborted = house.admit("a", CALL).await.expect("a permit");
+        aborted.sent();
+    }
+    let mut refused = house.admit("a", CALL).await.expect("a permit");
+    refused.sent();
+    drop(refused.refused(Some(100), Some(101)));
+    let snapshot = house.look();
+    assert_eq!((snapshot.allowed, snapshot.settling), (1, 3));
+    // Only an answer could tell that the three are over and that the load has passed, and there is
+    // no room for a call that would bring one.
+    let begun = Instant::now();
+    let mut probe = house.admit("a", CALL).await.expect("a permit");
+    let waited = begun.elapsed();
+    assert!(waited >= 5000 * MS, "not while it can be true: {waited:?}");
+    assert!(waited <= 6000 * MS, "{waited:?}");
+    probe.sent();
+    probe.answered(Some(100), Some(1));
+    assert_eq!(house.look().settling, 0);
+    probe.finish();
     house.assert_balanced(0);
 }
 

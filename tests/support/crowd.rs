@@ -1,13 +1,11 @@
 //! Many callers at once.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::caller::{Answer, Caller, read};
 
@@ -59,36 +57,6 @@ impl Tally {
         }
         self.queued_ms.extend(other.queued_ms);
         self.broken += other.broken;
-    }
-}
-
-/// Watches how long a task that is due has to wait for a processor: what other programs on the
-/// machine take is not the gateway's.
-pub struct Lag {
-    stop: oneshot::Sender<()>,
-    watching: JoinHandle<Duration>,
-}
-
-impl Lag {
-    pub fn start() -> Self {
-        const PAUSE: Duration = Duration::from_millis(2);
-        let (stop, mut stopped) = oneshot::channel();
-        let watching = tokio::spawn(async move {
-            let mut worst = Duration::ZERO;
-            while stopped.try_recv().is_err() {
-                let asleep = Instant::now();
-                sleep(PAUSE).await;
-                worst = worst.max(asleep.elapsed().saturating_sub(PAUSE));
-            }
-            worst
-        });
-        Self { stop, watching }
-    }
-
-    /// The longest such wait since the start.
-    pub async fn worst(self) -> Duration {
-        let _ = self.stop.send(());
-        self.watching.await.expect("no panic")
     }
 }
 

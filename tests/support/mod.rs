@@ -262,7 +262,16 @@ impl House {
     }
 
     async fn leave(self) -> Finished {
-        invariants::await_rest(&self.quotas).await;
+        let rest = invariants::await_rest(&self.quotas);
+        if self.has_ended() {
+            // The clockwork by which permits settle has ended with it.
+            tokio::select! {
+                () = self.quotas.drive() => unreachable!("it runs for ever"),
+                () = rest => {}
+            }
+        } else {
+            rest.await;
+        }
         let pages = if self.has_ended() {
             String::new()
         } else {

@@ -62,22 +62,6 @@ impl Answer {
         Self::html(StatusCode::NOT_FOUND, "404 Not Found")
     }
 
-    /// Exactly this. Headers that are none are left out.
-    pub(crate) fn verbatim(
-        status: StatusCode,
-        headers: &[(String, String)],
-        body: Vec<u8>,
-    ) -> Self {
-        let headers = headers
-            .iter()
-            .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
-            .collect();
-        Self {
-            headers,
-            ..Self::new(status, "", body)
-        }
-    }
-
     pub(crate) fn html(status: StatusCode, text: &str) -> Self {
         let page = format!(
             "<!DOCTYPE html>\n<html lang=\"ja\"><head><meta charset=\"utf-8\"><title>{text}</title></head><body><p>{text}</p></body></html>\n"

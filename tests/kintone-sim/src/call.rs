@@ -224,7 +224,15 @@ fn instead(
             status: number,
             headers,
             body,
-        } => Answer::verbatim(status(*number), headers, body.clone()),
+        } => {
+            let mut answer = Answer::new(status(*number), "", body.clone());
+            // Headers that are none are left out.
+            answer.headers = headers
+                .iter()
+                .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
+                .collect();
+            answer
+        }
         FaultKind::EarlyAnswer { status: number } => {
             let answer = Answer::text(status(*number), "early");
             return Some(Instead::Early(answer));

@@ -1,0 +1,20 @@
+//! What SREs deploy from `infra/`, tried with the programs that will read it: the gateway itself,
+//! systemd, logrotate and Prometheus. `make setup` installs them.
+
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
+#[allow(dead_code, reason = "the house has more rooms than these tests need")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod example;
+//mod dashboard;
+mod host;
+//mod live;
+//mod load;
+mod process;
+//mod prometheus;
+//mod rules;
+//mod runbooks;
+mod tools;
+mod unit;
