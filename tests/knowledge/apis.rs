@@ -251,6 +251,12 @@ fn lists_are_bounded() {
         (more.knowledge(), more.iter().count()),
         (Knowledge::Part, 300)
     );
+    let same = |times| format!(r#"{{"apps":[{}]}}"#, vec![r#"{"app":7}"#; times].join(","));
+    let all = apps_of(&Method::POST, path, None, Some(&same(300)));
+    assert_eq!(all.iter().collect::<Vec<_>>(), [(AppId(7), 300)]);
+    assert_eq!(all.only(), Some(AppId(7)));
+    let more = apps_of(&Method::POST, path, None, Some(&same(301)));
+    assert_eq!(more.only(), None, "nothing is read behind the 300th");
 }
 
 #[test]
