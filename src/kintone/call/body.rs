@@ -18,6 +18,9 @@ pub const READ_MAX: u64 = 16 << 20;
 const ENTRIES_MAX: u32 = 300;
 
 /// Reads a call's body piece by piece. It keeps the apps that it found, and nothing of the body.
+///
+/// Of a name that stands twice in one object the first is believed, since nothing is read behind
+/// what was looked for; what kintone makes of such a body is not known (RFC 8259 section 4).
 #[derive(Debug)]
 pub struct BodyReader {
     scanner: Scanner,
