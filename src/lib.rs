@@ -32,8 +32,10 @@
 //! says who it is → `kintone/domain` gives the account → `proxy/known` has the rights → `egress`
 //! says whether an address is usable → `quota` admits (the one `admit` of
 //! `proxy/journey`) → `egress`: a pooled connection, or source → resolve → vet → dial → TLS →
-//! headers stripped, sent → 1xx answers pass beside (`server/interim`) → the framing of kintone's
-//! answer is judged (`proxy/headers`) → `kintone/answer` judges the head, the quota hears it →
+//! headers stripped, `kintone/call` says what the call means (effective method, path, app, may it be
+//! repeated) and reads its body as it passes (`proxy/upload`), sent → 1xx answers pass beside
+//! (`server/interim`) → the framing of kintone's answer is judged (`proxy/headers`) →
+//! `kintone/answer` judges the head, and of a failure the beginning of its body; the quota hears it →
 //! the body streams with the permit, the connection and the record inside (`proxy/answer`) → last
 //! byte: permit back, one log line, metrics.
 //!

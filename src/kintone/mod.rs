@@ -2,4 +2,6 @@
 
 pub mod answer;
 pub mod call;
+pub mod cursor;
 pub mod domain;
+pub mod json;

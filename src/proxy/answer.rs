@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 use super::carriage::{Carriage, read_without_caller};
 use super::exchange::{Exchange, Head};
 use super::headers::strip_trailers;
+use super::newborn::Newborn;
 use crate::drain::{Drain, Stage};
 use crate::model::{Cause, Code, Detail, Outcome};
 use crate::server::Connection;
@@ -54,6 +55,8 @@ pub(crate) struct Cargo {
     pub(crate) carriage: Option<Carriage>,
     /// How the call will have ended if the rest arrives.
     pub(crate) outcome: Outcome,
+    /// Waits for the name of the cursor that the call makes.
+    pub(crate) newborn: Option<Newborn>,
 }
 
 /// How the caller can tell the end of the body.
@@ -123,6 +126,7 @@ impl Stream {
             mut exchange,
             carriage,
             outcome,
+            newborn: _,
         }) = self.cargo.take()
         else {
             return;
@@ -240,6 +244,9 @@ impl Stream {
     fn count(&mut self, frame: &Frame<Bytes>) {
         if let (Some(cargo), Some(data)) = (&mut self.cargo, frame.data_ref()) {
             cargo.exchange.record().bytes_out += data.len() as u64;
+            if let Some(newborn) = &mut cargo.newborn {
+                newborn.read(data);
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use super::journey::Journey;
 use super::reply::Reason;
 use super::upload::{Fault, Outgoing};
 use crate::egress::{Arrival, Checkout, ConnectError, Reuse, SendError, Source, Verdict};
-use crate::kintone::answer::{self as knowledge, Concurrency, TOO_MANY_RUNNING};
+use crate::kintone::answer::{self as knowledge, Coding, Concurrency, Said, TOO_MANY_RUNNING};
 use crate::model::{Cause, Code, Denial, Detail, Failure};
 use crate::quota::Permit;
 use crate::telemetry::ConnectResult;
@@ -202,8 +202,8 @@ impl Journey<'_> {
     /// Judges the head of an answer; holds one of 400 or above until its code is known.
     async fn judge(&mut self, mut response: Response<Incoming>, mut carriage: Carriage) -> Tried {
         let status = response.status();
-        let said = Concurrency::read(response.headers());
-        self.exchange.answered(status, said);
+        let running = Concurrency::read(response.headers());
+        self.exchange.answered(status, running);
         if status == StatusCode::SWITCHING_PROTOCOLS {
             carriage.abort(self.exchange);
             return Tried::Refused(Reason::Failed(Failure::Reset(Detail::ResponseUnparsable)));
@@ -213,26 +213,28 @@ impl Journey<'_> {
             return Tried::Broken(Failure::Reset(Detail::ResponseUnparsable));
         }
         if status.as_u16() < 400 {
-            carriage.permit.answered(said.limit, said.running);
+            carriage.permit.answered(running.limit, running.running);
             self.forget_upload();
             return Tried::Answered(response, carriage);
         }
-        let held = hold(response.body_mut()).await;
+        let coding = Coding::of(response.headers());
+        let held = hold(response.body_mut(), coding).await;
         if held.end == HeldEnd::Broken {
             carriage.abort(self.exchange);
             return Tried::Broken(Failure::Reset(Detail::ResponseCut));
         }
-        let code = knowledge::code_of(response.headers())
-            .or_else(|| held.error.as_ref().map(|error| error.code.as_str()))
-            .filter(|code| knowledge::is_code(code));
-        let cause = knowledge::cause(status, code);
-        let id = held.error.as_ref().and_then(|error| error.id.as_deref());
-        self.exchange
-            .failed_at_kintone(cause, code, id.filter(|id| id.len() <= 64));
+        let said = held.reader.said(held.end.of_body());
+        let named = knowledge::code_of(response.headers());
+        let cause = knowledge::cause(status, named, said);
+        let (code, id) = match said {
+            Said::Error { code, id } => (named.or(Some(code)), id),
+            Said::OAuth(_) | Said::NoError | Said::Unreadable => (named, None),
+        };
+        self.exchange.failed_at_kintone(cause, code, id);
         if status == StatusCode::TOO_MANY_REQUESTS && code == Some(TOO_MANY_RUNNING) {
             return Tried::TooManyRunning(response, held, carriage);
         }
-        carriage.permit.answered(said.limit, said.running);
+        carriage.permit.answered(running.limit, running.running);
         self.forget_upload();
         Tried::Failed(response, held, carriage, cause)
     }

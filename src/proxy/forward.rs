@@ -104,6 +104,7 @@ fn deliver(
         carriage,
         cause,
         after,
+        newborn,
     } = delivered;
     let (mut head, incoming) = response.into_parts();
     headers::to_caller(&mut head.headers, head.status, head.version, trailers);
@@ -111,7 +112,8 @@ fn deliver(
     let record = exchange.known();
     reply::describe(&mut head.headers, record.id, record.address, record.queued);
     if let Some(cause) = cause {
-        reply::explain_cause(&mut head.headers, cause);
+        let allowlist = call.rules.allowlist.of(&call.destination.account);
+        reply::explain_cause(&mut head.headers, cause, allowlist);
     }
     let framed = version >= Version::HTTP_11 || head.headers.contains_key(header::CONTENT_LENGTH);
     let outcome = outcome_of(head.status, cause);
@@ -119,6 +121,7 @@ fn deliver(
         exchange,
         carriage,
         outcome,
+        newborn,
     };
     let delivery = Delivery {
         connection: Arc::clone(&call.connection),

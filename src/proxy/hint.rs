@@ -1,6 +1,9 @@
 //! What to do about it: one sentence a code or cause, in English and Japanese, for the people whom
 //! [`Actor`] names.
 
+use http::HeaderValue;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 use crate::model::{Actor, Cause, Code, Detail};
 
 /// A sentence in both languages.
@@ -112,14 +115,11 @@ pub(crate) const fn for_code(code: Code) -> Hint {
     }
 }
 
-/// What to do about a failure that kintone reported.
-pub(crate) const fn for_cause(cause: Cause) -> Hint {
-    match cause {
-        Cause::IpNotAllowlisted => Hint {
-            en: "kintone's edge refused the call: the customer's IP address restriction probably \
-                 lacks one of the published addresses",
-            ja: "お客様の IP アドレス制限に公開 IP アドレスが登録されていない可能性があります。",
-        },
+/// What to do about a failure that kintone reported; `None` where it depends on the configuration
+/// (`allowlist`).
+pub(crate) const fn for_cause(cause: Cause) -> Option<Hint> {
+    Some(match cause {
+        Cause::IpNotAllowlisted => return None,
         Cause::AccountConcurrency => Hint {
             en: "the account has too many calls running, others than ours among them; slow down",
             ja: "アカウント全体の同時リクエスト数が上限に達しています。送信を減らしてください。",
@@ -164,7 +164,21 @@ pub(crate) const fn for_cause(cause: Cause) -> Hint {
             en: "see kintone's own message in the body",
             ja: "本文の kintone のメッセージを確認してください。",
         },
-    }
+    })
+}
+
+/// What must not stand in a header raw: controls and everything above ASCII, and the escape itself.
+const ENCODED: &AsciiSet = &CONTROLS.add(b'%').add(b'"');
+
+/// An English hint as the value of a header.
+pub(crate) fn line_en(hint: &str) -> HeaderValue {
+    HeaderValue::from_str(hint).unwrap_or_else(|_| HeaderValue::from_static("?"))
+}
+
+/// A Japanese hint as the value of a header: percent-encoded UTF-8.
+pub(crate) fn line_ja(hint: &str) -> HeaderValue {
+    let encoded: String = utf8_percent_encode(hint, ENCODED).collect();
+    line_en(&encoded)
 }
 
 #[cfg(test)]
@@ -173,9 +187,9 @@ mod tests {
 
     #[test]
     fn hints_are_fit_for_a_header() {
-        let causes = Cause::ALL.iter().map(|cause| for_cause(*cause));
+        let causes = Cause::ALL.iter().filter_map(|cause| for_cause(*cause));
         for hint in Code::ALL.into_iter().map(for_code).chain(causes) {
-            assert!(http::HeaderValue::from_str(hint.en).is_ok(), "{}", hint.en);
+            assert!(HeaderValue::from_str(hint.en).is_ok(), "{}", hint.en);
             assert!(!hint.en.contains("  "), "{}", hint.en);
             assert!(hint.ja.ends_with('。'), "{}", hint.ja);
         }

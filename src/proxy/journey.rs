@@ -16,13 +16,14 @@ use super::flight::Flight;
 use super::headers::{self, Framing};
 use super::held::{Held, HeldEnd};
 use super::leftover;
+use super::newborn::Newborn;
 use super::reply::{After, Reason};
 use super::shared::Shared;
 use super::upload::{Unreadable, Upload};
 use crate::egress::{Reuse, Source};
-use crate::kintone::answer::Concurrency;
-use crate::kintone::call::{Repeat, effective_method, repeat};
-use crate::model::{Cause, Denial, Detail, Failure};
+use crate::kintone::answer::{Coding, Concurrency};
+use crate::kintone::call::{Meaning, Repeat, Subject};
+use crate::model::{AppId, Cause, Denial, Detail, Failure};
 use crate::quota::Permit;
 use crate::telemetry::live::Phase;
 use crate::telemetry::{Rejection, Retry};
@@ -55,6 +56,8 @@ pub(crate) struct Delivered {
     /// What becomes of the caller's connection: an answer that came before all of the request's
     /// body closes it.
     pub(crate) after: After,
+    /// Waits for the name of the cursor that it makes.
+    pub(crate) newborn: Option<Newborn>,
 }
 
 /// A call on its way, with what is needed to send it again.
@@ -66,6 +69,7 @@ pub(crate) struct Journey<'a> {
     pub(super) expects_continue: bool,
     /// Gets the 1xx answers; one of HTTP/1.0 gets none.
     pub(super) hears_interim: bool,
+    pub(super) meaning: Meaning,
     pub(super) upload: Option<Arc<Upload>>,
     pub(super) source: Source,
     pub(super) reuse: Reuse,
@@ -85,37 +89,34 @@ impl<'a> Journey<'a> {
         body: Incoming,
         source: Source,
     ) -> Self {
-        let upstream = &call.rules.config.upstream;
-        let effective = effective_method(&head.method, &head.headers);
-        let path = head.uri.path();
-        let record = exchange.record();
-        record.address = Some(source.published);
-        record.bind = Some(source.bind);
-        let repeat = repeat(&effective, path);
+        let config = &call.rules.config;
         let framing = if head.headers.contains_key(header::TRANSFER_ENCODING) {
             Framing::Chunked
         } else {
             Framing::Declared
         };
+        let received = head.version;
+        headers::to_kintone(&mut head.headers, &call.destination.host, received, framing);
+        let (path, query) = (head.uri.path(), head.uri.query());
+        let meaning = Meaning::read(&head.method, &head.headers, path, query);
+        let record = exchange.record();
+        record.app = meaning.app();
+        record.address = Some(source.published);
+        record.bind = Some(source.bind);
         let upload = (!body.is_end_stream()).then(|| {
-            Upload::new(
-                body,
-                upstream.replay,
-                call.rules.config.limits.stall_timeout,
-            )
+            let (keep_max, stall_timeout) = (config.upstream.replay, config.limits.stall_timeout);
+            Upload::new(body, keep_max, stall_timeout, meaning.body_reader())
         });
         let expects_continue = upload.is_some() && leftover::expects_continue(&head);
         if !expects_continue {
             headers::strip_expectation(&mut head.headers);
         }
-        let received = head.version;
         head.uri = if call.connection.is_about_server() {
             headers::asterisk_form()
         } else {
             headers::origin_form(&head.uri)
         };
         head.version = Version::HTTP_11;
-        headers::to_kintone(&mut head.headers, &call.destination.host, received, framing);
         Self {
             shared,
             call,
@@ -125,12 +126,13 @@ impl<'a> Journey<'a> {
             hears_interim: received >= Version::HTTP_11,
             upload,
             source,
-            reuse: if repeat == Repeat::Safe {
+            reuse: if meaning.repeat == Repeat::Safe {
                 Reuse::Any
             } else {
                 Reuse::Fresh
             },
-            repeat,
+            repeat: meaning.repeat,
+            meaning,
             unsent: 0,
             unknown: None,
         }
@@ -144,12 +146,13 @@ impl<'a> Journey<'a> {
             went = self.go() => went,
             () = drain.cutting() => Ok(End::Refuse(self.cut(), After::Close)),
         };
-        let end = match went {
+        let mut end = match went {
             Ok(End::Refuse(reason, after)) | Err(End::Refuse(reason, after)) => {
                 End::Refuse(self.truth(reason), after)
             }
             Ok(end) | Err(end) => end,
         };
+        self.note_app(&mut end);
         let Some(upload) = self.upload.take() else {
             return end;
         };
@@ -176,6 +179,39 @@ impl<'a> Journey<'a> {
         }
     }
 
+    /// Writes down the app of the call. An answer that makes a cursor is to remember it.
+    fn note_app(&mut self, end: &mut End) {
+        let app = self.app();
+        self.exchange.record().app = app;
+        if let (End::Deliver(delivered), Some(app), true) = (end, app, self.meaning.makes_cursor) {
+            delivered.newborn = self.newborn(&delivered.response, app);
+        }
+    }
+
+    /// The app that the call turned out to be about, if it is one and only one.
+    fn app(&self) -> Option<AppId> {
+        let subject = match &self.upload {
+            Some(upload) => upload.subject(&self.meaning),
+            None => self.meaning.subject(None),
+        };
+        match subject {
+            Subject::Apps(apps) => apps.only(),
+            Subject::Cursor(id) => {
+                let (cursors, account) = (&self.shared.cursors, &self.call.destination.account);
+                cursors.app(account, &id, Instant::now().into_std())
+            }
+        }
+    }
+
+    fn newborn(&self, response: &Response<Incoming>, app: AppId) -> Option<Newborn> {
+        let account = self.call.destination.account.clone();
+        let coding = Coding::of(response.headers());
+        response
+            .status()
+            .is_success()
+            .then(|| Newborn::new(Arc::clone(&self.shared.cursors), account, app, coding))
+    }
+
     async fn go(&mut self) -> Result<End, End> {
         let mut permit = self.admit().await?;
         loop {
@@ -189,6 +225,7 @@ impl<'a> Journey<'a> {
                         carriage,
                         cause: None,
                         after: After::Keep,
+                        newborn: None,
                     }));
                 }
                 Tried::Failed(response, held, carriage, cause) => {
@@ -199,6 +236,7 @@ impl<'a> Journey<'a> {
                         carriage,
                         cause,
                         after: After::Keep,
+                        newborn: None,
                     }));
                 }
                 Tried::TooManyRunning(response, held, carriage) => {
@@ -312,6 +350,7 @@ impl<'a> Journey<'a> {
                 carriage: None,
                 cause,
                 after: After::Keep,
+                newborn: None,
             })
         };
         if !upload.is_none_or(|upload| upload.is_replayable()) {

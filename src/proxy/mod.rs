@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::drain::{Drain, Stage};
 use crate::egress::Egress;
 use crate::kintone::call::template;
+use crate::kintone::cursor::Cursors;
 use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
 use crate::quota::Quotas;
 use crate::server::Connection;
@@ -41,6 +42,7 @@ use exchange::Exchange;
 use reply::{After, Story};
 use shared::Shared;
 
+mod allowlist;
 mod answer;
 mod attempt;
 mod call;
@@ -58,6 +60,7 @@ mod known;
 mod leftover;
 mod me;
 mod message;
+mod newborn;
 mod options;
 mod passage;
 mod relay;
@@ -94,6 +97,7 @@ impl Proxy {
                 egress,
                 telemetry,
                 drain,
+                cursors: Arc::new(Cursors::default()),
             }),
         }
     }

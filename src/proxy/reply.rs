@@ -13,9 +13,9 @@ use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use jiff::tz::{Offset, TimeZone};
 use jiff::{Timestamp, Zoned};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 
+use super::allowlist::AllowlistHint;
 use super::headers::CHALLENGE;
 use super::hint::{self, Hint};
 use super::message::{self, Language};
@@ -280,7 +280,9 @@ pub(crate) fn refuse(reason: Reason, story: Story<'_>) -> Response<Bytes> {
         HeaderValue::from_static("application/json;charset=utf-8"),
     );
     describe(headers, story.id, story.address, story.queued);
-    explain(headers, actor, &cause_word(code), hint::for_code(code));
+    let Hint { en, ja } = hint::for_code(code);
+    let (en, ja) = (HeaderValue::from_static(en), hint::line_ja(ja));
+    explain(headers, actor, ascii(&cause_word(code)), en, ja);
     let status = format!("kintone-egress; error={}", reason.proxy_error());
     headers.insert(PROXY_STATUS, ascii(&status));
     if let Some(after) = retry_after.filter(|after| *after <= RETRY_AFTER_MAX) {
@@ -331,22 +333,30 @@ pub(crate) fn describe(
     }
 }
 
-/// The headers that a failure reported by kintone carries besides.
-pub(crate) fn explain_cause(headers: &mut HeaderMap, cause: Cause) {
+/// The headers that a failure reported by kintone carries besides. `allowlist` is what to say about
+/// the customer's allowlist.
+pub(crate) fn explain_cause(headers: &mut HeaderMap, cause: Cause, allowlist: &AllowlistHint) {
     let actor = crate::kintone::answer::actor(cause);
-    explain(headers, actor, cause.label(), hint::for_cause(cause));
+    let (en, ja) = match hint::for_cause(cause) {
+        Some(Hint { en, ja }) => (HeaderValue::from_static(en), hint::line_ja(ja)),
+        None => (allowlist.en.clone(), allowlist.ja.clone()),
+    };
+    let cause = HeaderValue::from_static(cause.label());
+    explain(headers, actor, cause, en, ja);
 }
 
-fn explain(headers: &mut HeaderMap, actor: Actor, cause: &str, hint: Hint) {
-    headers.insert(CAUSE, ascii(cause));
+fn explain(
+    headers: &mut HeaderMap,
+    actor: Actor,
+    cause: HeaderValue,
+    hint_en: HeaderValue,
+    hint_ja: HeaderValue,
+) {
+    headers.insert(CAUSE, cause);
     headers.insert(ACTOR, HeaderValue::from_static(actor.label()));
-    headers.insert(HINT, HeaderValue::from_static(hint.en));
-    let encoded: String = utf8_percent_encode(hint.ja, HINT_ENCODED).collect();
-    headers.insert(HINT_JA, ascii(&encoded));
+    headers.insert(HINT, hint_en);
+    headers.insert(HINT_JA, hint_ja);
 }
-
-/// What must not stand in a header raw: controls and everything above ASCII, and the escape itself.
-const HINT_ENCODED: &AsciiSet = &CONTROLS.add(b'%').add(b'"');
 
 /// An answer as it goes over the wire of HTTP/1.1, for requests that never became a call.
 pub(crate) fn to_bytes(response: &Response<Bytes>) -> Bytes {

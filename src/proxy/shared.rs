@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::allowlist::AllowlistHints;
 use super::identity::Directory;
 use super::upload::Outgoing;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::egress::Egress;
+use crate::kintone::cursor::Cursors;
 use crate::quota::Quotas;
 use crate::telemetry::Telemetry;
 
@@ -19,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) egress: Arc<Egress<Outgoing>>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) drain: Drain,
+    pub(crate) cursors: Arc<Cursors>,
 }
 
 /// What the configuration says, ready to be asked. Replaced whole by a reload; a call keeps the
@@ -26,6 +29,7 @@ pub(crate) struct Shared {
 pub(crate) struct Rules {
     pub(crate) config: Arc<Config>,
     pub(crate) directory: Directory,
+    pub(crate) allowlist: AllowlistHints,
 }
 
 impl Rules {
@@ -33,6 +37,11 @@ impl Rules {
     pub(crate) fn new(config: Arc<Config>, before: Option<&Self>) -> Arc<Self> {
         let before = before.map(|before| &before.directory);
         let directory = Directory::new(&config.callers, before);
-        Arc::new(Self { config, directory })
+        let allowlist = AllowlistHints::new(&config.addresses);
+        Arc::new(Self {
+            config,
+            directory,
+            allowlist,
+        })
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use super::headers::strip_trailers;
+use crate::kintone::call::{BodyReader, Meaning, Subject};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -48,6 +49,8 @@ struct State {
     kept: Option<Vec<Bytes>>,
     kept_size: usize,
     received: u64,
+    /// Learns from the body which apps the call is about.
+    reader: Option<BodyReader>,
     progress: Instant,
     end: End,
 }
@@ -107,8 +110,13 @@ pub(crate) enum Fault {
 pub(crate) struct Unreadable;
 
 impl Upload {
-    /// Takes a caller's body; keeps up to `keep_max` bytes of it.
-    pub(crate) fn new(incoming: Incoming, keep_max: usize, stall_timeout: Duration) -> Arc<Self> {
+    /// Takes a caller's body; keeps up to `keep_max` bytes of it. `reader` reads it as it passes.
+    pub(crate) fn new(
+        incoming: Incoming,
+        keep_max: usize,
+        stall_timeout: Duration,
+        reader: Option<BodyReader>,
+    ) -> Arc<Self> {
         let hint = incoming.size_hint();
         let fits = hint.exact().is_none_or(|size| size <= keep_max as u64);
         Arc::new(Self {
@@ -119,6 +127,7 @@ impl Upload {
                 kept: fits.then(Vec::new),
                 kept_size: 0,
                 received: 0,
+                reader,
                 progress: Instant::now(),
                 end: End::Open,
             }),
@@ -205,6 +214,11 @@ impl Upload {
     /// Bytes that have come from the caller.
     pub(crate) fn received(&self) -> u64 {
         self.lock().received
+    }
+
+    /// Which apps the call is about, by its head and by what its body has said so far.
+    pub(crate) fn subject(&self, meaning: &Meaning) -> Subject {
+        meaning.subject(self.lock().reader.as_ref())
     }
 
     /// When the body last moved: until then kintone owed nothing.
@@ -315,6 +329,9 @@ impl State {
             return;
         };
         self.received += data.len() as u64;
+        if let Some(reader) = &mut self.reader {
+            reader.feed(data);
+        }
         self.kept_size += data.len();
         if self.kept_size > keep_max {
             self.kept = None;

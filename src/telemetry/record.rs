@@ -26,7 +26,7 @@ pub struct Record {
     pub purpose: Option<Purpose>,
     /// Whose kintone.
     pub account: Option<Account>,
-    /// Which app.
+    /// Which app, if the call is about exactly one; `None` if about none, several, or unknown.
     pub app: Option<AppId>,
     /// Which way in.
     pub mode: Option<Mode>,

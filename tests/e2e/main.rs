@@ -15,10 +15,22 @@ mod alone;
 mod callers;
 mod canary;
 mod change;
+#[path = "../support/compress.rs"]
+#[allow(unreachable_pub, missing_docs, reason = "a test exports nothing")]
+mod compress;
+#[path = "../support/corpus.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "a part is for other tests; a test exports nothing"
+)]
+mod corpus;
 mod egress;
 mod explain;
 mod faults;
 mod forward;
+mod knowledge;
 mod limits;
 mod me;
 mod operate;

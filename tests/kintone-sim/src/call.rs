@@ -220,6 +220,19 @@ fn instead(
             content_type,
             body,
         } => Answer::new(status(*number), content_type, body.clone()),
+        FaultKind::Verbatim {
+            status: number,
+            headers,
+            body,
+        } => {
+            let mut answer = Answer::new(status(*number), "", body.clone());
+            // Headers that are none are left out.
+            answer.headers = headers
+                .iter()
+                .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
+                .collect();
+            answer
+        }
         FaultKind::EarlyAnswer { status: number } => {
             let answer = Answer::text(status(*number), "early");
             return Some(Instead::Early(answer));

@@ -82,6 +82,15 @@ pub enum FaultKind {
         /// Its body.
         body: String,
     },
+    /// Any status, headers and bytes, made outside of kintone. Not executed.
+    Verbatim {
+        /// Status of the answer.
+        status: u16,
+        /// Its headers, names and values.
+        headers: Vec<(String, String)>,
+        /// Its body.
+        body: Vec<u8>,
+    },
     /// 302 to `/login`. Not executed.
     RedirectToLogin,
     /// 200 with a page of HTML. Not executed.
@@ -189,6 +198,7 @@ impl FaultKind {
             Self::TlsAlert => "tls_alert",
             Self::TlsReset => "tls_reset",
             Self::TlsStall => "tls_stall",
+            Self::Verbatim { .. } => "verbatim",
         }
     }
 

@@ -4,11 +4,15 @@ use http::{HeaderMap, StatusCode};
 
 use crate::model::{Actor, Cause};
 
-/// kintone's error code beside the JSON body.
-pub const ERROR_CODE: &str = "x-cybozu-error";
+pub use code::{ERROR_CODE, TOO_MANY_RUNNING, code_of, is_code};
+pub use coded::Coding;
+pub use cursor::CursorReader;
+pub use error::{BodyEnd, ErrorReader, OAuthError, Said};
 
-/// The code of a call refused because too many were running: nothing was executed.
-pub const TOO_MANY_RUNNING: &str = "GAIA_TO04";
+mod code;
+mod coded;
+mod cursor;
+mod error;
 
 /// `X-ConcurrencyLimit-*` of an answer
 /// (<https://cybozu.dev/ja/kintone/miscellaneous/archive-tips/limit-processing-by-kintone-rest-api-concurrent-connections>).
@@ -32,39 +36,17 @@ impl Concurrency {
     }
 }
 
-/// The error code in the headers of an answer, if it looks like one of kintone's (`GAIA_TO04`,
-/// `CB_WA01`).
+/// Why an answer of 400 or above failed, by its status, the code in its headers, and what its body
+/// says. Message texts follow the user's language and are never looked at.
 #[must_use]
-pub fn code_of(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get(ERROR_CODE)?
-        .to_str()
-        .ok()
-        .filter(|code| is_code(code))
-}
-
-/// Whether `text` has the form of kintone's error codes: at most 32 of `A-Z0-9_`.
-#[must_use]
-pub fn is_code(text: &str) -> bool {
-    (1..=32).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-}
-
-/// Why an answer of 400 or above failed, by its code and status. Message texts follow the user's
-/// language and are never looked at.
-#[must_use]
-pub fn cause(status: StatusCode, code: Option<&str>) -> Cause {
-    match code {
-        Some(code) => by_code(code).unwrap_or_else(|| {
-            if status.is_server_error() && status.as_u16() != LEGACY_ERROR {
-                Cause::UpstreamError
-            } else {
-                Cause::Unclassified
-            }
-        }),
-        None => by_status(status),
+pub fn cause(status: StatusCode, code: Option<&str>, said: Said<'_>) -> Cause {
+    match (code, said) {
+        (Some(code), _) | (None, Said::Error { code, .. }) => {
+            by_code(code).unwrap_or_else(|| unknown(status))
+        }
+        (None, Said::OAuth(OAuthError::Credentials)) => Cause::Authentication,
+        (None, Said::OAuth(OAuthError::Request) | Said::Unreadable) => unknown(status),
+        (None, Said::NoError) => by_status(status),
     }
 }
 
@@ -80,10 +62,20 @@ fn by_code(code: &str) -> Option<Cause> {
         "GAIA_AP01" | "GAIA_RE01" | "GAIA_RE02" | "GAIA_RE20" | "GAIA_BL01" | "GAIA_CN01" => {
             Cause::NotFound
         }
-        "GAIA_CO02" | "GAIA_CO03" => Cause::Conflict,
+        // The last one: somebody else moved the record on to another status.
+        "GAIA_CO02" | "GAIA_CO03" | "GAIA_IL03" => Cause::Conflict,
         "GAIA_DA02" | "GAIA_RE18" => Cause::DatabaseLock,
         _ => return None,
     })
+}
+
+/// The cause of an answer that is kintone's, or may be, but says nothing that is known.
+fn unknown(status: StatusCode) -> Cause {
+    if status.is_server_error() && status.as_u16() != LEGACY_ERROR {
+        Cause::UpstreamError
+    } else {
+        Cause::Unclassified
+    }
 }
 
 /// An answer without kintone's code was made before kintone: at its edge, which knows addresses
@@ -119,29 +111,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_decide_before_statuses() {
+    fn codes_decide_before_statuses_and_headers_before_bodies() {
         let status = |code| StatusCode::from_u16(code).unwrap();
-        for (code, answer, expected) in [
-            (429, Some("GAIA_TO04"), Cause::AccountConcurrency),
-            (429, Some("GAIA_TM12"), Cause::CursorCapacity),
-            (401, Some("CB_WA01"), Cause::Authentication),
-            (520, Some("CB_WA01"), Cause::Authentication),
-            (403, Some("CB_NO02"), Cause::Permission),
-            (403, None, Cause::IpNotAllowlisted),
-            (401, None, Cause::IpNotAllowlisted),
-            (404, Some("GAIA_RE01"), Cause::NotFound),
-            (404, None, Cause::AccountUnknown),
-            (409, Some("GAIA_CO02"), Cause::Conflict),
-            (400, Some("GAIA_DA02"), Cause::DatabaseLock),
-            (503, None, Cause::Maintenance),
-            (502, None, Cause::Maintenance),
-            (500, None, Cause::UpstreamError),
-            (500, Some("CB_XX99"), Cause::UpstreamError),
-            (520, Some("CB_XX99"), Cause::Unclassified),
-            (400, Some("CB_VA01"), Cause::Unclassified),
-            (429, None, Cause::Unclassified),
+        let json = |code| Said::Error { code, id: None };
+        for (code, header, said, expected) in [
+            (401, Some("CB_WA01"), Said::NoError, Cause::Authentication),
+            (401, None, json("CB_WA01"), Cause::Authentication),
+            (403, Some("GAIA_NO01"), json("CB_WA01"), Cause::Permission),
+            (401, None, Said::NoError, Cause::IpNotAllowlisted),
+            (403, None, Said::Unreadable, Cause::Unclassified),
+            (404, None, Said::Unreadable, Cause::Unclassified),
+            (503, None, Said::Unreadable, Cause::UpstreamError),
+            (500, None, json("CB_XX99"), Cause::UpstreamError),
+            (520, None, json("CB_XX99"), Cause::Unclassified),
+            (520, None, Said::NoError, Cause::UpstreamError),
         ] {
-            assert_eq!(cause(status(code), answer), expected, "{code} {answer:?}");
+            assert_eq!(
+                cause(status(code), header, said),
+                expected,
+                "{code} {said:?}"
+            );
         }
     }
 
