@@ -46,9 +46,8 @@ tidy: ## imports run downward, files and functions stay short, banned words, cra
 deny: ## bans, licences and sources by cargo-deny, if it is installed
 	$(CARGO) deny --locked check bans licenses sources
 
-lab: ## the laboratory: real addresses in network namespaces, every packet checked (root)
-	@test -x tests/lab/run || { echo "tests/lab/run: the laboratory is not part of this version"; exit 1; }
-	tests/lab/run
+lab: ## the laboratory: real addresses in network namespaces, every packet checked (root); SCENARIO=NAME for some
+	tests/lab/run $(SCENARIO)
 
 bench: ## benchmarks; with BENCH_HARNESS=FOLDER also beside other proxies (tests/bench/compare.sh)
 	$(CARGO) bench --locked -p kintone-egress-bench

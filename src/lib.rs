@@ -13,6 +13,7 @@
 //! |---|---|---|---|
 //! | 1 | [`model`] | the vocabulary: account, caller, address, outcome | nothing of ours |
 //! | 1 | [`drain`] | going away calmly | nothing of ours |
+//! | 1 | [`descriptors`] | how near the limit of file descriptors is | nothing of ours |
 //! | 2 | [`config`] | what the operator writes, validated, every fault with its place | `model` |
 //! | 2 | [`kintone`] | what kintone is: domains, calls, answers | `model` |
 //! | 3 | [`telemetry`] | metrics, one log line a call, calls under way | `config`, `kintone`, `model` |
@@ -63,6 +64,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod descriptors;
 pub mod drain;
 pub mod egress;
 pub mod gateway;

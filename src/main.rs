@@ -11,6 +11,7 @@ use kintone_egress::config::place::Faults;
 use kintone_egress::config::show::effective_toml;
 use kintone_egress::config::token::{generate_token, hash_token};
 use kintone_egress::config::{AccessLog, Config};
+use kintone_egress::descriptors;
 use kintone_egress::gateway::{Gateway, Source, listen_for_signals};
 use kintone_egress::telemetry::access_log::AccessLogHandle;
 use kintone_egress::telemetry::logging;
@@ -84,6 +85,7 @@ fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {
         path: file.path,
         environment,
     };
+    raise_descriptors(&config);
     let gateway = Gateway::build(config, source, log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -105,6 +107,21 @@ fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {
     });
     runtime.shutdown_background();
     result
+}
+
+/// Takes as many file descriptors as this process may have, and says so where they are too few for
+/// what is configured.
+fn raise_descriptors(config: &Config) {
+    let needed = descriptors::needed(config.limits.connections, config.upstream.pool_total);
+    match descriptors::raise() {
+        Some(limit) if limit < needed => tracing::warn!(
+            limit,
+            needed,
+            "too few file descriptors for [limits] connections and [upstream] pool_total: calls \
+             beyond are answered 503 GW_OVERLOADED; raise LimitNOFILE or lower the two"
+        ),
+        Some(_) | None => {}
+    }
 }
 
 fn check(file: &ConfigFile, print: bool) -> anyhow::Result<ExitCode> {

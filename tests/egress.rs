@@ -16,7 +16,9 @@ use kintone_egress::config::{
     AccessLog, AccountPolicy, AddressState, Admin, Anonymous, Callers, Config, Drain,
     EgressAddress, Fleet, Limits, Listen, Log, NamePattern, QuotaSettings, StaticAnswer, Upstream,
 };
-use kintone_egress::egress::{Checkout, ConnectError, Egress, Presence, Reuse, Source, Verdict};
+use kintone_egress::egress::{
+    Arrival, Checkout, ConnectError, Egress, Presence, Reuse, Source, Verdict,
+};
 use kintone_egress::model::{Bind, Denial, Detail, Failure, Host, Published};
 use kintone_egress::tls::Outbound;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
@@ -221,7 +223,9 @@ fn upstream(answers: &[SocketAddrV4]) -> Upstream {
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(600),
         pool_idle: Duration::from_secs(4),
+        pool_life: Duration::from_secs(300),
         pool_per_host: 100,
+        pool_total: 2000,
         replay: 64 << 10,
         resolve: answers
             .iter()
@@ -379,11 +383,11 @@ async fn a_head_beyond_the_limit_is_not_taken() {
     let mut checkout = egress.checkout(&host(), source, Reuse::Any).await.unwrap();
     let request = Request::get("/").body(Body::default()).unwrap();
     let error = checkout.send(request).await.unwrap_err();
-    assert!(error.error.is_parse_too_large() && error.unsent.is_none());
+    assert!(error.error.is_parse_too_large() && error.arrival == Arrival::Unknown);
 }
 
 #[tokio::test]
-async fn a_request_that_was_not_sent_comes_back() {
+async fn a_request_that_was_not_sent_is_told_so() {
     let authority = Authority::new();
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Then: close\r\n\r\nok";
     let origin = Origin::start(authority.server(HOST, Validity::Now), answer).await;
@@ -394,7 +398,7 @@ async fn a_request_that_was_not_sent_comes_back() {
         .body(Body::from("{}"))
         .unwrap();
     let error = checkout.send(request).await.unwrap_err();
-    assert_eq!(error.unsent.unwrap().uri(), "/k/v1/record.json");
+    assert_eq!(error.arrival, Arrival::Never);
 }
 
 #[tokio::test]
@@ -438,6 +442,32 @@ async fn forbidden_destinations_are_not_dialled() {
         assert_eq!(error.verdict, Verdict::Denied(denial), "{ip}");
         assert_eq!((error.upstream, error.timings.connect), (None, None));
     }
+}
+
+#[tokio::test]
+async fn an_address_of_this_host_is_not_kintone() {
+    let authority = Authority::new();
+    let published = Published(Ipv4Addr::new(18, 177, 83, 94));
+    let ours = EgressAddress {
+        published,
+        ..address(FIRST, AddressState::Active)
+    };
+    let verdict = async |to, networks: &[&str]| {
+        let mut upstream = upstream(&[SocketAddrV4::new(to, 9)]);
+        let networks = networks.iter().map(|network| network.parse().unwrap());
+        upstream.allow_networks = networks.collect();
+        let config = config(vec![ours.clone()], upstream);
+        let egress: Arc<Egress<Body>> =
+            Egress::new(&config, Outbound::new(Some(authority.path())).unwrap()).unwrap();
+        let source = egress.choose().unwrap();
+        egress.connect(&host(), source).await.unwrap_err().verdict
+    };
+    let forbidden = Verdict::Denied(Denial::DestinationForbidden(Detail::AddressForbidden));
+    assert_eq!(verdict(published.0, &[]).await, forbidden);
+    assert_eq!(verdict(FIRST, &[]).await, forbidden);
+    // A laboratory may keep both on one address, if it says so.
+    let refused = Verdict::Failed(Failure::Connect(Detail::ConnectRefused));
+    assert_eq!(verdict(FIRST, &["127.0.0.0/8"]).await, refused);
 }
 
 #[tokio::test]

@@ -14,6 +14,8 @@ PATH=$PATH:/usr/sbin
 missing=()
 have() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
 have curl curl
+have unshare util-linux
+have ip iproute2
 have jq jq
 have logrotate logrotate
 have systemd-analyze systemd

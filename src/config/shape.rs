@@ -122,8 +122,12 @@ pub struct Upstream {
     pub response_timeout: Duration,
     /// How long a connection waits in the pool.
     pub pool_idle: Duration,
+    /// How long a connection carries calls.
+    pub pool_life: Duration,
     /// Idle connections kept per host name and bind address.
     pub pool_per_host: usize,
+    /// Idle connections kept in all.
+    pub pool_total: usize,
     /// A request body up to this size, in bytes, is kept until the answer's head has come.
     pub replay: usize,
     /// Static answers.

@@ -175,7 +175,9 @@ fn upstream(upstream: &Upstream) -> Table {
         ("connect_timeout", duration(upstream.connect_timeout)),
         ("response_timeout", duration(upstream.response_timeout)),
         ("pool_idle", duration(upstream.pool_idle)),
+        ("pool_life", duration(upstream.pool_life)),
         ("pool_per_host", count(upstream.pool_per_host)),
+        ("pool_total", count(upstream.pool_total)),
         ("replay", format_size(upstream.replay as u64).into()),
     ]));
     let resolve: Table = upstream.resolve.iter().map(static_answer).collect();

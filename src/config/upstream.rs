@@ -69,7 +69,11 @@ pub(super) fn read(root: &mut Section<'_>) -> Upstream {
         pool_idle: section.or("pool_idle", 4 * MS * 1000, |value| {
             value.duration(Duration::ZERO..=HOUR)
         }),
+        pool_life: section.or("pool_life", 5 * MINUTE, |value| {
+            value.duration(1000 * MS..=24 * HOUR)
+        }),
         pool_per_host: section.or("pool_per_host", 100, |value| value.integer(1..=10_000)),
+        pool_total: section.or("pool_total", 2000, |value| value.integer(1..=100_000)),
         replay: section.or("replay", 64 << 10, |value| value.size(0..=REPLAY_MAX)),
         resolve: Vec::new(),
         zones,

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::source::Presence;
 use super::verdict::Verdict;
+use crate::descriptors::{self, Room};
 use crate::model::{Bind, Denial, Detail, Failure};
 
 /// Idle time before the kernel probes a connection, and between its probes.
@@ -74,7 +75,8 @@ pub(super) async fn dial(
             Some(Err(_)) => {}
             None => return Err(last),
         }
-        if let Verdict::Denied(_) = last.0 {
+        // Ports may be left towards another address; nothing else is better there.
+        if !is_worth_another(last.0) {
             return Err(last);
         }
         waiting
@@ -82,6 +84,13 @@ pub(super) async fn dial(
             .into_iter()
             .for_each(|to| start(&mut running, to));
     }
+}
+
+const fn is_worth_another(verdict: Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::Failed(_) | Verdict::Denied(Denial::Overloaded(Detail::LocalPorts))
+    )
 }
 
 /// Whether `bind` is on this host: binds a socket to it and lets it go.
@@ -95,6 +104,9 @@ pub(super) fn probe(bind: Bind) -> Presence {
 
 async fn dial_one(bind: Bind, to: SocketAddrV4) -> Result<Dialled, Verdict> {
     let socket = bound_socket(bind).map_err(|error| judge_bind(&error))?;
+    if descriptors::room(&socket) >= Room::Scarce {
+        return Err(Verdict::Denied(Denial::Overloaded(Detail::FileDescriptors)));
+    }
     match TcpSocket::from_std_stream(socket.into())
         .connect(SocketAddr::V4(to))
         .await

@@ -4,7 +4,7 @@
 //! this order: the address is on this host, the name resolves, the answer is vetted, the address
 //! judged is the address dialled, TLS. Nothing is repeated here, and nothing is known of quotas.
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +20,14 @@ use crate::config::Config;
 use crate::model::{Denial, Detail, Failure, Host};
 use crate::tls::Outbound;
 
+pub use line::Arrival;
 pub use nameserver::ResolverError;
-pub use pool::{Checkout, Reuse, SendError};
+pub use pool::{Checkout, Kept, Reuse, SendError};
 pub use source::{AddressSnapshot, OpenConnection, Presence, Source};
 pub use verdict::{ConnectError, Timings, Verdict};
 
 mod dial;
+mod line;
 mod nameserver;
 mod pool;
 mod resolve;
@@ -33,10 +35,11 @@ mod source;
 mod verdict;
 pub mod vet;
 
+use line::{Line, Wire};
 use nameserver::Nameservers;
-use pool::{Pool, PoolLimits};
+use pool::{Made, Pool, PoolLimits};
 use resolve::{Destinations, Resolved, Resolver};
-use source::Addresses;
+use source::{Address, Addresses};
 
 /// The one way out. `B` is the body of requests to kintone.
 pub struct Egress<B> {
@@ -76,6 +79,13 @@ pub struct Connected {
 /// of it only.
 const ATTEMPTS_IN_TIME: u32 = 4;
 
+/// The other end closed or reset the connection before TLS stood.
+const HANDSHAKE_BROKEN: Verdict = Verdict::Failed(Failure::Connect(Detail::ConnectReset));
+
+/// What one connection reads ahead at most, in bytes: two records of TLS. hyper's own bound is 400
+/// KiB, for each call whose caller does not read.
+const BUFFER_MAX: usize = 32 << 10;
+
 /// How often it is looked whether the addresses are on this host.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -92,14 +102,16 @@ impl<B> Egress<B> {
         let addresses = Arc::new(Addresses::new(&config.addresses));
         let limits = PoolLimits {
             idle: upstream.pool_idle,
+            life: upstream.pool_life,
             per_host: upstream.pool_per_host,
-            total: config.limits.connections,
+            total: upstream.pool_total,
         };
         let mut http = http1::Builder::new();
         http.preserve_header_case(true)
             // A proxy removes them (RFC 9112 section 5.1).
             .allow_spaces_after_header_name_in_responses(true)
-            .max_header_size(config.limits.head_size);
+            .max_header_size(config.limits.head_size)
+            .max_buf_size(config.limits.head_size.max(BUFFER_MAX));
         Ok(Arc::new(Self {
             resolver,
             allow_networks: upstream.allow_networks.clone(),
@@ -125,7 +137,7 @@ impl<B> Egress<B> {
     /// # Errors
     /// [`ConnectError`]; nothing was sent.
     pub async fn connect(&self, host: &Host, source: Source) -> Result<Connected, ConnectError> {
-        self.connect_by(host, source, self.deadline()).await
+        self.connect_by(host, source, self.deadline(), &[]).await
     }
 
     /// What every address with a bind on this host is like at this instant.
@@ -158,6 +170,15 @@ impl<B> Egress<B> {
         self.pool.sweep(Instant::now());
     }
 
+    /// The address that a call is about to leave from, if it is on this host at this instant.
+    fn here(&self, source: Source) -> Result<Arc<Address>, Denial> {
+        let usable = self.addresses.usable_now(source.bind);
+        if usable.is_err() {
+            self.pool.close(source.bind);
+        }
+        usable.cloned()
+    }
+
     fn deadline(&self) -> Instant {
         Instant::now() + self.connect_timeout
     }
@@ -167,6 +188,7 @@ impl<B> Egress<B> {
         host: &Host,
         source: Source,
         deadline: Instant,
+        tried: &[SocketAddrV4],
     ) -> Result<Connected, ConnectError> {
         let mut timings = Timings::default();
         let fail = |verdict, timings, upstream| ConnectError {
@@ -174,15 +196,14 @@ impl<B> Egress<B> {
             timings,
             upstream,
         };
-        let address = Arc::clone(
-            self.addresses
-                .usable(source.bind)
-                .map_err(|denial| fail(Verdict::Denied(denial), timings, None))?,
-        );
-        let destinations = self
+        let address = self
+            .here(source)
+            .map_err(|denial| fail(Verdict::Denied(denial), timings, None))?;
+        let mut destinations = self
             .destinations(host, deadline, &mut timings)
             .await
             .map_err(|verdict| fail(verdict, timings, None))?;
+        destinations.retain(|to| !tried.contains(to));
         let started = Instant::now();
         let dialled = timeout_at(deadline, dial::dial(source.bind, &destinations)).await;
         timings.connect = Some(started.elapsed());
@@ -199,9 +220,14 @@ impl<B> Egress<B> {
                 open: OpenConnection::new(&address),
             }),
             Err((verdict, upstream)) => {
-                if matches!(verdict, Verdict::Denied(Denial::EgressUnavailable(_))) {
-                    address.set(Presence::Absent);
-                    self.pool.close(source.bind);
+                match verdict {
+                    Verdict::Denied(Denial::EgressUnavailable(_)) => {
+                        address.set(Presence::Absent);
+                        self.pool.close(source.bind);
+                    }
+                    // What is idle has what is wanted: the next call finds it.
+                    Verdict::Denied(Denial::Overloaded(_)) => self.pool.close(source.bind),
+                    Verdict::Denied(_) | Verdict::Failed(_) => {}
                 }
                 Err(fail(verdict, timings, upstream))
             }
@@ -230,12 +256,18 @@ impl<B> Egress<B> {
                 return Err(Verdict::Failed(Failure::Dns(detail)));
             }
         };
-        destinations.retain(|to| vet::is_allowed(*to.ip(), &self.allow_networks));
+        destinations.retain(|to| self.may_dial(*to.ip()));
         if destinations.is_empty() {
             let denial = Denial::DestinationForbidden(Detail::AddressForbidden);
             return Err(Verdict::Denied(denial));
         }
         Ok(destinations)
+    }
+
+    /// kintone is never at an address of this host, whatever a name server says.
+    fn may_dial(&self, to: Ipv4Addr) -> bool {
+        let networks = &self.allow_networks;
+        vet::is_allowed(to, networks) && (!self.addresses.has(to) || vet::is_within(to, networks))
     }
 }
 
@@ -255,7 +287,7 @@ where
         source: Source,
         reuse: Reuse,
     ) -> Result<Checkout<B>, ConnectError> {
-        if let Err(denial) = self.addresses.usable(source.bind) {
+        if let Err(denial) = self.here(source) {
             return Err(ConnectError {
                 verdict: Verdict::Denied(denial),
                 timings: Timings::default(),
@@ -265,9 +297,29 @@ where
         if let Some(checkout) = self.pool.take(host, source, reuse).await {
             return Ok(checkout);
         }
+        self.make(host, source).await
+    }
+
+    /// A new connection. Where one of kintone's addresses breaks it off in the handshake, the next
+    /// one is tried; a certificate that is wrong is wrong for the name.
+    async fn make(&self, host: &Host, source: Source) -> Result<Checkout<B>, ConnectError> {
         let deadline = self.deadline();
-        let connected = self.connect_by(host, source, deadline).await?;
-        self.shake_hands(host, connected, deadline).await
+        let mut tried = Vec::new();
+        let mut broken = None;
+        loop {
+            let connected = match self.connect_by(host, source, deadline, &tried).await {
+                Ok(connected) => connected,
+                Err(error) => return Err(broken.unwrap_or(error)),
+            };
+            let upstream = connected.upstream;
+            match self.shake_hands(host, connected, deadline).await {
+                Err(error) if error.verdict == HANDSHAKE_BROKEN => {
+                    tried.push(upstream);
+                    broken = Some(error);
+                }
+                made => return made,
+            }
+        }
     }
 
     async fn shake_hands(
@@ -284,7 +336,9 @@ where
             open,
         } = connected;
         let started = Instant::now();
-        let shaken = timeout_at(deadline, self.tls.handshake(host, stream))
+        let line = Line::new(stream);
+        let wire = Wire(Arc::clone(&line));
+        let shaken = timeout_at(deadline, self.tls.handshake(host, wire))
             .await
             .unwrap_or(Err(Failure::Tls(Detail::TlsTimeout)));
         timings.tls = Some(started.elapsed());
@@ -304,6 +358,12 @@ where
             let _ = connection.await;
             drop(open);
         });
-        Ok(self.pool.admit(host, source, upstream, timings, sender))
+        let made = Made {
+            upstream,
+            timings,
+            sender,
+            line,
+        };
+        Ok(self.pool.admit(host, source, made))
     }
 }

@@ -1,11 +1,12 @@
 //! Idle connections to kintone, kept per host name and bind address.
 //!
 //! A connection is in one place at a time: here, or in the one [`Checkout`] that uses it. It never
-//! carries two host names.
+//! carries two host names. What it costs is bounded: by host and bind address, in all, by how long
+//! it waits and by how long it lives.
 
 use std::fmt;
 use std::net::SocketAddrV4;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
+use super::line::{Arrival, Line};
 use super::source::{Addresses, Source};
 use super::verdict::Timings;
 use crate::model::{Bind, Host, Table};
@@ -31,24 +33,48 @@ pub enum Reuse {
 }
 
 /// The error of [`Checkout::send`].
-pub struct SendError<B> {
+#[derive(Debug)]
+pub struct SendError {
     /// What happened.
     pub error: hyper::Error,
-    /// The request, if not a byte of it was sent.
-    pub unsent: Option<Request<B>>,
+    /// Whether kintone can have seen the call.
+    pub arrival: Arrival,
+}
+
+/// What became of a connection that was given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It waits for the next call.
+    Pooled,
+    /// As many wait for its host name as may (`pool_per_host`): it was closed.
+    HostFull,
+    /// As many wait in all as may (`pool_total`): it was closed.
+    PoolFull,
+    /// It cannot carry another call: it was closed.
+    Closed,
 }
 
 /// A connection to kintone in the hands of one call. Dropping it closes the connection.
 pub struct Checkout<B> {
     sender: SendRequest<B>,
+    line: Arc<Line>,
     pool: Arc<Pool<B>>,
     host: Host,
     source: Source,
     upstream: SocketAddrV4,
     timings: Timings,
     origin: Origin,
+    born: Instant,
     /// When it was last of use to a call, or made.
     used: Instant,
+}
+
+/// A connection just made.
+pub(super) struct Made<B> {
+    pub(super) upstream: SocketAddrV4,
+    pub(super) timings: Timings,
+    pub(super) sender: SendRequest<B>,
+    pub(super) line: Arc<Line>,
 }
 
 /// Where a checked-out connection came from.
@@ -62,6 +88,7 @@ pub(super) enum Origin {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PoolLimits {
     pub(super) idle: Duration,
+    pub(super) life: Duration,
     pub(super) per_host: usize,
     pub(super) total: usize,
 }
@@ -85,7 +112,10 @@ struct Shelf<B> {
 
 struct Idle<B> {
     sender: SendRequest<B>,
+    /// Held by the connection's task, which closes the socket as soon as kintone has.
+    line: Weak<Line>,
     upstream: SocketAddrV4,
+    born: Instant,
     since: Instant,
 }
 
@@ -129,14 +159,24 @@ impl<B> Pool<B> {
                     Err(_elapsed) => return None,
                 }
             }
+            let Some(line) = idle.line.upgrade() else {
+                continue;
+            };
+            // What is safe to repeat is; before the rest, it is looked twice.
+            if reuse == Reuse::Fresh && !line.is_quiet() {
+                continue;
+            }
+            line.wake();
             return Some(Checkout {
                 sender: idle.sender,
+                line,
                 pool: Arc::clone(self),
                 host: host.clone(),
                 source,
                 upstream: idle.upstream,
                 timings: Timings::default(),
                 origin: Origin::Pooled,
+                born: idle.born,
                 used: idle.since,
             });
         }
@@ -147,19 +187,20 @@ impl<B> Pool<B> {
         self: &Arc<Self>,
         host: &Host,
         source: Source,
-        upstream: SocketAddrV4,
-        timings: Timings,
-        sender: SendRequest<B>,
+        made: Made<B>,
     ) -> Checkout<B> {
+        let now = Instant::now();
         Checkout {
-            sender,
+            sender: made.sender,
+            line: made.line,
             pool: Arc::clone(self),
             host: host.clone(),
             source,
-            upstream,
-            timings,
+            upstream: made.upstream,
+            timings: made.timings,
             origin: Origin::Dialled,
-            used: Instant::now(),
+            born: now,
+            used: now,
         }
     }
 
@@ -208,11 +249,14 @@ impl<B> Pool<B> {
         None
     }
 
-    fn put(&self, host: Host, bind: Bind, idle: Idle<B>) {
+    fn put(&self, host: Host, bind: Bind, idle: Idle<B>) -> Kept {
         let mut shelves = self.lock();
         // Looked at under the lock: an address is marked absent before its shelves are emptied.
-        if self.addresses.usable(bind).is_err() || shelves.total >= self.limits.total {
-            return;
+        if self.addresses.usable(bind).is_err() {
+            return Kept::Closed;
+        }
+        if shelves.total >= self.limits.total {
+            return Kept::PoolFull;
         }
         let Shelves { by_host, total } = &mut *shelves;
         let of_host = by_host.entry(host).or_default();
@@ -227,14 +271,16 @@ impl<B> Pool<B> {
                 of_host.last_mut().expect("one was just pushed")
             }
         };
-        if shelf.idle.len() < self.limits.per_host {
-            // At the end, but for one that comes back unused.
-            let at = shelf
-                .idle
-                .partition_point(|other| other.since <= idle.since);
-            shelf.idle.insert(at, idle);
-            *total += 1;
+        if shelf.idle.len() >= self.limits.per_host {
+            return Kept::HostFull;
         }
+        // At the end, but for one that comes back unused.
+        let at = shelf
+            .idle
+            .partition_point(|other| other.since <= idle.since);
+        shelf.idle.insert(at, idle);
+        *total += 1;
+        Kept::Pooled
     }
 
     fn retain(&self, keep: impl Fn(Bind, &Idle<B>) -> bool) {
@@ -284,22 +330,28 @@ impl<B> Checkout<B> {
     /// Back into the pool, for the next call to the same host name. For calls whose answer was
     /// read to its end and whose body was sent to its end; what kintone or hyper has closed goes
     /// no further.
-    pub fn give_back(mut self) {
+    pub fn give_back(mut self) -> Kept {
+        self.line.done();
         self.used = Instant::now();
-        self.give_back_unused();
+        if self.used.duration_since(self.born) >= self.pool.limits.life {
+            return Kept::Closed;
+        }
+        self.give_back_unused()
     }
 
     /// Back into the pool without having carried a call: its idle time goes on.
-    pub fn give_back_unused(self) {
+    pub fn give_back_unused(self) -> Kept {
         if self.sender.is_closed() {
-            return;
+            return Kept::Closed;
         }
         let idle = Idle {
             sender: self.sender,
+            line: Arc::downgrade(&self.line),
             upstream: self.upstream,
+            born: self.born,
             since: self.used,
         };
-        self.pool.put(self.host, self.source.bind, idle);
+        self.pool.put(self.host, self.source.bind, idle)
     }
 }
 
@@ -311,25 +363,16 @@ where
     /// connection.
     ///
     /// # Errors
-    /// [`SendError`], with the request where not a byte of it was sent. Without it the outcome at
-    /// kintone is unknown.
-    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, SendError<B>> {
-        self.sender
-            .try_send_request(request)
-            .await
-            .map_err(|mut error| SendError {
-                unsent: error.take_message(),
+    /// [`SendError`], which says whether kintone can have seen the request.
+    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, SendError> {
+        self.line.begin();
+        match self.sender.try_send_request(request).await {
+            Ok(response) => Ok(response),
+            Err(error) => Err(SendError {
+                arrival: self.line.arrival().await,
                 error: error.into_error(),
-            })
-    }
-}
-
-impl<B> fmt::Debug for SendError<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendError")
-            .field("error", &self.error)
-            .field("unsent", &self.unsent.is_some())
-            .finish()
+            }),
+        }
     }
 }
 
@@ -351,10 +394,11 @@ mod tests {
     use http_body_util::Empty;
     use hyper::client::conn::http1;
     use hyper_util::rt::TokioIo;
-    use tokio::io::{DuplexStream, duplex};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::config::{AddressState, EgressAddress};
+    use crate::egress::line::Wire;
     use crate::model::Published;
 
     type TestPool = Arc<Pool<Empty<Bytes>>>;
@@ -363,6 +407,7 @@ mod tests {
     const SECOND: Bind = Bind(Ipv4Addr::new(127, 0, 0, 78));
     const LIMITS: PoolLimits = PoolLimits {
         idle: Duration::from_secs(4),
+        life: Duration::from_secs(60),
         per_host: 3,
         total: 5,
     };
@@ -398,14 +443,23 @@ mod tests {
         name: &str,
         bind: Bind,
         port: u16,
-    ) -> (Checkout<Empty<Bytes>>, DuplexStream) {
-        let (ours, theirs) = duplex(4096);
-        let (sender, connection) = http1::handshake(TokioIo::new(ours)).await.unwrap();
+    ) -> (Checkout<Empty<Bytes>>, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        let line = Line::new(ours);
+        let wire = Wire(Arc::clone(&line));
+        let (sender, connection) = http1::handshake(TokioIo::new(wire)).await.unwrap();
         tokio::spawn(connection);
-        let upstream = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-        let timings = Timings::default();
-        let checkout = pool.admit(&host(name), source(bind), upstream, timings, sender);
-        (checkout, theirs)
+        let made = Made {
+            upstream: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+            timings: Timings::default(),
+            sender,
+            line,
+        };
+        (pool.admit(&host(name), source(bind), made), theirs)
     }
 
     async fn take(pool: &TestPool, name: &str, bind: Bind, reuse: Reuse) -> Option<u16> {
@@ -486,7 +540,7 @@ mod tests {
         one.give_back();
         two.give_back();
         drop(end);
-        assert_eq!(take(&pool, "a", FIRST, Reuse::Any).await, Some(1));
+        assert_eq!(take(&pool, "a", FIRST, Reuse::Fresh).await, Some(1));
         assert_eq!(pool.lock().total, 0);
     }
 
@@ -534,7 +588,7 @@ mod tests {
     }
 
     /// Whether our side closed without a byte.
-    async fn is_closed(end: &mut DuplexStream) -> bool {
+    async fn is_closed(end: &mut TcpStream) -> bool {
         use tokio::io::AsyncReadExt;
         let read = tokio::time::timeout(Duration::from_millis(1), end.read(&mut [0])).await;
         matches!(read, Ok(Ok(0)))

@@ -1,6 +1,7 @@
 //! Which of our addresses a call leaves from, and whether it is there to leave from.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
@@ -63,9 +64,16 @@ pub(super) struct Address {
     source: Source,
     state: AddressState,
     is_up: AtomicBool,
+    /// When it was looked last, in milliseconds since `born`.
+    looked_ms: AtomicU64,
+    born: Instant,
     since: Mutex<Instant>,
     open: AtomicUsize,
 }
+
+/// How long a look is good for, in milliseconds: one costs a few microseconds, and a call that
+/// leaves on an old one may be lost.
+const LOOK_GOOD_FOR_MS: u64 = 10;
 
 impl Addresses {
     /// Looks once which of them are on this host.
@@ -111,6 +119,20 @@ impl Addresses {
             .ok_or(Denial::EgressUnavailable(Detail::AddressAbsent))
     }
 
+    /// The same for a call that is about to leave from it: it is looked whether the address is
+    /// still here. On a connection whose address has left, a call would wait in vain, and so would
+    /// all that come after it, until they hold every permit.
+    pub(super) fn usable_now(&self, bind: Bind) -> Result<&Arc<Address>, Denial> {
+        self.usable(bind)?.look_again();
+        self.usable(bind)
+    }
+
+    /// Whether `ip` is one of them, on this host now or not: what customers see or what is bound.
+    pub(super) fn has(&self, ip: Ipv4Addr) -> bool {
+        let mut sources = self.list.iter().map(|address| address.source);
+        sources.any(|source| source.bind.0 == ip || source.published.0 == ip)
+    }
+
     /// Looks which addresses are on this host; tells those that have left since the last look.
     pub(super) fn look(&self) -> impl Iterator<Item = Bind> {
         self.list.iter().filter_map(|address| {
@@ -133,6 +155,8 @@ impl Address {
             source,
             state,
             is_up: AtomicBool::new(dial::probe(source.bind) == Presence::Up),
+            looked_ms: AtomicU64::new(0),
+            born: Instant::now(),
             since: Mutex::new(Instant::now()),
             open: AtomicUsize::new(0),
         }
@@ -150,6 +174,16 @@ impl Address {
             tracing::info!(%published, %bind, "the address is on this host again");
         } else {
             tracing::error!(%published, %bind, "the address has left this host");
+        }
+    }
+
+    /// Looks whether it is on this host, unless that was done a moment ago.
+    fn look_again(&self) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let looked = self.looked_ms.load(Ordering::Relaxed);
+        if now.saturating_sub(looked) >= LOOK_GOOD_FOR_MS {
+            self.looked_ms.store(now, Ordering::Relaxed);
+            self.set(dial::probe(self.source.bind));
         }
     }
 
@@ -189,7 +223,7 @@ impl Drop for OpenConnection {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::time::Duration;
 
     use super::*;
 
@@ -256,6 +290,17 @@ mod tests {
         // Loopback addresses are always there, so the next look finds it.
         assert_eq!(of.look().count(), 0);
         assert_eq!(chosen(&of), [FIRST, SECOND, FIRST, SECOND]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn before_a_call_leaves_it_is_looked_again() {
+        let of = addresses(&[(ABSENT, AddressState::Active)]);
+        of.list[0].set(Presence::Up);
+        assert!(of.usable_now(Bind(ABSENT)).is_ok(), "looked a moment ago");
+        tokio::time::advance(Duration::from_millis(LOOK_GOOD_FOR_MS)).await;
+        assert!(of.usable(Bind(ABSENT)).is_ok(), "nobody has looked");
+        assert!(of.usable_now(Bind(ABSENT)).is_err());
+        assert!(of.choose().is_err(), "the next call knows");
     }
 
     #[tokio::test]

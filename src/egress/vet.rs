@@ -73,10 +73,13 @@ pub fn classify(address: Ipv4Addr) -> Class {
 /// Whether an address may be dialled: a global one, or one of `allow_networks`.
 #[must_use]
 pub fn is_allowed(address: Ipv4Addr, allow_networks: &[Ipv4Net]) -> bool {
-    classify(address) == Class::Global
-        || allow_networks
-            .iter()
-            .any(|network| network.contains(&address))
+    classify(address) == Class::Global || is_within(address, allow_networks)
+}
+
+/// Whether an address is in one of `networks`.
+#[must_use]
+pub fn is_within(address: Ipv4Addr, networks: &[Ipv4Net]) -> bool {
+    networks.iter().any(|network| network.contains(&address))
 }
 
 const fn net(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {

@@ -259,6 +259,7 @@ pub enum Detail {
     ResponseUnparsable,
     ResponseCut,
     RequestBodyCut,
+    CallerIdle,
     CallerStalled,
     CallerDistrustsCa,
     // Tunnels and drains.
@@ -611,6 +612,7 @@ labels!(Detail {
     ResponseUnparsable = "response_unparsable",
     ResponseCut = "response_cut",
     RequestBodyCut = "request_body_cut",
+    CallerIdle = "caller_idle",
     CallerStalled = "caller_stalled",
     CallerDistrustsCa = "caller_distrusts_ca",
     Yielded = "yielded",

@@ -13,7 +13,7 @@ use super::held::{Held, HeldEnd, hold};
 use super::journey::Journey;
 use super::reply::Reason;
 use super::upload::{Fault, Outgoing};
-use crate::egress::{Checkout, ConnectError, Reuse, SendError, Source, Verdict};
+use crate::egress::{Arrival, Checkout, ConnectError, Reuse, SendError, Source, Verdict};
 use crate::kintone::answer::{self as knowledge, Concurrency, TOO_MANY_RUNNING};
 use crate::model::{Cause, Code, Denial, Detail, Failure};
 use crate::quota::Permit;
@@ -31,7 +31,7 @@ pub(super) enum Tried {
     TooManyRunning(Response<Incoming>, Held, Carriage),
     /// A failure that kintone reported, with the beginning of its answer.
     Failed(Response<Incoming>, Held, Carriage, Cause),
-    /// The connection had been closed before; not a byte was sent.
+    /// The connection had been closed before: kintone has seen nothing of it.
     Unsent(Permit),
     /// The outcome is unknown.
     Broken(Failure),
@@ -48,7 +48,7 @@ impl Journey<'_> {
             Err(tried) => return tried,
         };
         if self.call.connection.is_caller_gone() {
-            checkout.give_back_unused();
+            self.exchange.kept(checkout.give_back_unused());
             self.exchange.abandoned(Head::Withheld);
             return Tried::Left;
         }
@@ -160,20 +160,21 @@ impl Journey<'_> {
         }
     }
 
-    fn broken(&mut self, error: SendError<Outgoing>, carriage: Carriage) -> Tried {
-        if error.unsent.is_some() {
+    fn broken(&mut self, error: SendError, carriage: Carriage) -> Tried {
+        let fault = self.upload.as_ref().and_then(|upload| upload.fault());
+        if error.arrival == Arrival::Never && fault.is_none() {
             self.unsent += 1;
             self.reuse = Reuse::Never;
             let Carriage { mut permit, .. } = carriage;
             permit.not_sent();
             self.exchange.not_sent();
-            if self.unsent < UNSENT_MAX {
+            if self.unsent < UNSENT_MAX && self.is_at_hand() {
                 return Tried::Unsent(permit);
             }
             return Tried::Refused(Reason::Failed(Failure::Connect(Detail::ConnectReset)));
         }
         carriage.abort(self.exchange);
-        match self.upload.as_ref().and_then(|upload| upload.fault()) {
+        match fault {
             Some(_) if self.call.connection.is_caller_gone() => {
                 self.exchange.abandoned(Head::Withheld);
                 Tried::Left
@@ -182,7 +183,6 @@ impl Journey<'_> {
                 Tried::Refused(Reason::Denied(Denial::bad_request(Detail::RequestBodyCut)))
             }
             Some(Fault::Stalled) => {
-                self.exchange.stalled();
                 Tried::Refused(Reason::Denied(Denial::bad_request(Detail::CallerStalled)))
             }
             None if error.error.is_parse() => {
@@ -190,6 +190,13 @@ impl Journey<'_> {
             }
             None => Tried::Broken(Failure::Reset(Detail::ResponseReset)),
         }
+    }
+
+    /// Whether all of the body can be sent again: none of it was read yet, or all that was is kept.
+    fn is_at_hand(&self) -> bool {
+        self.upload
+            .as_ref()
+            .is_none_or(|upload| upload.received() == 0 || upload.is_replayable())
     }
 
     /// Judges the head of an answer; holds one of 400 or above until its code is known.

@@ -31,7 +31,7 @@ impl Carriage {
         self.permit.finish();
         match self.upload {
             Some(upload) if !upload.is_whole() => upload.give_up(),
-            Some(_) | None => self.checkout.give_back(),
+            Some(_) | None => exchange.kept(self.checkout.give_back()),
         }
     }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use std::sync::Arc;
 
 use super::reply::Reason;
+use crate::egress::Kept;
 use crate::kintone::answer::Concurrency;
 use crate::model::{
     Account, Cause, Client, Code, Credential, Denial, Detail, Mode, Outcome, Priority, RequestId,
@@ -160,9 +161,13 @@ impl Exchange {
         record.detail = detail.or(record.detail);
     }
 
-    /// The caller took or sent nothing for `stall_timeout`.
-    pub(crate) fn stalled(&self) {
-        self.open.telemetry.limit_hit(LimitName::StallTimeout);
+    /// What became of the connection to kintone.
+    pub(crate) fn kept(&self, kept: Kept) {
+        match kept {
+            Kept::Pooled | Kept::Closed => {}
+            Kept::HostFull => self.open.telemetry.limit_hit(LimitName::PoolPerHost),
+            Kept::PoolFull => self.open.telemetry.limit_hit(LimitName::PoolTotal),
+        }
     }
 
     /// The caller has left; the status is 499 where no head had gone out to it.

@@ -32,7 +32,7 @@ pub(crate) struct Flight {
 type Landing = Pin<Box<dyn Future<Output = (Sent, Checkout<Outgoing>)> + Send>>;
 
 /// What came of a request that was handed to a connection.
-pub(crate) type Sent = Result<Response<Incoming>, SendError<Outgoing>>;
+pub(crate) type Sent = Result<Response<Incoming>, SendError>;
 
 /// What the caller expects before its body goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

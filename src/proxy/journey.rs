@@ -302,7 +302,7 @@ impl<'a> Journey<'a> {
         self.exchange.record().permit = Some(permit.held());
         let refused = permit.refused(said.limit, said.running);
         if held.end == HeldEnd::Whole && upload.as_ref().is_none_or(|upload| upload.is_whole()) {
-            checkout.give_back();
+            self.exchange.kept(checkout.give_back());
         }
         let passed = |response, held: Held| {
             let (held, cause) = (held.frames, Some(Cause::AccountConcurrency));

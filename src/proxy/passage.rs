@@ -163,7 +163,6 @@ impl Passage {
             .caller_blocked()
             .map(|since| since + self.stall_timeout);
         if stalled.is_some_and(|at| at <= now) {
-            self.exchange.stalled();
             return Some(End::CallerGone(Some(Detail::CallerStalled)));
         }
         if quiet <= now {
@@ -226,12 +225,17 @@ impl Passage {
         self.let_go(turn);
     }
 
-    /// Nothing is under way at kintone if its byte was the last; else the permit settles.
+    /// Nothing is under way at kintone if its byte was the last; else the permit settles, and what
+    /// kintone's host has not acknowledged is taken back, so that it does not come there later.
     fn let_go(mut self, turn: Turn) {
         self.exchange.record().permit = Some(self.permit.held());
         match turn {
             Turn::Caller => self.permit.finish(),
-            Turn::Kintone => drop(self.permit),
+            Turn::Kintone => {
+                // It fails only on a socket that has nothing to send any more.
+                let _ = self.kintone.set_zero_linger();
+                drop(self.permit);
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use super::exchange::{Exchange, Head};
 use super::passage::Passage;
 use super::reply::{self, After, Reason};
 use super::shared::Shared;
-use crate::egress::{Connected, Verdict};
+use crate::egress::{Connected, Source, Verdict};
 use crate::model::{Code, Denial, Detail, Outcome};
 use crate::quota::Permit;
 use crate::server::{Upgraded, upgraded};
@@ -74,10 +74,57 @@ async fn connect(
     call: &Call,
     exchange: &mut Exchange,
 ) -> Result<(Permit, Connected), Stop> {
-    let source = shared
+    let mut source = shared
         .egress
         .choose()
         .map_err(|denial| Stop::Refused(Reason::Denied(denial)))?;
+    let permit = admit(shared, call, exchange, source).await?;
+    loop {
+        exchange.phase(Phase::Dialling);
+        let connected = tokio::select! {
+            biased;
+            connected = shared.egress.connect(&call.destination.host, source) => connected,
+            () = call.connection.tunnel_abandoned() => return Err(Stop::Left),
+        };
+        let record = exchange.record();
+        (record.address, record.bind) = (Some(source.published), Some(source.bind));
+        let (timings, upstream) = match &connected {
+            Ok(connected) => (connected.timings, Some(connected.upstream)),
+            Err(error) => (error.timings, error.upstream),
+        };
+        (record.dns, record.connect, record.upstream) = (timings.dns, timings.connect, upstream);
+        let error = match connected {
+            Ok(connected) => {
+                let published = source.published;
+                shared.telemetry.connected(published, ConnectResult::Ok);
+                return Ok((permit, connected));
+            }
+            Err(error) => error,
+        };
+        let reason = match error.verdict {
+            Verdict::Denied(denial) => Reason::Denied(denial),
+            Verdict::Failed(failure) => Reason::Failed(failure),
+        };
+        if let Some(result) = reason.detail().and_then(ConnectResult::of) {
+            shared.telemetry.connected(source.published, result);
+        }
+        match shared.egress.choose() {
+            // As in forward: an address that left while the call waited is no reason to fail it,
+            // while another is usable.
+            Ok(other) if reason.code() == Code::EgressUnavailable && other != source => {
+                source = other;
+            }
+            Ok(_) | Err(_) => return Err(Stop::Refused(reason)),
+        }
+    }
+}
+
+async fn admit(
+    shared: &Shared,
+    call: &Call,
+    exchange: &mut Exchange,
+    source: Source,
+) -> Result<Permit, Stop> {
     let record = exchange.record();
     (record.address, record.bind) = (Some(source.published), Some(source.bind));
     let settings = call.rules.config.quota_of(&call.destination.account);
@@ -91,35 +138,7 @@ async fn connect(
         () = call.connection.tunnel_abandoned() => return Err(Stop::Left),
     };
     exchange.record().queued = Some(permit.waited());
-    exchange.phase(Phase::Dialling);
-    let connected = tokio::select! {
-        biased;
-        connected = shared.egress.connect(&call.destination.host, source) => connected,
-        () = call.connection.tunnel_abandoned() => return Err(Stop::Left),
-    };
-    let record = exchange.record();
-    let (timings, upstream) = match &connected {
-        Ok(connected) => (connected.timings, Some(connected.upstream)),
-        Err(error) => (error.timings, error.upstream),
-    };
-    (record.dns, record.connect, record.upstream) = (timings.dns, timings.connect, upstream);
-    let published = source.published;
-    match connected {
-        Ok(connected) => {
-            shared.telemetry.connected(published, ConnectResult::Ok);
-            Ok((permit, connected))
-        }
-        Err(error) => {
-            let reason = match error.verdict {
-                Verdict::Denied(denial) => Reason::Denied(denial),
-                Verdict::Failed(failure) => Reason::Failed(failure),
-            };
-            if let Some(result) = reason.detail().and_then(ConnectResult::of) {
-                shared.telemetry.connected(published, result);
-            }
-            Err(Stop::Refused(reason))
-        }
-    }
+    Ok(permit)
 }
 
 /// The 200: no body, no length (RFC 9110 section 9.3.6).

@@ -24,8 +24,18 @@ pub struct Connection {
     client: Client,
     stream: Arc<TcpStream>,
     pulse: Mutex<Pulse>,
+    stay: Stay,
     interim: Interim,
     _slot: Slot,
+}
+
+/// How long a caller may keep its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// As long as it likes, within the limits.
+    Long,
+    /// Until it has been answered once: file descriptors are running out.
+    OneCall,
 }
 
 /// What the connection is doing, and since when.
@@ -86,7 +96,7 @@ pub(super) enum Expired {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, stream: TcpStream, slot: Slot) -> Self {
+    pub(super) fn new(client: Client, stream: TcpStream, slot: Slot, stay: Stay) -> Self {
         Self {
             client,
             stream: Arc::new(stream),
@@ -102,9 +112,14 @@ impl Connection {
                 end_sent: false,
                 granted: false,
             }),
+            stay,
             interim: Interim::default(),
             _slot: slot,
         }
+    }
+
+    pub(super) const fn stay(&self) -> Stay {
+        self.stay
     }
 
     /// Where the caller sits.

@@ -28,7 +28,8 @@ pub struct Hooks {
     /// (400, 414 or 431) and caller. It says `Connection: close`, and has counted and logged itself.
     pub bare_answer: Arc<dyn Fn(u16, Client) -> Bytes + Send + Sync>,
     /// Told when a limit bites: `Connections` (once whenever accepting pauses),
-    /// `ConnectionsPerAddress`, `FileDescriptors`, `Memory`, `HeadTimeout`, `CallerStalled`.
+    /// `ConnectionsPerAddress`, `FileDescriptors`, `Memory`, `HeadTimeout`, `CallerIdle`,
+    /// `CallerStalled`.
     pub limit_hit: Arc<dyn Fn(Detail) + Send + Sync>,
 }
 

@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::Service;
 
 use crate::config::Limits;
+use crate::descriptors::{self, Room};
 use crate::drain::Drain;
 use crate::model::{Client, Detail};
 
@@ -31,6 +32,7 @@ pub use connection::Connection;
 pub use guard::Hooks;
 pub use upgrade::{UpgradeError, Upgraded, upgraded};
 
+use connection::Stay;
 use slots::{Place, Slots};
 
 mod connection;
@@ -141,15 +143,27 @@ impl Server {
     fn admit(&self, place: Place, stream: TcpStream, client: Client) -> Option<Arc<Connection>> {
         let limit = self.limits.load().connections_per_network_address;
         let Some(slot) = place.of(client.0.ip(), limit) else {
-            (self.hooks.limit_hit)(Detail::ConnectionsPerAddress);
-            // A reset leaves no TIME_WAIT behind; it fails only on a socket that is gone.
-            let _ = stream.set_zero_linger();
-            return None;
+            return self.turn_away(&stream, Detail::ConnectionsPerAddress);
+        };
+        let stay = match descriptors::room(&stream) {
+            Room::Ample => Stay::Long,
+            Room::Tight | Room::Scarce => {
+                (self.hooks.limit_hit)(Detail::FileDescriptors);
+                Stay::OneCall
+            }
+            Room::Gone => return self.turn_away(&stream, Detail::FileDescriptors),
         };
         // Answers are written whole: waiting for more to send would only delay them. It fails only
         // on a connection that was reset, which the first read will tell.
         let _ = stream.set_nodelay(true);
-        Some(Arc::new(Connection::new(client, stream, slot)))
+        Some(Arc::new(Connection::new(client, stream, slot, stay)))
+    }
+
+    fn turn_away(&self, stream: &TcpStream, why: Detail) -> Option<Arc<Connection>> {
+        (self.hooks.limit_hit)(why);
+        // A reset leaves no TIME_WAIT behind; it fails only on a socket that is gone.
+        let _ = stream.set_zero_linger();
+        None
     }
 
     /// Bears an error of `accept`: one of the connection's own is nothing to us, one for want of a

@@ -25,7 +25,7 @@ use crate::config::Limits;
 use crate::drain::{Drain, Stage};
 use crate::model::Detail;
 
-use super::connection::{Connection, Expired, Phase};
+use super::connection::{Connection, Expired, Phase, Stay};
 use super::guard::{Guard, Hooks};
 
 /// After our last byte, this much of what the caller still sends is read and thrown away, …
@@ -80,7 +80,8 @@ pub(super) async fn serve_connection<S, B>(
         }
         End::Expired(Expired::Head) => (hooks.limit_hit)(Detail::HeadTimeout),
         End::Expired(Expired::Stall) => (hooks.limit_hit)(Detail::CallerStalled),
-        End::Expired(Expired::Idle) | End::Idle | End::Cut => {}
+        End::Expired(Expired::Idle) => (hooks.limit_hit)(Detail::CallerIdle),
+        End::Idle | End::Cut => {}
     }
 }
 
@@ -172,7 +173,9 @@ where
     }
     // Nothing behind a refused CONNECT may be run as a request (RFC 9931), and a connection of
     // HTTP/1.0 is not kept, though its caller may ask for it (RFC 9112 section 9.3).
-    if !tunnel && (connect || old || drain.stage() > Stage::Serving) {
+    let closes =
+        connect || old || drain.stage() > Stage::Serving || connection.stay() == Stay::OneCall;
+    if !tunnel && closes {
         let close = HeaderValue::from_static("close");
         answer.headers_mut().insert(CONNECTION, close);
         if old {

@@ -27,6 +27,15 @@ struct State {
     capacity: usize,
 }
 
+/// Where a call was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Series {
+    /// In its account's series, or in `other` where nobody knows that the account exists.
+    Own,
+    /// In `other`, for want of room (`[limits] account_series`).
+    Shared,
+}
+
 impl AccountTable {
     /// The table for these configured accounts and at most `capacity` accounts in all.
     pub fn new<'a>(configured: impl Iterator<Item = &'a Account>, capacity: usize) -> Self {
@@ -88,15 +97,27 @@ impl AccountTable {
         series.label().clone()
     }
 
-    /// Counts a call that ended.
-    pub fn count(&self, metrics: &Metrics, record: &Record, account: &Account, now: Timestamp) {
-        if record.kintone_limit.is_some() || record.kintone_running.is_some() {
+    /// Counts a call that ended. [`Series::Shared`] where the account would have series of its own
+    /// if there were room.
+    pub fn count(
+        &self,
+        metrics: &Metrics,
+        record: &Record,
+        account: &Account,
+        now: Timestamp,
+    ) -> Series {
+        let deserves = record.kintone_limit.is_some() || record.kintone_running.is_some();
+        if deserves {
             self.learn(account);
         }
         // Under the lock, so that no count goes to a series that is being merged into `other`.
         let state = self.read();
-        let series = state.series.get(account).unwrap_or(&self.other);
-        series.count(metrics, record, now);
+        let own = state.series.get(account);
+        own.unwrap_or(&self.other).count(metrics, record, now);
+        match own {
+            None if deserves => Series::Shared,
+            Some(_) | None => Series::Own,
+        }
     }
 
     /// Counts a refusal of kintone that was waited out.

@@ -55,6 +55,10 @@ words!(
         StallTimeout = "stall_timeout",
         /// `[upstream] pool_per_host`.
         PoolPerHost = "pool_per_host",
+        /// `[upstream] pool_total`.
+        PoolTotal = "pool_total",
+        /// `[limits] account_series`.
+        AccountSeries = "account_series",
         /// The process's file descriptors.
         FileDescriptors = "file_descriptors",
         /// The local ports of a bind address.
@@ -114,7 +118,9 @@ impl LimitName {
     /// The limit that a refusal's word tells of, if it tells of one.
     #[must_use]
     pub fn of(detail: Detail) -> Option<Self> {
-        const LIMITS: [(Detail, LimitName); 9] = [
+        const LIMITS: [(Detail, LimitName); 11] = [
+            (Detail::TargetTooLong, LimitName::HeadSize),
+            (Detail::CallerIdle, LimitName::CallerIdle),
             (Detail::Connections, LimitName::Connections),
             (
                 Detail::ConnectionsPerAddress,

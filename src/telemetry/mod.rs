@@ -14,7 +14,7 @@ use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 
 use crate::config::Config;
 use crate::model::{Account, CallerName, Code, Detail, Outcome, Priority, Published};
-use accounts::AccountTable;
+use accounts::{AccountTable, Series};
 use callers::{CallerTable, MODES, mode_label, mode_of, mode_place};
 use exposition::Exposition;
 use metrics::Metrics;
@@ -116,7 +116,10 @@ impl Telemetry {
         let now = Timestamp::now();
         self.callers.count(&self.metrics, &record);
         if let Some(account) = &record.account {
-            self.accounts.count(&self.metrics, &record, account, now);
+            let series = self.accounts.count(&self.metrics, &record, account, now);
+            if series == Series::Shared {
+                self.limit_hit(LimitName::AccountSeries);
+            }
         }
         self.observe(&record);
         if record.outcome == Outcome::Refused(Code::AuthenticationRequired) {
@@ -128,6 +131,9 @@ impl Telemetry {
                         .with_label_values(&[reason.label()])
                 })
                 .inc();
+        }
+        if let Some(limit) = record.detail.and_then(LimitName::of) {
+            self.limit_hit(limit);
         }
         if self.log.is_on() {
             self.write_line(&record, now);

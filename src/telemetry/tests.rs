@@ -161,7 +161,10 @@ fn every_word_of_the_closed_sets_can_be_counted() {
     }
     let text = exposed(&telemetry);
     assert_eq!(sum(&text, "retries_total"), Retry::ALL.len() as u64);
-    assert_eq!(sum(&text, "limit_hits_total"), LimitName::ALL.len() as u64);
+    // Once by itself, and once for each refusal that tells of a limit.
+    let told = Detail::ALL.iter().filter_map(|it| LimitName::of(*it));
+    let hits = LimitName::ALL.len() + told.count();
+    assert_eq!(sum(&text, "limit_hits_total"), hits as u64);
     assert_eq!(
         sum(&text, "upstream_connects_total"),
         ConnectResult::ALL.len() as u64

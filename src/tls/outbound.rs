@@ -10,7 +10,7 @@ use rustls::{CertificateError, ClientConfig, Error as RustlsError};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use rustls_platform_verifier::Verifier;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -79,11 +79,10 @@ impl Outbound {
     /// # Errors
     /// [`Failure::Tls`] with what exactly is wrong with the certificate or the protocol;
     /// [`Failure::Connect`] if the connection broke meanwhile. Nothing was sent in either case.
-    pub async fn handshake(
-        &self,
-        host: &Host,
-        stream: TcpStream,
-    ) -> Result<TlsStream<TcpStream>, Failure> {
+    pub async fn handshake<S>(&self, host: &Host, stream: S) -> Result<TlsStream<S>, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let name = ServerName::try_from(host.as_str().to_owned()).map_err(|_| Failure::Internal)?;
         self.connector
             .connect(name, stream)

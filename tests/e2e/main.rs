@@ -10,12 +10,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod addresses;
 mod alone;
 mod callers;
 mod egress;
 mod faults;
 mod forward;
+mod limits;
 mod operate;
 mod program;
 mod quota;
 mod tunnel;
+mod upstream;

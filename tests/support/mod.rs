@@ -10,7 +10,9 @@
 pub mod caller;
 pub mod crowd;
 pub mod invariants;
+pub mod namespace;
 pub mod output;
+pub mod program;
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -76,6 +78,8 @@ pub struct Plan {
     pub ca: String,
     /// What kintone's account [`ACME`] is like.
     pub tenant: TenantSettings,
+    /// Where kintone listens.
+    pub kintone: SocketAddr,
     /// How much of the past the simulator keeps.
     pub keep: Keep,
     /// Most calls of ours that may ever be in flight at [`ACME`].
@@ -95,6 +99,7 @@ impl Default for Plan {
             addresses: String::new(),
             ca: String::new(),
             tenant: TenantSettings::default(),
+            kintone: Options::default().listen,
             keep: Keep::Executions,
             ceiling: 80,
         }
@@ -166,6 +171,7 @@ where
 impl House {
     async fn open(plan: Plan) -> Self {
         let options = Options {
+            listen: plan.kintone,
             keep: plan.keep,
             ..Options::default()
         };

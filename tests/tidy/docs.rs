@@ -18,7 +18,7 @@ const KEYS: &[(&str, &str)] = &[
     ),
     (
         "upstream",
-        "zones accounts ca_file allow_networks connect_timeout response_timeout pool_idle pool_per_host replay",
+        "zones accounts ca_file allow_networks connect_timeout response_timeout pool_idle pool_life pool_per_host pool_total replay",
     ),
     (
         "caller",

@@ -10,6 +10,7 @@ use super::source::{Source, sources};
 const UNITS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("drain", &[]),
+    ("descriptors", &[]),
     ("config", &["model"]),
     ("kintone", &["model"]),
     ("telemetry", &["config", "kintone", "model"]),
@@ -17,8 +18,11 @@ const UNITS: &[(&str, &[&str])] = &[
     ("quota", &["config", "kintone", "model"]),
     ("published", &["config", "kintone", "model"]),
     ("notify", &["config", "kintone", "model"]),
-    ("server", &["drain", "telemetry", "config", "model"]),
-    ("egress", &["tls", "config", "model"]),
+    (
+        "server",
+        &["drain", "descriptors", "telemetry", "config", "model"],
+    ),
+    ("egress", &["tls", "config", "descriptors", "model"]),
     ("fleet", &["quota", "config", "model"]),
     (
         "proxy",
@@ -71,6 +75,7 @@ const UNITS: &[(&str, &[&str])] = &[
             "kintone",
             "model",
             "drain",
+            "descriptors",
         ],
     ),
     (
@@ -90,9 +95,13 @@ const UNITS: &[(&str, &[&str])] = &[
             "kintone",
             "model",
             "drain",
+            "descriptors",
         ],
     ),
-    ("main", &["gateway", "operator", "config", "telemetry"]),
+    (
+        "main",
+        &["gateway", "operator", "config", "telemetry", "descriptors"],
+    ),
 ];
 
 #[test]

@@ -62,6 +62,8 @@ pub struct Totals {
     pub client_left: u64,
     /// Faults that were injected.
     pub faults: u64,
+    /// Connections that were closed although another request had come: it was never read.
+    pub unread: u64,
 }
 
 /// One request as kintone saw it.

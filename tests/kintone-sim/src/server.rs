@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -145,10 +146,12 @@ async fn drive(
         .as_deref()
         .and_then(|sni| world.tenant(sni))
         .map(|tenant| tenant.settings());
-    let idle = settings
-        .as_ref()
-        .and_then(|settings| settings.keep_alive_idle_ms)
-        .map(Duration::from_millis);
+    let idle = settings.as_ref().and_then(|settings| {
+        let draw = crate::draw::nth(settings.latency.seed, peer.socket as u64);
+        let later = draw % (settings.keep_alive_jitter_ms + 1);
+        let after = settings.keep_alive_idle_ms? + later;
+        Some(Duration::from_millis(after))
+    });
     let work_stops =
         settings.is_some_and(|settings| settings.client_left == WhenClientLeaves::Stops);
     let wire = Wire::new(idle);
@@ -191,7 +194,12 @@ async fn drive(
                 note_undelivered(&world, &wire, End::Reset);
                 return Ok(());
             }
-            () = idle => break Order::Close,
+            // Not if a request has come meanwhile.
+            () = idle => match wire.next() {
+                Next::Order(order) => break order,
+                Next::IdleUntil(until) if until <= Instant::now() => break Order::Close,
+                Next::IdleUntil(_) | Next::Nothing => continue,
+            },
         }
     };
     if matches!(order, Order::Stall) {
@@ -202,7 +210,12 @@ async fn drive(
         }
         return Ok(());
     }
-    carry_out(order, http.into_parts().io.into_inner().into_inner(), tcp).await
+    let tls = http.into_parts().io.into_inner().into_inner();
+    carry_out(order, tls, tcp.clone()).await?;
+    if tcp.holds_a_request() {
+        world.book.note(None, |totals, _| totals.unread += 1);
+    }
+    Ok(())
 }
 
 async fn carry_out(order: Order, mut tls: TlsStream<SharedTcp>, tcp: SharedTcp) -> io::Result<()> {

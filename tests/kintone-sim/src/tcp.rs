@@ -10,6 +10,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+/// Longest record of TLS that holds an alert, bytes: header, nonce of TLS 1.2, alert, tag.
+const LAST_WORD_MAX: usize = 5 + 8 + 3 + 16;
+
 /// A TCP connection with several owners: the TLS over it, and the driver that watches and resets it.
 #[derive(Clone)]
 pub(crate) struct SharedTcp(pub(crate) Arc<TcpStream>);
@@ -25,6 +28,14 @@ impl SharedTcp {
     pub(crate) async fn reset_by_peer(&self) {
         // An error of `ready` means the same as an answer: nothing more to wait for.
         let _ = self.0.ready(tokio::io::Interest::ERROR).await;
+    }
+
+    /// Bytes have come that nobody has read, and more than the last word of TLS.
+    pub(crate) fn holds_a_request(&self) -> bool {
+        let mut unread = [std::mem::MaybeUninit::uninit(); LAST_WORD_MAX + 1];
+        SockRef::from(&*self.0)
+            .peek(&mut unread)
+            .is_ok_and(|length| length > LAST_WORD_MAX)
     }
 
     /// How the connection ended, to be asked once.

@@ -37,6 +37,8 @@ pub struct TenantSettings {
     pub client_left: WhenClientLeaves,
     /// Connections without a request for this long are closed, milliseconds; `None`: never. Read when a connection opens.
     pub keep_alive_idle_ms: Option<u64>,
+    /// Up to this much later, milliseconds, drawn evenly for each connection.
+    pub keep_alive_jitter_ms: u64,
     /// Users who may log in, name to password.
     pub users: BTreeMap<String, String>,
     /// Apps, with the records they begin with (later changes of those have no effect).
@@ -56,6 +58,7 @@ impl Default for TenantSettings {
             admission: AdmissionOrder::default(),
             client_left: WhenClientLeaves::default(),
             keep_alive_idle_ms: None,
+            keep_alive_jitter_ms: 0,
             users: BTreeMap::from([("demo".to_owned(), "demo".to_owned())]),
             apps: vec![AppSettings::demo()],
         }
