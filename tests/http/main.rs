@@ -8,6 +8,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod asides;
+mod bench;
 mod kintone;
 mod mutations;
 mod row;
@@ -19,6 +21,7 @@ mod rows {
     pub mod target;
 }
 mod scenes;
+mod talk;
 mod wire;
 
 use std::collections::HashMap;
@@ -29,15 +32,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::task::JoinSet;
 
+use bench::Bench;
 use kintone::RawKintone;
-use row::{Bench, Reaction, Row};
+use row::{Reaction, Row};
 use support::{Plan, house};
 
 /// How many rows are checked side by side.
 const AT_ONCE: usize = 8;
 
 /// A gateway that leaves from one address, so that it is plain which connection a call takes.
-pub async fn bench<F, T>(plan: Plan, test: F)
+pub async fn stand<F, T>(plan: Plan, test: F)
 where
     F: FnOnce(Arc<Bench>) -> T,
     T: Future<Output = ()>,
@@ -146,7 +150,7 @@ pub async fn check_counts(bench: &Bench) {
 }
 
 async fn requests(rows: &'static [Row]) {
-    bench(Plan::default(), async |bench| {
+    stand(Plan::default(), async |bench| {
         let name = |row: &Row| format!("{} ({})", row.rule, row.source);
         run(rows, name, |row, account| {
             let bench = Arc::clone(&bench);
@@ -180,7 +184,7 @@ async fn connect() {
 
 #[tokio::test]
 async fn answers() {
-    bench(Plan::default(), async |bench| {
+    stand(Plan::default(), async |bench| {
         let name = |row: &Reaction| format!("{} ({})", row.rule, row.source);
         run(rows::answers::ROWS, name, |row, account| {
             let bench = Arc::clone(&bench);

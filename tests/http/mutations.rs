@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::row::{Bench, text};
+use crate::bench::{Bench, text};
 use crate::support::Plan;
 use crate::wire::{Got, Wire};
-use crate::{bench, check_counts};
+use crate::{check_counts, stand};
 
 /// How many requests are sent, and how many of them at once.
 const REQUESTS: u64 = 600;
@@ -90,7 +90,7 @@ async fn whatever_comes_each_answer_is_whole_and_each_call_is_counted() {
             .into(),
         ..Plan::default()
     };
-    bench(plan, async |bench| {
+    stand(plan, async |bench| {
         let turns = Arc::new(Semaphore::new(AT_ONCE));
         let mut running = JoinSet::new();
         for seed in 0..REQUESTS {

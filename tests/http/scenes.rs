@@ -5,216 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::kintone::{OK, Reply, Then};
-use crate::row::{Bench, text};
+use crate::bench::{Bench, text};
+use crate::kintone::{Reply, Then};
 use crate::support::Plan;
-use crate::wire::{End, Got, Wire};
-use crate::{bench, check_accounts};
-
-const ACCOUNT: &str = "scene.cybozu.cn";
-
-/// A connection over which that was sent.
-async fn say(bench: &Bench, send: &[u8]) -> Wire {
-    let mut wire = Wire::connect(bench.house.proxy).await;
-    wire.send(&Bench::fill(ACCOUNT, send)).await;
-    wire
-}
-
-/// The answer to a call that was counted.
-async fn hear(bench: &Bench, wire: &mut Wire, method: &str) -> Got {
-    let got = wire.answer(method).await;
-    bench.calls.fetch_add(1, Ordering::Relaxed);
-    match got {
-        Ok(got) => got,
-        Err(cut) => panic!("no answer, {:?}: {}", cut.by, text(&cut.came)),
-    }
-}
-
-const fn reply(bytes: &'static [u8]) -> Reply {
-    Reply {
-        on_head: b"",
-        bytes,
-        then: Then::Keep,
-    }
-}
-
-const fn on_head(on_head: &'static [u8], bytes: &'static [u8]) -> Reply {
-    Reply {
-        on_head,
-        bytes,
-        then: Then::Keep,
-    }
-}
-
-/// RFC 9110 section 15.2: a proxy forwards 1xx answers, except to HTTP/1.0.
-#[tokio::test]
-async fn early_hints_pass_to_callers_that_can_hear_them() {
-    const HINTS: &[u8] =
-        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\
-        Connection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 9\r\nKintone-Egress-Cause: x\r\n\r\n\
-        HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-    const GET: &[u8] = b"GET https://{a}/x HTTP/1.1\r\n{std}\r\n";
-    bench(Plan::default(), async |bench| {
-        bench.kintone.script(ACCOUNT, &[reply(HINTS); 5]);
-        // Both calls at once: the hints of the second stand between the two answers.
-        let mut wire = say(&bench, &[GET, GET].concat()).await;
-        for _ in 0..2 {
-            let got = hear(&bench, &mut wire, "GET").await;
-            assert_eq!(
-                got.interim,
-                [
-                    "HTTP/1.1 102 Processing\r\nvia: 1.1 kintone-egress",
-                    "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nvia: 1.1 kintone-egress",
-                ]
-            );
-            assert_eq!((got.status, &*got.body), (200, &b"{}"[..]));
-        }
-        let old = GET.to_vec();
-        let old = String::from_utf8(old)
-            .unwrap()
-            .replace("HTTP/1.1", "HTTP/1.0");
-        let mut wire = say(&bench, old.as_bytes()).await;
-        let got = hear(&bench, &mut wire, "GET").await;
-        assert_eq!((got.interim.len(), got.status), (0, 200));
-        check_accounts(&bench).await;
-    })
-    .await;
-}
-
-/// A hint arrives before the answer does, and a hundred of them do no harm.
-#[tokio::test]
-async fn hints_do_not_wait_for_the_answer() {
-    const FIRST: &[u8] = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
-    bench(Plan::default(), async |bench| {
-        let many: &'static [u8] = Vec::leak([&FIRST.repeat(100), OK].concat());
-        bench
-            .kintone
-            .script(ACCOUNT, &[on_head(FIRST, OK), reply(many)]);
-        let head = b"POST https://{a}/x HTTP/1.1\r\n{std}Content-Length: 2\r\n\r\n{";
-        let mut wire = say(&bench, head).await;
-        let hint = wire.head().await.unwrap();
-        assert!(hint.starts_with("HTTP/1.1 103 Early Hints"), "{hint}");
-        wire.send(b"}").await;
-        assert_eq!(hear(&bench, &mut wire, "POST").await.status, 200);
-        wire.send(&Bench::fill(
-            ACCOUNT,
-            b"GET https://{a}/x HTTP/1.1\r\n{std}\r\n",
-        ))
-        .await;
-        let got = hear(&bench, &mut wire, "GET").await;
-        assert_eq!((got.interim.len(), got.status), (100, 200));
-    })
-    .await;
-}
-
-const EXPECTS: &[u8] =
-    b"POST https://{a}/x HTTP/1.1\r\n{std}Expect: 100-Continue\r\nContent-Length: 5\r\n\r\n";
-
-/// RFC 9110 section 10.1.1; contract, section 5.
-#[tokio::test]
-async fn a_body_waits_for_kintones_word_and_not_for_ever() {
-    bench(Plan::default(), async |bench| {
-        let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
-        bench.kintone.script(ACCOUNT, &[on_head(go_on, OK)]);
-        for wait in [0, 1000] {
-            let began = Instant::now();
-            let mut wire = say(&bench, EXPECTS).await;
-            let interim = wire.head().await.unwrap();
-            assert_eq!(interim, "HTTP/1.1 100 Continue");
-            let waited = began.elapsed().as_millis();
-            assert!(waited >= wait, "{waited} ms");
-            assert!(
-                wait > 0 || waited < 1000,
-                "kintone has said it: {waited} ms"
-            );
-            wire.send(b"hello").await;
-            let got = hear(&bench, &mut wire, "POST").await;
-            assert_eq!((got.status, got.interim.len()), (200, 0), "exactly one 100");
-        }
-        let arrived = bench.kintone.arrived(ACCOUNT);
-        for arrived in arrived {
-            assert_eq!(arrived.body(), b"hello");
-            assert!(arrived.lines().contains(&"Expect: 100-Continue".to_owned()));
-        }
-        check_accounts(&bench).await;
-    })
-    .await;
-}
-
-/// Nobody is told to go on who was refused, here or at kintone; the body is never sent.
-#[tokio::test]
-async fn a_refused_expectation_is_told_at_once_and_closes() {
-    bench(Plan::default(), async |bench| {
-        let no = b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\n{}";
-        bench.kintone.script(ACCOUNT, &[on_head(no, b"")]);
-        let outside = EXPECTS.to_vec();
-        let outside = String::from_utf8(outside)
-            .unwrap()
-            .replace("{a}", "www.example.com");
-        let nobody = String::from_utf8_lossy(EXPECTS).replace("{std}", "Host: {a}\r\n");
-        for (send, status) in [
-            (EXPECTS, 401),
-            (outside.as_bytes(), 403),
-            (nobody.as_bytes(), 407),
-        ] {
-            let mut wire = say(&bench, send).await;
-            let got = hear(&bench, &mut wire, "POST").await;
-            assert_eq!((got.status, got.interim.len()), (status, 0), "{}", got.head);
-            assert_eq!(got.field("connection"), "close", "{}", got.head);
-            assert_eq!(wire.rest().await.by, End::Close);
-        }
-        bench
-            .house
-            .until("kintone sees the end", |_| {
-                !bench.kintone.arrived(ACCOUNT).is_empty()
-            })
-            .await;
-        let arrived = bench.kintone.arrived(ACCOUNT);
-        assert_eq!(
-            (arrived.len(), arrived[0].whole, arrived[0].body()),
-            (1, false, &b""[..])
-        );
-        check_accounts(&bench).await;
-    })
-    .await;
-}
-
-/// RFC 9110 section 6.5: only announced trailers go on, and only to callers that take them.
-#[tokio::test]
-async fn announced_trailers_pass_both_ways() {
-    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\
-        Trailer: X-Sum, Kintone-Egress-Cause\r\n\r\n2\r\n{}\r\n\
-        0\r\nX-Sum: 1\r\nX-Other: 2\r\nKintone-Egress-Cause: x\r\n\r\n";
-    let failed: &'static [u8] = Vec::leak(
-        text(ANSWER)
-            .replace("200 OK", "400 Bad Request")
-            .into_bytes(),
-    );
-    bench(Plan::default(), async |bench| {
-        bench.kintone.script(ACCOUNT, &[reply(ANSWER), reply(failed)]);
-        for status in [200, 400] {
-            let mut wire = say(
-                &bench,
-                b"POST https://{a}/x HTTP/1.1\r\n{std}TE: gzip, Trailers\r\nConnection: TE\r\n\
-                  Transfer-Encoding: chunked\r\n\
-                  Trailer: X-Digest, Proxy-Authorization, Kintone-Egress-Tenant, Host\r\n\r\n\
-                  5\r\nhello\r\n0\r\nX-Digest: a\r\nX-Other: b\r\nProxy-Authorization: Basic eDp5\r\n\
-                  Kintone-Egress-Tenant: t\r\nHost: evil\r\n\r\n",
-            )
-            .await;
-            let got = hear(&bench, &mut wire, "POST").await;
-            assert_eq!((got.status, text(&got.body)), (status, "{}".to_owned()));
-            assert_eq!(got.trailers, ["x-sum: 1"], "{}", got.head);
-        }
-        for arrived in bench.kintone.arrived(ACCOUNT) {
-            assert_eq!(text(arrived.body()), "5\r\nhello\r\n0\r\nx-digest: a\r\n\r\n");
-        }
-        check_accounts(&bench).await;
-    })
-    .await;
-}
+use crate::talk::{ACCOUNT, hear, on_head, reply, say};
+use crate::wire::{End, Wire};
+use crate::{check_accounts, stand};
 
 /// RFC 9112 section 9.3.2, and no fault hides behind a good call.
 #[tokio::test]
@@ -234,7 +32,7 @@ async fn pipelined_calls_are_answered_in_order_up_to_the_first_fault() {
         (b"GET https://{a}/5#x HTTP/1.1\r\n{std}\r\n", "fragment"),
         (b"GET https://{a}/5 HTTP/1.1\r\n{std}X : 1\r\n\r\n", "unparsable"),
     ];
-    bench(Plan::default(), async |bench| {
+    stand(Plan::default(), async |bench| {
         for (fault, detail) in FAULTS {
             let mut send = CALLS.concat();
             send.extend_from_slice(fault);
@@ -272,7 +70,7 @@ async fn pipelined_calls_are_answered_in_order_up_to_the_first_fault() {
 /// RFC 9112 section 3 asks for 8000 octets of a request line; beyond `head_size` it ends.
 #[tokio::test]
 async fn long_heads_are_taken_up_to_the_limit_and_told_which_part_was_too_long() {
-    bench(Plan::default(), async |bench| {
+    stand(Plan::default(), async |bench| {
         let get = |path: &str, fields: &str| {
             format!("GET https://{{a}}/{path} HTTP/1.1\r\n{{std}}{fields}\r\n")
         };
@@ -315,7 +113,7 @@ async fn long_heads_are_taken_up_to_the_limit_and_told_which_part_was_too_long()
 /// RFC 9112 section 9.6: what is still on its way must not turn the answer into a reset.
 #[tokio::test]
 async fn a_refusal_arrives_although_its_caller_still_sends() {
-    bench(Plan::default(), async |bench| {
+    stand(Plan::default(), async |bench| {
         let rest = vec![b'x'; 200 << 10];
         for (send, status) in [
             (
@@ -349,7 +147,7 @@ async fn a_refusal_arrives_although_its_caller_still_sends() {
 #[tokio::test]
 async fn an_answer_before_the_body_passes_and_closes() {
     const NO: &[u8] = b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\n{}";
-    bench(Plan::default(), async |bench| {
+    stand(Plan::default(), async |bench| {
         bench.kintone.script(ACCOUNT, &[on_head(NO, b"")]);
         let mut wire = say(
             &bench,
@@ -376,7 +174,7 @@ async fn an_answer_before_the_body_passes_and_closes() {
 /// RFC 9112 section 8: a request whose caller is gone is never made whole.
 #[tokio::test]
 async fn a_request_that_breaks_off_is_never_completed() {
-    bench(Plan::default(), async |bench| {
+    stand(Plan::default(), async |bench| {
         for send in [
             &b"POST https://{a}/x HTTP/1.1\r\n{std}Content-Length: 10\r\n\r\nhello"[..],
             b"POST https://{a}/x HTTP/1.1\r\n{std}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
@@ -404,7 +202,7 @@ async fn a_request_that_breaks_off_is_never_completed() {
 /// RFC 9110 section 7.6.2.
 #[tokio::test]
 async fn an_options_at_its_last_hop_is_answered_here() {
-    bench(Plan::default(), async |bench| {
+    stand(Plan::default(), async |bench| {
         let send = b"OPTIONS https://{a}/x HTTP/1.1\r\n{std}Max-Forwards: 0\r\n\r\n";
         let mut wire = say(&bench, &send.repeat(2)).await;
         for _ in 0..2 {
@@ -436,7 +234,7 @@ async fn an_options_at_its_last_hop_is_answered_here() {
 /// tunnel closes, though both sides are done.
 #[tokio::test]
 async fn a_tunnel_delivers_what_the_side_that_closed_has_sent() {
-    bench(Plan::default(), async |bench| {
+    stand(Plan::default(), async |bench| {
         let size = 3 << 20;
         let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n").into_bytes();
         answer.resize(answer.len() + size, b'x');
@@ -488,7 +286,7 @@ async fn a_refusal_repeats_nothing_of_the_request() {
         b"POST https://{a}/ HTTP/1.1\r\n{std}Content-Length: canary\r\n\r\ncanary",
         b"POST https://{a}/ HTTP/1.1\r\n{std}Transfer-Encoding: chunked\r\n\r\ncanary\r\n",
     ];
-    bench(Plan::default(), async |bench| {
+    stand(Plan::default(), async |bench| {
         for request in REQUESTS {
             let mut wire = say(&bench, request).await;
             let got = hear(&bench, &mut wire, "GET").await;
@@ -511,7 +309,7 @@ async fn a_refusal_repeats_nothing_of_the_request() {
 /// A head of kintone's beyond `head_size` is no answer, nor is one that never ends.
 #[tokio::test]
 async fn a_head_of_kintones_that_is_too_long_is_no_answer() {
-    bench(Plan::default(), async |bench| {
+    stand(Plan::default(), async |bench| {
         let long = format!(
             "HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 2\r\n\r\n{{}}",
             "x".repeat(70 << 10)
