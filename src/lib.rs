@@ -18,24 +18,35 @@
 //! | 2 | [`kintone`] | what kintone is: domains, calls, answers | `model` |
 //! | 3 | [`telemetry`] | metrics, one log line a call, calls under way | `config`, `kintone`, `model` |
 //! | 3 | [`tls`] | TLS we originate, the ClientHello of a tunnel | `config`, `kintone`, `model` |
-//! | 3 | [`quota`] | may this call go: permits, rate, fair queue | `config`, `kintone`, `model` |
+//! | 3 | [`quota`] | may this call go: permits, rate, fair queue; what is in flight, over restarts | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
 //! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool | `tls`, `config`, `model` |
 //! | 5 | [`proxy`] | the life of a call | the floors below |
 //! | 5 | [`admin`] | what operators see and order | the floors below |
 //! | 6 | [`gateway`] | builds, wires, spawns, drains | everything above |
+//! | 6 | [`operator`] | for people at a terminal: `explain` | everything above but `gateway` |
 //!
 //! # The path of a call
-//! Forward: `server` accepts (a place first) → `proxy/request` reads the head once →
-//! `proxy/identity` says who it is → `kintone/domain` gives the account → rights →
-//! `egress` says whether an address is usable → `quota` admits (the one `admit` of
+//! Forward: `server` accepts (a place first), `server/heads` looks for what hyper hides of a head →
+//! `proxy/judge`, which `explain` shares: `proxy/request` reads the head once → `proxy/identity`
+//! says who it is → `kintone/domain` gives the account → `proxy/known` has the rights → `egress`
+//! says whether an address is usable → `quota` admits (the one `admit` of
 //! `proxy/journey`) → `egress`: a pooled connection, or source → resolve → vet → dial → TLS →
-//! headers stripped, sent → `kintone/answer` judges the head, the quota hears what kintone said →
+//! headers stripped, sent → 1xx answers pass beside (`server/interim`) → the framing of kintone's
+//! answer is judged (`proxy/headers`) → `kintone/answer` judges the head, the quota hears it →
 //! the body streams with the permit, the connection and the record inside (`proxy/answer`) → last
 //! byte: permit back, one log line, metrics.
 //!
 //! Tunnel: the same up to `admit` (`proxy/tunnel`), dial, 200, the ClientHello judged, bytes both
 //! ways (`proxy/passage` over `proxy/relay`) until both ends close.
+//!
+//! # A change in the day
+//! `gateway/orders` hears signals and the admin listener; a reload runs beside it, one at a time, and
+//! may wait for the disk. `gateway/state` reads the file, keeps what only a restart can change
+//! (`config/restart`), tries all that can fail, and only then hands the new configuration to each
+//! part: limits to `server`, plans to `quota` (permits, queues and tokens stay), rules to `proxy` (a
+//! call keeps those it began with; what was seen of a caller stays), trust anchors to `egress`, the
+//! level to the log.
 //!
 //! # What must always hold
 //! Every integration test checks these in one shared harness (`tests/support`).
@@ -44,7 +55,7 @@
 //!    nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
 //! 2. At every instant the calls in flight for an account are at most its limit. (A permit is taken
 //!    before the first byte and given back after the last; [`quota::Permit`] settles when kintone's
-//!    end was not seen.)
+//!    end was not seen. `quota/record` holds it over the end of the process and of the machine.)
 //! 3. acquired - released - held permits is 0 at every instant; at rest and after settling held is
 //!    0, after cancellation at any await point, panic, reset at any byte.
 //! 4. No call is sent to kintone twice unless it is safe to repeat: not a byte was sent, kintone
@@ -68,6 +79,7 @@ pub mod egress;
 pub mod gateway;
 pub mod kintone;
 pub mod model;
+pub mod operator;
 pub mod proxy;
 pub mod quota;
 pub mod server;

@@ -1,8 +1,10 @@
 //! The gateway as a program: arguments, four verbs, exit status.
 
 use std::io::{Read as _, Write as _};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -13,6 +15,7 @@ use kintone_egress::config::token::{generate_token, hash_token};
 use kintone_egress::config::{AccessLog, Config};
 use kintone_egress::descriptors;
 use kintone_egress::gateway::{Gateway, Source, listen_for_signals};
+use kintone_egress::operator::explain::{Explainer, Mode, Question};
 use kintone_egress::telemetry::access_log::AccessLogHandle;
 use kintone_egress::telemetry::logging;
 
@@ -21,6 +24,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Exit status of a configuration that is wrong (`EX_CONFIG` of sysexits.h).
 const BAD_CONFIG: u8 = 78;
+
+/// Exit status of `explain` when the call would be refused.
+const REFUSED: u8 = 3;
 
 /// An outbound gateway for kintone: every call leaves from the published addresses and within its
 /// account's quota.
@@ -45,6 +51,9 @@ enum Verb {
         #[arg(long)]
         print: bool,
     },
+    /// Explain the decision that the gateway would take about a call, step by step: exit status 0 if
+    /// it is allowed, 3 if it is refused. Nothing is sent.
+    Explain(Box<Call>),
     /// Read a caller's token from standard input and print its token_sha256; the line end is not
     /// part of the token.
     HashToken {
@@ -61,11 +70,36 @@ struct ConfigFile {
     path: PathBuf,
 }
 
+/// A call to explain.
+#[derive(Args)]
+struct Call {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Who calls: a proxy user name, such as call-events or call-events+TENANT;priority=batch. It is
+    /// taken at its word. anonymous: without credentials
+    #[arg(long = "as", value_name = "CALLER")]
+    user: String,
+    /// The header Kintone-Egress-Tenant
+    #[arg(long)]
+    tenant: Option<String>,
+    /// forward, tunnel or inspect; default: tunnel for CONNECT, else forward
+    #[arg(long, value_parser = parse_mode)]
+    mode: Option<Mode>,
+    /// Where it comes from; default: an address that the caller may come from
+    #[arg(long, value_name = "IP")]
+    from: Option<IpAddr>,
+    /// The method, such as GET or CONNECT
+    method: String,
+    /// The URL, such as https://acme.cybozu.com/k/v1/records.json; behind CONNECT HOST:443
+    url: String,
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.verb {
         Verb::Serve(file) => serve(file),
         Verb::Check { file, print } => check(&file, print),
+        Verb::Explain(call) => explain(*call),
         Verb::HashToken { generate } => print_token_hash(generate),
     };
     result.unwrap_or_else(|error| {
@@ -86,14 +120,17 @@ fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {
         environment,
     };
     raise_descriptors(&config);
-    let gateway = Gateway::build(config, source, log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("proxy")
         .build()
         .context("cannot start the runtime")?;
+    // Before the gateway is built: SIGHUP and SIGUSR1 would end a program that does not listen.
+    let signals = runtime
+        .block_on(async { listen_for_signals() })
+        .context("cannot listen for signals")?;
+    let gateway = Gateway::build(config, source, log)?;
     let result = runtime.block_on(async {
-        let signals = listen_for_signals().context("cannot listen for signals")?;
         tracing::info!(
             proxy = ?gateway.proxy_addresses()?,
             admin = %gateway.admin_address()?,
@@ -140,6 +177,30 @@ fn check(file: &ConfigFile, print: bool) -> anyhow::Result<ExitCode> {
         Some(_) => write_out(&told).map(|()| ExitCode::SUCCESS),
         None => write_out(&told).map(|()| ExitCode::from(BAD_CONFIG)),
     }
+}
+
+fn explain(call: Call) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(&call.file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    let question = Question {
+        user: call.user,
+        tenant: call.tenant,
+        mode: call.mode,
+        from: call.from,
+        method: call.method,
+        url: call.url,
+    };
+    let explanation = Explainer::new(Arc::new(config)).explain(&question);
+    write_out(&explanation.to_string())?;
+    Ok(match explanation.refused() {
+        None => ExitCode::SUCCESS,
+        Some(_) => ExitCode::from(REFUSED),
+    })
+}
+
+fn parse_mode(word: &str) -> Result<Mode, &'static str> {
+    Mode::parse(word).ok_or("expected forward, tunnel or inspect")
 }
 
 fn print_token_hash(generate: bool) -> anyhow::Result<ExitCode> {

@@ -14,5 +14,7 @@ mod fairness;
 mod house;
 #[path = "quota/pressure.rs"]
 mod pressure;
+#[path = "quota/restart.rs"]
+mod restart;
 #[path = "quota/tunnels.rs"]
 mod tunnels;

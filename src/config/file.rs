@@ -37,6 +37,8 @@ pub struct Environment {
     pub state_directory: Option<PathBuf>,
     /// `$CREDENTIALS_DIRECTORY`.
     pub credentials_directory: Option<PathBuf>,
+    /// The file system that `/proc` and `/etc/machine-id` are read from; `None`: `/`.
+    pub root: Option<PathBuf>,
 }
 
 /// Reads and checks the file at `path`, and the secrets that it refers to. A relative path in it
@@ -182,6 +184,7 @@ impl Environment {
             state_directory: variable("STATE_DIRECTORY")
                 .and_then(|value| std::env::split_paths(&value).next()),
             credentials_directory: variable("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            root: None,
         }
     }
 }

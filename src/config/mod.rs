@@ -23,6 +23,7 @@ mod name;
 mod network;
 mod quota;
 mod read;
+mod restart;
 mod service;
 mod source;
 mod suggest;

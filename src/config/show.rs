@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::grant::{
-    AccountSettings, Caller, Callers, DailyPolicy, NamePattern, QuotaSettings, TenantPattern,
-    TenantRule,
-};
+use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
 use super::shape::{
     AccessLog, AccountPolicy, AddressState, Config, EgressAddress, Inspect, Language, Notify,
     StaticAnswer, Upstream, Verify,
@@ -194,7 +191,7 @@ fn static_answer(answer: &StaticAnswer) -> (String, Value) {
         Some(port) => format!("{}:{port}", answer.address),
         None => answer.address.to_string(),
     };
-    (pattern(&answer.pattern), address.into())
+    (answer.pattern.to_string(), address.into())
 }
 
 fn callers(root: &mut Table, callers: &Callers) {
@@ -226,11 +223,11 @@ fn caller(caller: &Caller) -> Value {
     }
     let tenants = match &caller.tenants {
         TenantRule::Any => vec!["*".to_owned()],
-        TenantRule::Only(patterns) => patterns.iter().map(tenant).collect(),
+        TenantRule::Only(patterns) => patterns.iter().map(ToString::to_string).collect(),
     };
     let modes: Vec<_> = caller.modes.iter().map(|mode| mode.label()).collect();
     section.extend(table([
-        ("accounts", patterns(&caller.accounts)),
+        ("accounts", strings(&caller.accounts)),
         ("tenants", tenants.into()),
         ("modes", modes.into()),
         ("priority", caller.priority.label().into()),
@@ -238,13 +235,6 @@ fn caller(caller: &Caller) -> Value {
     set_some(&mut section, "max_wait", caller.max_wait.map(duration));
     set(&mut section, "enabled", caller.enabled);
     section.into()
-}
-
-fn tenant(pattern: &TenantPattern) -> String {
-    match pattern {
-        TenantPattern::Exact(tenant) => tenant.to_string(),
-        TenantPattern::Prefix(prefix) => format!("{prefix}*"),
-    }
 }
 
 fn quota(quota: &QuotaSettings) -> Table {
@@ -294,7 +284,7 @@ fn inspect(inspect: &Inspect) -> Table {
     table([
         ("ca_cert", inspect.ca_cert.clone().into()),
         ("ca_key", HIDDEN.into()),
-        ("accounts", patterns(&inspect.accounts)),
+        ("accounts", strings(&inspect.accounts)),
         ("callers", inspect.callers.clone().into()),
     ])
 }
@@ -335,18 +325,6 @@ fn notify(notify: &Notify) -> Table {
         ("operators", notify.operators.clone().into()),
         ("language", language.into()),
     ])
-}
-
-fn pattern(pattern: &NamePattern) -> String {
-    match pattern {
-        NamePattern::Any => "*".to_owned(),
-        NamePattern::Exact(name) => name.clone(),
-        NamePattern::Below(suffix) => format!("*{suffix}"),
-    }
-}
-
-fn patterns(patterns: &[NamePattern]) -> Value {
-    patterns.iter().map(pattern).collect::<Vec<_>>().into()
 }
 
 fn strings<T: ToString>(values: &[T]) -> Value {

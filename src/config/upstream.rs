@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -122,12 +123,23 @@ fn certificates(value: &Value<'_>) -> Option<PathBuf> {
         Ok(certificates) if certificates.is_empty() => {
             value.fault(format!("{} has no certificate", path.display()), remedy)
         }
-        Ok(_) => Some(path),
+        Ok(certificates) => match certificates.into_iter().try_for_each(check_anchor) {
+            Ok(()) => Some(path),
+            Err(error) => value.fault(
+                format!("{} has a certificate that is none: {error}", path.display()),
+                remedy,
+            ),
+        },
         Err(error) => value.fault(
             format!("{} cannot be read: {error}", path.display()),
             remedy,
         ),
     }
+}
+
+/// Whether a certificate can be a trust anchor: told here, with its place, rather than at the start.
+fn check_anchor(certificate: CertificateDer<'static>) -> Result<(), rustls::Error> {
+    RootCertStore::empty().add(certificate)
 }
 
 fn resolve(section: &Section<'_>, upstream: &Upstream) -> Vec<StaticAnswer> {

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body::Body;
 use hyper::client::conn::http1;
@@ -23,13 +24,15 @@ use crate::tls::Outbound;
 pub use line::Arrival;
 pub use nameserver::ResolverError;
 pub use pool::{Checkout, Kept, Reuse, SendError};
-pub use source::{AddressSnapshot, OpenConnection, Presence, Source};
+pub use preview::{Preview, preview};
+pub use source::{AddressSnapshot, Addresses, OpenConnection, Presence, Source};
 pub use verdict::{ConnectError, Timings, Verdict};
 
 mod dial;
 mod line;
 mod nameserver;
 mod pool;
+mod preview;
 mod resolve;
 mod source;
 mod verdict;
@@ -39,7 +42,7 @@ use line::{Line, Wire};
 use nameserver::Nameservers;
 use pool::{Made, Pool, PoolLimits};
 use resolve::{Destinations, Resolved, Resolver};
-use source::{Address, Addresses};
+use source::Address;
 
 /// The one way out. `B` is the body of requests to kintone.
 pub struct Egress<B> {
@@ -47,7 +50,7 @@ pub struct Egress<B> {
     resolver: Resolver,
     allow_networks: Vec<Ipv4Net>,
     connect_timeout: Duration,
-    tls: Outbound,
+    tls: ArcSwap<Outbound>,
     http: http1::Builder,
     pool: Arc<Pool<B>>,
 }
@@ -108,13 +111,15 @@ impl<B> Egress<B> {
         };
         let mut http = http1::Builder::new();
         http.preserve_header_case(true)
+            // A proxy removes them (RFC 9112 section 5.1).
+            .allow_spaces_after_header_name_in_responses(true)
             .max_header_size(config.limits.head_size)
             .max_buf_size(config.limits.head_size.max(BUFFER_MAX));
         Ok(Arc::new(Self {
             resolver,
             allow_networks: upstream.allow_networks.clone(),
             connect_timeout: upstream.connect_timeout,
-            tls,
+            tls: ArcSwap::from_pointee(tls),
             http,
             pool: Arc::new(Pool::new(limits, Arc::clone(&addresses))),
             addresses,
@@ -128,6 +133,11 @@ impl<B> Egress<B> {
     /// nothing may leave.
     pub fn choose(&self) -> Result<Source, Denial> {
         self.addresses.choose()
+    }
+
+    /// Connections made from here on are verified by `tls`.
+    pub fn trust(&self, tls: Outbound) {
+        self.tls.store(Arc::new(tls));
     }
 
     /// Connects to `host` from `source`, within `connect_timeout`. TLS is the caller's own.
@@ -336,7 +346,8 @@ where
         let started = Instant::now();
         let line = Line::new(stream);
         let wire = Wire(Arc::clone(&line));
-        let shaken = timeout_at(deadline, self.tls.handshake(host, wire))
+        let tls = self.tls.load_full();
+        let shaken = timeout_at(deadline, tls.handshake(host, wire))
             .await
             .unwrap_or(Err(Failure::Tls(Detail::TlsTimeout)));
         timings.tls = Some(started.elapsed());

@@ -121,8 +121,8 @@ impl Resolver {
     /// # Errors
     /// One of the `Detail::Dns…`.
     pub(super) async fn resolve(&self, host: &Host) -> Result<Resolved, Detail> {
-        if let Some(destinations) = self.static_answer(host) {
-            return Ok(Resolved::Static(destinations));
+        if let Some(destination) = static_answer(&self.0.statics, host) {
+            return Ok(Resolved::Static(smallvec![destination]));
         }
         let (mut done, stale) = match self.known(host) {
             Known::Now(result) => return result.map(Resolved::Looked),
@@ -139,15 +139,6 @@ impl Resolver {
             Ok(_) => self.remembered(host).map(Resolved::Looked),
             Err(_elapsed) => Ok(Resolved::Looked(stale)),
         }
-    }
-
-    fn static_answer(&self, host: &Host) -> Option<Destinations> {
-        let answers = self.0.statics.iter();
-        let answer = answers
-            .filter(|answer| answer.pattern.matches(host.as_str()))
-            .max_by_key(|answer| specificity(&answer.pattern))?;
-        let port = answer.port.unwrap_or(PORT);
-        Some(smallvec![SocketAddrV4::new(answer.address, port)])
     }
 
     /// What the cache says; starts a query if it must and none is under way.
@@ -268,6 +259,16 @@ impl Good {
         let addresses = self.addresses.iter();
         addresses.map(|a| SocketAddrV4::new(*a, PORT)).collect()
     }
+}
+
+/// What the configuration says of `host`: the answer of the most specific pattern.
+pub(super) fn static_answer(statics: &[StaticAnswer], host: &Host) -> Option<SocketAddrV4> {
+    let answer = statics
+        .iter()
+        .filter(|answer| answer.pattern.matches(host.as_str()))
+        .max_by_key(|answer| specificity(&answer.pattern))?;
+    let port = answer.port.unwrap_or(PORT);
+    Some(SocketAddrV4::new(answer.address, port))
 }
 
 /// An exact name answers before a zone, and a zone before the one above it.

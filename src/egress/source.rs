@@ -50,7 +50,7 @@ pub struct AddressSnapshot {
 
 /// The addresses that have a bind on this host.
 #[derive(Debug)]
-pub(super) struct Addresses {
+pub struct Addresses {
     list: Vec<Arc<Address>>,
     turn: AtomicUsize,
 }
@@ -76,8 +76,9 @@ pub(super) struct Address {
 const LOOK_GOOD_FOR_MS: u64 = 10;
 
 impl Addresses {
-    /// Looks once which of them are on this host.
-    pub(super) fn new(configured: &[EgressAddress]) -> Self {
+    /// Looks once which of them are on this host, by binding a socket to each; nothing is sent.
+    #[must_use]
+    pub fn new(configured: &[EgressAddress]) -> Self {
         let list = configured.iter().filter_map(|address| {
             let source = Source {
                 published: address.published,
@@ -92,7 +93,10 @@ impl Addresses {
     }
 
     /// The next usable address, in turn.
-    pub(super) fn choose(&self) -> Result<Source, Denial> {
+    ///
+    /// # Errors
+    /// [`Denial::EgressUnavailable`] if none is in use or none of those is on this host.
+    pub fn choose(&self) -> Result<Source, Denial> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let usable = |address: &&Arc<Address>| address.is_usable();
         let count = self.list.iter().filter(usable).count();
@@ -144,7 +148,7 @@ impl Addresses {
     }
 
     /// What is known, `pooled` aside.
-    pub(super) fn snapshots(&self) -> impl Iterator<Item = AddressSnapshot> {
+    pub fn snapshots(&self) -> impl Iterator<Item = AddressSnapshot> {
         self.list.iter().map(|address| address.snapshot())
     }
 }
@@ -205,6 +209,14 @@ impl Address {
             open: self.open.load(Ordering::Relaxed),
             pooled: 0,
         }
+    }
+}
+
+impl AddressSnapshot {
+    /// Whether calls can leave from it.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.state == AddressState::Active && self.presence == Presence::Up
     }
 }
 

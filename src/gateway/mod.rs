@@ -4,7 +4,6 @@
 use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -24,7 +23,7 @@ use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::{Egress, EgressError};
 use crate::proxy::{Outgoing, Proxy};
-use crate::quota::Quotas;
+use crate::quota::{Quotas, RecordError};
 use crate::server::{Hooks, Server};
 use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
 use crate::telemetry::{LimitName, Telemetry};
@@ -37,6 +36,7 @@ pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
 mod orders;
+mod record;
 mod source;
 mod state;
 mod views;
@@ -69,17 +69,9 @@ pub enum BuildError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The state directory cannot be written.
-    #[error(
-        "[state] dir = {path} cannot be written; create it and give this user the right to write, \
-         or set another"
-    )]
-    State {
-        /// The directory.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] RecordError),
     /// The way out cannot be built.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -108,7 +100,7 @@ impl Gateway {
     /// # Errors
     /// [`BuildError`], with the key and the remedy.
     pub fn build(config: Config, source: Source, log: AccessLogHandle) -> Result<Self, BuildError> {
-        check_state_dir(&config)?;
+        let record = record::open(&config, &source.environment)?;
         let listen = &config.listen;
         let bind = |key, address: SocketAddr| {
             TcpListener::bind(address)
@@ -131,9 +123,11 @@ impl Gateway {
             .transpose()?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
-        let quotas = Quotas::new(&config);
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);
+        let limits_hit = Arc::clone(&telemetry);
+        let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
+        let quotas = Quotas::recorded(&config, record);
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
@@ -222,23 +216,11 @@ impl Gateway {
             // A panic there has been told by the panic hook, and nothing is left to be saved.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
+        record::close(&running).await;
         let log = running.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
         result
     }
-}
-
-/// Makes sure that what must survive a restart can be written.
-fn check_state_dir(config: &Config) -> Result<(), BuildError> {
-    let path = &config.state_dir;
-    let probe = path.join(".writable");
-    std::fs::create_dir_all(path)
-        .and_then(|()| std::fs::write(&probe, b""))
-        .and_then(|()| std::fs::remove_file(&probe))
-        .map_err(|source| BuildError::State {
-            path: path.clone(),
-            source,
-        })
 }
 
 fn serve_admin(

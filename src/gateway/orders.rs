@@ -2,14 +2,22 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use super::state::{Reloaded, Running};
 use crate::admin::{AfterDrain, Carried, Command, Order, Refusal};
 use crate::drain::Finished;
+
+/// Reloads that may wait for the one under way.
+const RELOADS_WAITING: usize = 8;
+
+/// Longest wait for calls that were cut.
+const CUT_MAX: Duration = Duration::from_secs(1);
 
 /// What a signal to the process asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,15 +62,17 @@ pub(super) async fn obey(
     mut commands: mpsc::Receiver<Command>,
     mut signals: mpsc::Receiver<Signal>,
 ) -> Finished {
+    let reloads = Reloads::start(Arc::clone(&running));
     loop {
         tokio::select! {
             Some(signal) = signals.recv() => match signal {
                 Signal::End => break,
-                Signal::Reload => reload(&running).await,
+                // One that waits will read the file as it is then.
+                Signal::Reload => drop(reloads.ask(None)),
                 Signal::ReopenLogs => running.log.reopen(),
             },
             Some(command) = commands.recv() => {
-                if carry_out(&running, command).await == Next::End {
+                if carry_out(&running, &reloads, command) == Next::End {
                     break;
                 }
             }
@@ -79,10 +89,17 @@ enum Next {
     End,
 }
 
-async fn carry_out(running: &Arc<Running>, command: Command) -> Next {
+fn carry_out(running: &Running, reloads: &Reloads, command: Command) -> Next {
     let Command { order, answer } = command;
     let (next, result) = match order {
-        Order::Reload => (Next::Go, reload_for(running).await),
+        Order::Reload => {
+            if let Err(Some(answer)) = reloads.ask(Some(answer)) {
+                let _ = answer.send(refusal(
+                    "another reload waits already; ask again".to_owned(),
+                ));
+            }
+            return Next::Go;
+        }
         Order::Drain(AfterDrain::Exit) => (Next::End, Ok(Carried::default())),
         Order::Drain(AfterDrain::Stay) => {
             running.drain.announce();
@@ -102,18 +119,63 @@ fn undrain(running: &Running) -> Result<Carried, Refusal> {
             tracing::info!("in rotation again");
             Ok(Carried::default())
         }
-        Err(too_late) => Err(Refusal {
-            faults: vec![too_late.to_string()],
-        }),
+        Err(too_late) => refusal(too_late.to_string()),
     }
 }
 
-/// Reads the configuration on a thread that may wait for the disk.
-async fn reload_for(running: &Arc<Running>) -> Result<Carried, Refusal> {
-    notify(&[NotifyState::Reloading]);
+const fn refused(faults: Vec<String>) -> Result<Carried, Refusal> {
+    Err(Refusal { faults })
+}
+
+fn refusal(fault: String) -> Result<Carried, Refusal> {
+    refused(vec![fault])
+}
+
+/// Where the result of an order goes, if anybody asked for it.
+type Answer = Option<oneshot::Sender<Result<Carried, Refusal>>>;
+
+/// Reloads, one at a time and beside everything else: a disk that hangs must not keep the gateway
+/// from being told to end.
+struct Reloads {
+    asked: mpsc::Sender<Answer>,
+    _task: JoinSet<()>,
+}
+
+impl Reloads {
+    fn start(running: Arc<Running>) -> Self {
+        let (asked, mut asking) = mpsc::channel::<Answer>(RELOADS_WAITING);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            while let Some(answer) = asking.recv().await {
+                let result = reload(&running).await;
+                if let Some(answer) = answer {
+                    let _ = answer.send(result);
+                }
+            }
+        });
+        Self { asked, _task: task }
+    }
+
+    /// Lets one begin as soon as it can; gives `answer` back if too many wait.
+    fn ask(&self, answer: Answer) -> Result<(), Answer> {
+        self.asked
+            .try_send(answer)
+            .map_err(|full| full.into_inner())
+    }
+}
+
+/// Reads the configuration on a thread that may wait for the disk. What came of it is in the log and
+/// in the metrics; a signal has no other answer.
+async fn reload(running: &Arc<Running>) -> Result<Carried, Refusal> {
+    let now = NotifyState::monotonic_usec_now().ok();
+    let reloading: Vec<_> = std::iter::once(NotifyState::Reloading).chain(now).collect();
+    notify(&reloading);
     let reading = Arc::clone(running);
     let read = tokio::task::spawn_blocking(move || reading.reload()).await;
-    let result = read.unwrap_or_else(|panic| Err(vec![format!("cannot be read: {panic}")]));
+    let result = read.unwrap_or_else(|panic| {
+        running.telemetry.reload_refused();
+        Err(vec![format!("cannot be read: {panic}")])
+    });
     notify(&[NotifyState::Ready]);
     match result {
         Ok(Reloaded {
@@ -128,19 +190,14 @@ async fn reload_for(running: &Arc<Running>) -> Result<Carried, Refusal> {
         }
         Err(faults) => {
             tracing::error!(?faults, "configuration refused; the old one stays");
-            Err(Refusal { faults })
+            refused(faults)
         }
     }
 }
 
-async fn reload(running: &Arc<Running>) {
-    // What came of it is in the log and in the metrics; a signal has no other answer.
-    let _ = reload_for(running).await;
-}
-
 /// Drains; a second word to end ends it at once.
 async fn drain(
-    running: &Arc<Running>,
+    running: &Running,
     mut commands: mpsc::Receiver<Command>,
     mut signals: mpsc::Receiver<Signal>,
 ) -> Finished {
@@ -161,20 +218,30 @@ async fn drain(
         tokio::select! {
             finished = &mut finish => return finished,
             Some(signal) = signals.recv() => match signal {
-                Signal::End => {
-                    let tasks = running.drain.running();
-                    running.drain.cut();
-                    tracing::warn!(tasks, "told twice to end: ending at once");
-                    return Finished::Cut { tasks };
-                }
-                Signal::Reload => {}
+                Signal::End => return cut(running).await,
+                Signal::Reload => tracing::warn!("no reload: the gateway is ending"),
                 Signal::ReopenLogs => running.log.reopen(),
             },
-            Some(command) = commands.recv() => {
-                carry_out(running, command).await;
+            Some(Command { order, answer }) = commands.recv() => {
+                let result = match order {
+                    Order::Drain(_) => Ok(Carried::default()),
+                    Order::Reload | Order::Undrain => {
+                        refusal("the gateway is ending, and that cannot be taken back".to_owned())
+                    }
+                };
+                let _ = answer.send(result);
             }
         }
     }
+}
+
+/// Ends what runs at once; each call gets the moment that its line in the log takes.
+async fn cut(running: &Running) -> Finished {
+    let tasks = running.drain.running();
+    running.drain.cut();
+    tracing::warn!(tasks, "told twice to end: ending at once");
+    let _ = tokio::time::timeout(CUT_MAX, running.drain.idle()).await;
+    Finished::Cut { tasks }
 }
 
 /// Tells the service manager, where there is one.

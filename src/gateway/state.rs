@@ -15,6 +15,8 @@ use crate::quota::Quotas;
 use crate::server::Server;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLogHandle;
+use crate::telemetry::logging;
+use crate::tls::Outbound;
 
 /// Everything that lives as long as the gateway.
 pub(super) struct Running {
@@ -34,24 +36,42 @@ pub(super) struct Running {
 #[derive(Debug)]
 pub(super) struct Reloaded {
     pub(super) warnings: Vec<String>,
-    /// Keys that differ but are only read at the start.
+    /// Keys that differ but are only read at the start; what they said then goes on.
     pub(super) needs_restart: Vec<String>,
 }
 
 impl Running {
-    /// Reads the configuration again and uses it: callers, accounts, quotas, limits. A wrong file
-    /// is refused whole, with every fault, and the old configuration stays.
+    /// Reads the configuration again and uses it: callers, accounts, quotas, limits, secrets, trust
+    /// anchors, the level of the log. A wrong file is refused whole, with every fault, and the old
+    /// configuration stays; so does what only a restart can change.
+    ///
+    /// It waits for the disk, and is to be called once at a time.
     pub(super) fn reload(&self) -> Result<Reloaded, Vec<String>> {
-        let loaded = load(&self.source.path, &self.source.environment);
-        let Loaded { config, warnings } = match loaded {
+        let refused = |faults| {
+            self.telemetry.reload_refused();
+            Err(faults)
+        };
+        let Loaded {
+            mut config,
+            warnings,
+        } = match load(&self.source.path, &self.source.environment) {
             Ok(loaded) => loaded,
-            Err(faults) => {
-                self.telemetry.reload_refused();
-                return Err(faults.0.iter().map(ToString::to_string).collect());
+            Err(faults) => return refused(faults.0.iter().map(ToString::to_string).collect()),
+        };
+        let needs_restart = config.keep_until_restart(&self.config.load());
+        // All that can fail comes before anything changes.
+        let tls = match Outbound::new(config.upstream.ca_file.as_deref()) {
+            Ok(tls) => tls,
+            Err(error) => {
+                let file = self.source.path.display();
+                return refused(vec![format!("{file}:1:1: upstream.ca_file: {error}")]);
             }
         };
-        let needs_restart = needs_restart(&self.config.load(), &config);
+        if let Err(error) = logging::set_level(&config.log) {
+            return refused(vec![error.to_string()]);
+        }
         let config = Arc::new(config);
+        self.egress.trust(tls);
         self.limits.store(Arc::new(config.limits.clone()));
         self.server.limits_changed();
         self.quotas.reload(&config);
@@ -64,22 +84,4 @@ impl Running {
             needs_restart,
         })
     }
-}
-
-/// What only a restart can change: sockets, the way out, the neighbours, the disk.
-fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    let changed = [
-        ("listen", old.listen != new.listen),
-        ("egress.address", old.addresses != new.addresses),
-        ("upstream", old.upstream != new.upstream),
-        ("fleet.host", old.fleet.host != new.fleet.host),
-        ("fleet.hosts", old.fleet.hosts != new.fleet.hosts),
-        ("state.dir", old.state_dir != new.state_dir),
-        ("log", old.log != new.log),
-    ];
-    changed
-        .into_iter()
-        .filter(|(_, differs)| *differs)
-        .map(|(key, _)| key.to_owned())
-        .collect()
 }

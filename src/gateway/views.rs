@@ -81,7 +81,8 @@ fn is_draining(running: &Running) -> bool {
     running.drain.stage() != Stage::Serving
 }
 
-/// Calls should be sent here while an address is usable and no drain has begun.
+/// Calls should be sent here while an address is usable, no drain has begun, and permits are not all
+/// kept for what an earlier process may have left at kintone.
 fn readiness(running: &Running) -> Readiness {
     let mut reasons = Vec::new();
     if is_draining(running) {
@@ -92,6 +93,13 @@ fn readiness(running: &Running) -> Readiness {
             .detail()
             .map_or("no_address", |detail| detail.label());
         reasons.push(format!("no usable address: {detail}"));
+    }
+    if let Some(left) = running.quotas.unknown_for() {
+        let seconds = left.as_secs() + 1;
+        reasons.push(format!(
+            "calls wait {seconds} s more: the last process ended and nobody knows what it left at \
+             kintone, until `settle` has passed"
+        ));
     }
     Readiness { reasons }
 }

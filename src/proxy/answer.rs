@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 
 use super::carriage::{Carriage, read_without_caller};
 use super::exchange::{Exchange, Head};
+use super::headers::strip_trailers;
 use crate::drain::{Drain, Stage};
 use crate::model::{Cause, Code, Detail, Outcome};
 use crate::server::Connection;
@@ -33,7 +34,7 @@ pub enum Answer {
 /// A body of kintone's, frame by frame.
 pub struct Stream {
     /// What was read ahead, the last piece first.
-    held: Vec<Bytes>,
+    held: Vec<Frame<Bytes>>,
     /// `None` once the rest is read elsewhere, for nobody.
     incoming: Option<Incoming>,
     /// All that ends with the last byte; `None` once it has.
@@ -92,7 +93,7 @@ impl Answer {
 
     /// kintone's body: `held` was read of it already, the first piece first.
     pub(crate) fn stream(
-        mut held: Vec<Bytes>,
+        mut held: Vec<Frame<Bytes>>,
         incoming: Incoming,
         cargo: Cargo,
         delivery: Delivery,
@@ -265,11 +266,14 @@ impl Body for Answer {
             }
             Self::Stream(stream) => stream,
         };
-        let polled = match stream.held.pop() {
-            Some(chunk) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
+        let mut polled = match stream.held.pop() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => stream.poll_incoming(context),
         };
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled {
+            if let Some(trailers) = frame.trailers_mut() {
+                strip_trailers(trailers);
+            }
             stream.count(frame);
             // hyper may never poll for the end of a body whose length it knows.
             if stream.is_end_stream() {
@@ -290,7 +294,8 @@ impl Body for Answer {
         match self {
             Self::Whole(full) => full.size_hint(),
             Self::Stream(stream) => {
-                let held: u64 = stream.held.iter().map(|chunk| chunk.len() as u64).sum();
+                let held = stream.held.iter().filter_map(Frame::data_ref);
+                let held: u64 = held.map(|chunk| chunk.len() as u64).sum();
                 let rest = stream
                     .incoming
                     .as_ref()

@@ -1,11 +1,14 @@
 //! One try of a call: connected, sent, its answer judged.
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::carriage::Carriage;
 use super::exchange::Head;
 use super::flight::{Expectation, Flight, silence};
+use super::headers;
 use super::held::{Held, HeldEnd, hold};
 use super::journey::Journey;
 use super::reply::Reason;
@@ -126,7 +129,11 @@ impl Journey<'_> {
             (Some(_) | None, _) => Expectation::Nothing,
         };
         let upload = self.upload.clone();
-        let mut flight = Flight::begin(self.head.clone(), expectation, upload, permit, checkout);
+        let listener = self
+            .hears_interim
+            .then(|| Arc::downgrade(&self.call.connection));
+        let head = self.head.clone();
+        let mut flight = Flight::begin(head, expectation, upload, permit, checkout, listener);
         let response_timeout = self.call.rules.config.upstream.response_timeout;
         let landed = tokio::select! {
             biased;
@@ -200,6 +207,10 @@ impl Journey<'_> {
         if status == StatusCode::SWITCHING_PROTOCOLS {
             carriage.abort(self.exchange);
             return Tried::Refused(Reason::Failed(Failure::Reset(Detail::ResponseUnparsable)));
+        }
+        if !headers::is_well_framed(response.headers(), response.version()) {
+            carriage.abort(self.exchange);
+            return Tried::Broken(Failure::Reset(Detail::ResponseUnparsable));
         }
         if status.as_u16() < 400 {
             carriage.permit.answered(said.limit, said.running);

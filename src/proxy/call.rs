@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::exchange::Exchange;
 use super::identity::Identity;
+use super::judge::Judged;
 use super::message::Language;
 use super::options::Options;
 use super::reply::{After, Reason, Story};
 use super::shared::Rules;
 use crate::kintone::domain::Destination;
-use crate::model::{Priority, RequestId};
+use crate::model::RequestId;
 use crate::quota::Ask;
 use crate::server::Connection;
 
@@ -29,23 +30,27 @@ pub(crate) struct Call {
 pub struct CallerLeft;
 
 impl Call {
-    /// The caller's priority; a call can only lower it.
-    pub(crate) fn priority(&self) -> Priority {
-        self.identity.priority(&self.options)
+    /// What the judge let in.
+    pub(crate) fn new(
+        rules: Arc<Rules>,
+        connection: Arc<Connection>,
+        judged: Judged,
+        language: Language,
+    ) -> Self {
+        Self {
+            rules,
+            connection,
+            identity: judged.identity,
+            options: judged.options,
+            destination: judged.destination,
+            language,
+        }
     }
 
     /// What it asks of the quota.
     pub(crate) fn ask(&self, weight: u32) -> Ask<'_> {
-        let rule = self.identity.caller.rule();
-        Ask {
-            account: &self.destination.account,
-            tenant: self.options.tenant.as_ref(),
-            caller: &rule.name,
-            priority: self.priority(),
-            caller_wait: rule.max_wait,
-            call_wait: self.options.max_wait,
-            weight,
-        }
+        self.identity
+            .ask(&self.options, &self.destination.account, weight)
     }
 }
 

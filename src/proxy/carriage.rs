@@ -29,8 +29,9 @@ impl Carriage {
     pub(crate) fn arrive(self, exchange: &mut Exchange) {
         exchange.record().permit = Some(self.permit.held());
         self.permit.finish();
-        if self.upload.as_ref().is_none_or(|upload| upload.is_whole()) {
-            exchange.kept(self.checkout.give_back());
+        match self.upload {
+            Some(upload) if !upload.is_whole() => upload.give_up(),
+            Some(_) | None => exchange.kept(self.checkout.give_back()),
         }
     }
 

@@ -1,19 +1,19 @@
 //! The record of one call, open as long as the call is: it ends in one log line and the metrics,
 //! whatever the end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
-use std::sync::Arc;
-
+use super::identity::Identity;
+use super::known::{KnownCaller, Refusal};
+use super::options::Options;
 use super::reply::Reason;
 use crate::egress::Kept;
 use crate::kintone::answer::Concurrency;
-use crate::model::{
-    Account, Cause, Client, Code, Credential, Denial, Detail, Mode, Outcome, Priority, RequestId,
-    Tenant,
-};
+use crate::model::{Account, Cause, Client, Code, Denial, Detail, Mode, Outcome, RequestId};
 use crate::telemetry::live::{LiveCall, Phase, Who};
 use crate::telemetry::{LimitName, Record, Telemetry};
 
@@ -35,6 +35,10 @@ struct Open {
     upstream: Option<Duration>,
     telemetry: Arc<Telemetry>,
     live: LiveCall,
+    /// Who calls, once that is known.
+    caller: Option<Arc<KnownCaller>>,
+    /// Why it was refused, with the figures.
+    reason: Option<Reason>,
 }
 
 impl Exchange {
@@ -54,6 +58,8 @@ impl Exchange {
                 upstream: None,
                 telemetry,
                 live,
+                caller: None,
+                reason: None,
             }),
         }
     }
@@ -68,17 +74,21 @@ impl Exchange {
         &self.open.record
     }
 
-    /// Who calls, and how: the first moment at which the call can be listed by name.
-    pub(crate) fn identified(
-        &mut self,
-        credential: Option<Credential>,
-        priority: Priority,
-        tenant: Option<Tenant>,
-    ) {
+    /// Who calls, and what proved it.
+    pub(crate) fn identified(&mut self, identity: &Identity) {
+        let open = &mut *self.open;
+        open.record.caller = Some(identity.caller.rule().name.clone());
+        open.record.credential = identity.credential;
+        open.caller = Some(Arc::clone(&identity.caller));
+    }
+
+    /// What the caller said about the call.
+    pub(crate) fn told(&mut self, identity: &Identity, options: &Options) {
         let record = &mut self.open.record;
-        record.credential = credential;
-        record.priority = Some(priority);
-        record.tenant = tenant;
+        record.priority = Some(identity.priority(options));
+        record.tenant = options.tenant.clone();
+        let purpose = options.purpose.clone();
+        record.purpose = purpose.map(|named| identity.caller.purpose(named));
     }
 
     /// The quota refused it, after that wait.
@@ -152,6 +162,7 @@ impl Exchange {
         record.status = Some(reason.status().as_u16());
         record.outcome = Outcome::Refused(reason.code());
         record.detail = reason.detail();
+        self.open.reason = Some(reason);
     }
 
     /// How it ended, where the status is already known.
@@ -207,6 +218,18 @@ impl Drop for Exchange {
         let mut record = std::mem::replace(&mut open.record, Record::new(RequestId::ZERO));
         record.total = open.started.elapsed();
         record.upstream_time = upstream_time;
+        if let (Some(caller), Outcome::Refused(code)) = (&open.caller, record.outcome) {
+            // After the 200 of a tunnel there is a code and a detail, and no answer that had figures.
+            let reason = open.reason.filter(|reason| reason.code() == code);
+            caller.was_refused(Refusal {
+                id: record.id,
+                at: Timestamp::now(),
+                reason: reason.unwrap_or_else(|| Reason::of(code, record.detail)),
+                mode: record.mode,
+                account: record.account.clone(),
+                tenant: record.tenant.clone(),
+            });
+        }
         open.telemetry.end(record);
     }
 }

@@ -2,22 +2,25 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::carriage::{Carriage, read_without_caller};
 use super::exchange::Exchange;
+use super::headers::{self, Trailers};
+use super::reply;
 use super::upload::{Outgoing, Upload};
 use crate::egress::{Checkout, SendError};
 use crate::kintone::answer::Concurrency;
 use crate::model::{Detail, Outcome};
 use crate::quota::Permit;
+use crate::server::Connection;
 
 /// A request that was handed to a connection, with all that it holds. It can outlive its caller.
 pub(crate) struct Flight {
@@ -47,8 +50,9 @@ impl Flight {
         upload: Option<Arc<Upload>>,
         permit: Permit,
         mut checkout: Checkout<Outgoing>,
+        listener: Option<Weak<Connection>>,
     ) -> Self {
-        let request = request(head, expectation, upload.as_ref());
+        let request = request(head, expectation, upload.as_ref(), listener);
         let landing = Box::pin(async move {
             let sent = checkout.send(request).await;
             (sent, checkout)
@@ -107,29 +111,43 @@ impl Flight {
     }
 }
 
-/// The request of one try.
+/// The request of one try; `listener` is told of the 1xx answers.
 fn request(
     head: Parts,
     expectation: Expectation,
     upload: Option<&Arc<Upload>>,
+    listener: Option<Weak<Connection>>,
 ) -> Request<Outgoing> {
-    match (upload, expectation) {
-        (None, _) => Request::from_parts(head, Outgoing::Empty),
-        (Some(upload), Expectation::Nothing) => Request::from_parts(head, upload.reader()),
+    let (body, tell) = match (upload, expectation) {
+        (None, _) => (Outgoing::Empty, None),
+        (Some(upload), Expectation::Nothing) => (upload.reader(), None),
         (Some(upload), Expectation::Continue) => {
             let (body, tell) = upload.reader_after_continue();
-            let mut request = Request::from_parts(head, body);
-            tell_of_continue(&mut request, tell);
-            request
+            (body, Some(tell))
         }
+    };
+    let mut request = Request::from_parts(head, body);
+    if tell.is_some() || listener.is_some() {
+        pass_interim_on(&mut request, tell, listener);
     }
+    request
 }
 
-/// Lets the body go when kintone says 100.
-fn tell_of_continue(request: &mut Request<Outgoing>, tell: oneshot::Sender<()>) {
-    let tell = Mutex::new(Some(tell));
+/// Lets the body go when kintone says 100, and passes every other 1xx answer on. A 100 ends here: the
+/// caller gets the server's own, when its body is first read (RFC 9110 section 15.2).
+fn pass_interim_on(
+    request: &mut Request<Outgoing>,
+    tell: Option<oneshot::Sender<()>>,
+    listener: Option<Weak<Connection>>,
+) {
+    let tell = Mutex::new(tell);
     hyper::ext::on_informational(request, move |response| {
-        if response.status() != StatusCode::CONTINUE {
+        let status = response.status();
+        if status != StatusCode::CONTINUE {
+            if let Some(caller) = listener.as_ref().and_then(Weak::upgrade) {
+                let head = interim_head(status, response.version(), response.headers().clone());
+                caller.inform(&head);
+            }
             return;
         }
         if let Some(tell) = tell.lock().ok().and_then(|mut tell| tell.take()) {
@@ -137,6 +155,17 @@ fn tell_of_continue(request: &mut Request<Outgoing>, tell: oneshot::Sender<()>) 
             let _ = tell.send(());
         }
     });
+}
+
+/// A 1xx head as it goes over the caller's wire.
+fn interim_head(status: StatusCode, received: Version, mut headers: HeaderMap) -> Vec<u8> {
+    headers::to_caller(&mut headers, status, received, Trailers::Dropped);
+    headers.remove(header::CONTENT_LENGTH);
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut wire = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    reply::write_fields(&mut wire, &headers);
+    wire.extend_from_slice(b"\r\n");
+    wire
 }
 
 /// Completes when kintone has owed an answer for `limit`: since the head, or since the last byte of

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::{Response, Version, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use super::answer::{Answer, Cargo, Delivery, HowEnds, outcome_of};
 use super::call::{Call, CallerLeft, refuse};
 use super::exchange::Exchange;
-use super::headers;
+use super::headers::{self, Hops, Trailers};
 use super::journey::{Delivered, End, Journey};
+use super::leftover;
 use super::reply::{self, After, Reason};
 use super::shared::Shared;
+use crate::model::Outcome;
 
 /// Carries a call to kintone and its answer back.
 ///
@@ -21,23 +24,29 @@ use super::shared::Shared;
 pub(crate) async fn carry(
     shared: &Shared,
     call: &Call,
-    head: Parts,
+    mut head: Parts,
     body: Incoming,
     mut exchange: Exchange,
 ) -> Result<Response<Answer>, CallerLeft> {
-    let version = head.version;
+    let receiver = Receiver {
+        version: head.version,
+        trailers: Trailers::of(&head.headers, head.version),
+    };
+    if headers::count_hop(&head.method, &mut head.headers) == Hops::Last {
+        return Ok(answer_options(leftover::settle(&head, body), exchange));
+    }
     let end = match shared.egress.choose() {
         Ok(source) => {
             Journey::new(shared, call, &mut exchange, head, body, source)
                 .travel()
                 .await
         }
-        Err(denial) => End::Refuse(Reason::Denied(denial)),
+        Err(denial) => End::Refuse(Reason::Denied(denial), leftover::settle(&head, body)),
     };
     match end {
-        End::Deliver(delivered) => Ok(deliver(shared, call, version, delivered, exchange)),
-        End::Refuse(reason) => {
-            let refusal = refuse(&mut exchange, reason, call.language, After::Keep);
+        End::Deliver(delivered) => Ok(deliver(shared, call, receiver, delivered, exchange)),
+        End::Refuse(reason, after) => {
+            let refusal = refuse(&mut exchange, reason, call.language, after);
             Ok(refusal.map(Answer::whole))
         }
         End::ForNobody(flight) => {
@@ -55,11 +64,37 @@ pub(crate) async fn carry(
     }
 }
 
+/// What the caller's request says about the answer it can take.
+#[derive(Clone, Copy)]
+struct Receiver {
+    version: Version,
+    trailers: Trailers,
+}
+
+/// The answer to an OPTIONS that must go no further (RFC 9110 section 7.6.2).
+fn answer_options(after: After, mut exchange: Exchange) -> Response<Answer> {
+    exchange.record().status = Some(StatusCode::OK.as_u16());
+    exchange.ended(Outcome::Ok, None);
+    let mut response = Response::new(Answer::whole(Bytes::new()));
+    let headers = response.headers_mut();
+    let methods = HeaderValue::from_static(reply::FORWARDED_METHODS);
+    headers.insert(header::ALLOW, methods);
+    reply::describe(headers, exchange.known().id, None, None);
+    close_after(headers, after);
+    response
+}
+
+fn close_after(headers: &mut HeaderMap, after: After) {
+    if after == After::Close {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
 /// Passes kintone's answer on, unchanged but for what belongs to the two connections.
 fn deliver(
     shared: &Shared,
     call: &Call,
-    version: Version,
+    Receiver { version, trailers }: Receiver,
     delivered: Delivered,
     exchange: Exchange,
 ) -> Response<Answer> {
@@ -68,9 +103,11 @@ fn deliver(
         held,
         carriage,
         cause,
+        after,
     } = delivered;
     let (mut head, incoming) = response.into_parts();
-    headers::to_caller(&mut head.headers, head.version);
+    headers::to_caller(&mut head.headers, head.status, head.version, trailers);
+    close_after(&mut head.headers, after);
     let record = exchange.known();
     reply::describe(&mut head.headers, record.id, record.address, record.queued);
     if let Some(cause) = cause {

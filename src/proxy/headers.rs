@@ -1,16 +1,17 @@
 //! Which header fields go further, in both directions.
 
 use http::header::{
-    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{Uri, Version};
+use http::{Method, StatusCode, Uri, Version};
 
 use super::options::PREFIX;
 use crate::model::Host;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
 /// Fields that end at this hop whatever `Connection` says (RFC 9110 section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -60,20 +61,160 @@ pub(crate) fn to_kintone(
     }
 }
 
+/// Takes out an expectation of a 100 that nothing would wait for (RFC 9110 section 10.1.1): a client
+/// must not say it without content, a server must not hear it from HTTP/1.0.
+pub(crate) fn strip_expectation(headers: &mut HeaderMap) {
+    let asks = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if headers.get(EXPECT).is_some_and(asks) {
+        headers.remove(EXPECT);
+    }
+}
+
+/// What the caller of an answer takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trailers {
+    /// It said `TE: trailers` (RFC 9110 section 10.1.4).
+    Taken,
+    Dropped,
+}
+
+impl Trailers {
+    /// What a caller's headers say.
+    pub(crate) fn of(headers: &HeaderMap, version: Version) -> Self {
+        let mut members = headers
+            .get_all(TE)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|b| *b == b','));
+        let taken = members.any(|member| member.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+        if taken && version >= Version::HTTP_11 {
+            Self::Taken
+        } else {
+            Self::Dropped
+        }
+    }
+}
+
 /// Makes kintone's headers into the caller's.
-pub(crate) fn to_caller(headers: &mut HeaderMap, received: Version) {
+pub(crate) fn to_caller(
+    headers: &mut HeaderMap,
+    status: StatusCode,
+    received: Version,
+    trailers: Trailers,
+) {
     strip_hop(headers);
     strip_own(headers);
+    headers.remove(PROXY_AUTHENTICATION_INFO);
     headers.remove(PROXY_AUTHENTICATE);
+    if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        // A 407 without a challenge must not leave (RFC 9110 section 15.5.8), and the only proxy
+        // that the caller can talk to is this one.
+        headers.insert(PROXY_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+    }
+    if trailers == Trailers::Dropped {
+        headers.remove(TRAILER);
+    }
+    if let Some(Length::Known(length)) = content_length(headers) {
+        headers.insert(CONTENT_LENGTH, length.into());
+    }
     headers.append(VIA, via(received));
 }
 
+/// How the gateway asks who calls (RFC 7617 section 2).
+pub(crate) const CHALLENGE: &str = "Basic realm=\"kintone-egress\"";
+
+/// Takes out of a trailer section what may not pass (RFC 9110 section 6.5.1): fields of the hop, of
+/// the gateway, of routing.
+pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
+    strip_hop(trailers);
+    strip_own(trailers);
+    for name in TRACING
+        .iter()
+        .chain(&[HOST, PROXY_AUTHORIZATION, PROXY_AUTHENTICATE, VIA])
+    {
+        trailers.remove(name);
+    }
+}
+
+/// Whether it is beyond doubt where kintone's answer ends. hyper is content with less: it lets a
+/// Transfer-Encoding win over a Content-Length (RFC 9112 section 6.3), takes codings that nobody
+/// asked for, and does not look where no body may follow.
+pub(crate) fn is_well_framed(headers: &HeaderMap, version: Version) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => content_length(headers) != Some(Length::Invalid),
+        (Some(coding), None) => {
+            version >= Version::HTTP_11
+                && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && !headers.contains_key(CONTENT_LENGTH)
+        }
+        (Some(_), Some(_)) => false,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Known(u64),
+    Invalid,
+}
+
+/// The one value of all Content-Lengths (RFC 9110 section 8.6).
+fn content_length(headers: &HeaderMap) -> Option<Length> {
+    let members = headers
+        .get_all(CONTENT_LENGTH)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .map(|member| parse_length(member.trim_ascii()));
+    members.reduce(|one, other| if one == other { one } else { Length::Invalid })
+}
+
+fn parse_length(digits: &[u8]) -> Length {
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return Length::Invalid;
+    }
+    let parsed = std::str::from_utf8(digits)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    parsed.map_or(Length::Invalid, Length::Known)
+}
+
 /// The request target towards kintone: path and query exactly as they came, an empty path as `/`
-/// (RFC 9110 section 4.2.3).
+/// (RFC 9112 section 3.2.1).
 pub(crate) fn origin_form(uri: &Uri) -> Uri {
     match uri.path_and_query() {
         Some(path) => Uri::from(path.clone()),
         None => Uri::from_static("/"),
+    }
+}
+
+/// The request target of an OPTIONS about the server (RFC 9112 section 3.2.4).
+pub(crate) fn asterisk_form() -> Uri {
+    Uri::from_static("*")
+}
+
+/// How far an OPTIONS may still go (RFC 9110 section 7.6.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hops {
+    /// To kintone.
+    On,
+    /// Not beyond here.
+    Last,
+}
+
+/// Counts the hops of an OPTIONS down. What is no number counts for nothing.
+pub(crate) fn count_hop(method: &Method, headers: &mut HeaderMap) -> Hops {
+    if method != Method::OPTIONS {
+        return Hops::On;
+    }
+    let left = headers
+        .get(MAX_FORWARDS)
+        .map(|value| parse_length(value.as_bytes()));
+    match left {
+        Some(Length::Known(0)) => Hops::Last,
+        Some(Length::Known(left)) => {
+            headers.insert(MAX_FORWARDS, (left - 1).into());
+            Hops::On
+        }
+        Some(Length::Invalid) | None => Hops::On,
     }
 }
 
@@ -194,7 +335,8 @@ mod tests {
             ("proxy-authenticate", "Basic"),
             ("x-concurrencylimit-running", "1"),
         ]);
-        to_caller(&mut headers, Version::HTTP_11);
+        let ok = StatusCode::OK;
+        to_caller(&mut headers, ok, Version::HTTP_11, Trailers::Dropped);
         assert_eq!(headers.len(), 2);
         assert_eq!(headers[VIA], "1.1 kintone-egress");
     }
@@ -208,5 +350,21 @@ mod tests {
         );
         assert_eq!(target("https://a.cybozu.com"), "/");
         assert_eq!(target("https://a.cybozu.com?x=1"), "/?x=1");
+        assert_eq!(asterisk_form().to_string(), "*");
+    }
+
+    #[test]
+    fn lengths_that_disagree_are_no_length() {
+        for (values, expected) in [
+            (vec!["2", "2"], Some(Length::Known(2))),
+            (vec!["2, 2"], Some(Length::Known(2))),
+            (vec!["2", "3"], Some(Length::Invalid)),
+            (vec!["2,"], Some(Length::Invalid)),
+            (vec!["+2"], Some(Length::Invalid)),
+            (vec![], None),
+        ] {
+            let pairs: Vec<_> = values.iter().map(|v| ("content-length", *v)).collect();
+            assert_eq!(content_length(&map(&pairs)), expected, "{values:?}");
+        }
     }
 }

@@ -1,25 +1,22 @@
-//! Who calls, and what that caller may do.
+//! Who calls: found out by what is offered in proof, or by where the call comes from.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
+use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::known::KnownCaller;
 use super::options::{Options, OptionsError};
-use crate::config::{AccountPolicy, Anonymous, Caller, Callers, Config, TokenHash};
-use crate::model::{
-    Account, CallerName, Client, Credential, Denial, Detail, Mode, Priority, Purpose, Table, Tenant,
-};
+use crate::config::{Anonymous, Callers, TokenHash};
+use crate::model::{Account, CallerName, Client, Credential, Detail, Priority, Table};
+use crate::quota::Ask;
 
 /// Longest credentials that are looked at, decoded. Tokens have 256 bits; nobody needs more.
 const CREDENTIALS_SIZE_MAX: usize = 1024;
-
-/// How many purposes of a caller are told apart.
-const PURPOSES_MAX: usize = 16;
 
 /// Everybody who may call.
 #[derive(Debug)]
@@ -29,11 +26,14 @@ pub(crate) struct Directory {
     anonymous: Option<(Anonymous, Arc<KnownCaller>)>,
 }
 
-/// A caller with what was seen of it.
-#[derive(Debug)]
-pub(crate) struct KnownCaller {
-    rule: Caller,
-    purposes: Mutex<BTreeSet<Purpose>>,
+/// What a request offers in proof of who sends it.
+#[derive(Clone, Copy)]
+pub(crate) enum Proof<'a> {
+    /// The credentials in its head, or none.
+    Headers(&'a HeaderMap),
+    /// Nothing: this proxy user name is taken at its word. For those who ask what would be decided,
+    /// never for a request.
+    Assumed(&'a str),
 }
 
 /// A caller that proved who it is.
@@ -55,28 +55,38 @@ pub(crate) enum IdentityError {
     Options(OptionsError),
 }
 
+/// The password of Basic credentials.
+enum Password<'a> {
+    Offered(&'a [u8]),
+    Assumed,
+}
+
 impl Directory {
-    pub(crate) fn new(callers: &Callers) -> Self {
+    /// Those whom the configuration names. What was seen of a caller under `before` stays with it.
+    pub(crate) fn new(callers: &Callers, before: Option<&Self>) -> Self {
         let known: Vec<_> = callers
             .named
             .iter()
-            .cloned()
-            .map(KnownCaller::new)
+            .map(|rule| {
+                let before = before.and_then(|before| before.named.get(&rule.name));
+                KnownCaller::new(rule.clone(), before.map(Arc::as_ref))
+            })
             .collect();
+        let nobody = before.and_then(|before| before.anonymous.as_ref());
         Self {
             named: known
                 .iter()
-                .map(|caller| (caller.rule.name.clone(), Arc::clone(caller)))
+                .map(|caller| (caller.rule().name.clone(), Arc::clone(caller)))
                 .collect(),
             by_network: known
                 .iter()
-                .filter(|caller| caller.rule.is_known_by_network())
+                .filter(|caller| caller.rule().is_known_by_network())
                 .map(Arc::clone)
                 .collect(),
-            anonymous: callers
-                .anonymous
-                .clone()
-                .map(|rule| (rule, KnownCaller::anonymous())),
+            anonymous: callers.anonymous.clone().map(|rule| {
+                let before = nobody.map(|(_, caller)| caller.as_ref());
+                (rule, KnownCaller::anonymous(before))
+            }),
         }
     }
 
@@ -84,9 +94,13 @@ impl Directory {
     /// anonymous where that is allowed. Wrong credentials are refused even where none are needed.
     pub(crate) fn identify(
         &self,
-        headers: &HeaderMap,
+        proof: Proof<'_>,
         client: Client,
     ) -> Result<Identity, IdentityError> {
+        let headers = match proof {
+            Proof::Headers(headers) => headers,
+            Proof::Assumed(user) => return self.by_name(user, &Password::Assumed, client),
+        };
         let mut credentials = headers.get_all(header::PROXY_AUTHORIZATION).iter();
         match (credentials.next(), credentials.next()) {
             (Some(value), None) => self.by_credentials(value.as_bytes(), client),
@@ -98,26 +112,40 @@ impl Directory {
     }
 
     fn by_credentials(&self, header: &[u8], client: Client) -> Result<Identity, IdentityError> {
-        let refused = |detail| Err(IdentityError::Unauthenticated(detail));
         let mut buffer = [0; CREDENTIALS_SIZE_MAX];
-        let Some((user, token)) = decode_basic(header, &mut buffer) else {
-            return refused(Detail::CredentialsUnreadable);
-        };
+        match decode_basic(header, &mut buffer) {
+            Some((user, token)) => self.by_name(user, &Password::Offered(token), client),
+            None => Err(IdentityError::Unauthenticated(
+                Detail::CredentialsUnreadable,
+            )),
+        }
+    }
+
+    fn by_name(
+        &self,
+        user: &str,
+        password: &Password<'_>,
+        client: Client,
+    ) -> Result<Identity, IdentityError> {
+        let refused = |detail| Err(IdentityError::Unauthenticated(detail));
         let (name, options) = Options::from_user(user).map_err(IdentityError::Options)?;
-        let offered = TokenHash(Sha256::digest(token).into());
+        // Hashed before anything is known of the name, so that the time tells nothing of it.
+        let offered = match password {
+            Password::Offered(token) => Some(TokenHash(Sha256::digest(token).into())),
+            Password::Assumed => None,
+        };
         let Some(caller) = self.named.get(name) else {
             return refused(Detail::UnknownCaller);
         };
-        let credential = if caller.rule.tokens.is_empty() {
-            let here = caller
-                .rule
-                .networks
-                .iter()
-                .any(|network| network.contains(&client.0.ip()));
-            let proves = caller.rule.is_known_by_network() && here && token.is_empty();
-            proves.then_some(Credential::Network)
-        } else {
-            matching_token(&caller.rule.tokens, offered).map(Credential::Token)
+        let rule = caller.rule();
+        let is_here = rule.is_known_by_network() && sits_in(client, &rule.networks);
+        let credential = match (rule.tokens.is_empty(), password, offered) {
+            (true, Password::Offered(token), _) if !token.is_empty() => None,
+            (true, ..) => is_here.then_some(Credential::Network),
+            (false, _, Some(offered)) => {
+                matching_token(&rule.tokens, offered).map(Credential::Token)
+            }
+            (false, _, None) => Some(Credential::Token(1)),
         };
         match credential {
             Some(credential) => Ok(Identity {
@@ -130,28 +158,26 @@ impl Directory {
     }
 
     fn by_address(&self, client: Client) -> Result<Identity, IdentityError> {
-        let address = client.0.ip();
-        let here = |networks: &[ipnet::IpNet]| networks.iter().any(|net| net.contains(&address));
-        if let Some(caller) = self
+        let by_network = self
             .by_network
             .iter()
-            .find(|caller| here(&caller.rule.networks))
-        {
-            return Ok(Identity {
-                caller: Arc::clone(caller),
-                credential: Some(Credential::Network),
-                options: Options::default(),
-            });
-        }
-        match &self.anonymous {
-            Some((rule, caller)) if rule.networks.is_empty() || here(&rule.networks) => {
-                Ok(Identity {
-                    caller: Arc::clone(caller),
-                    credential: None,
-                    options: Options::default(),
-                })
+            .find(|caller| sits_in(client, &caller.rule().networks));
+        let nobody = || match &self.anonymous {
+            Some((rule, caller)) if rule.networks.is_empty() || sits_in(client, &rule.networks) => {
+                Some((caller, None))
             }
-            Some(_) | None => Err(IdentityError::Unauthenticated(Detail::NoCredentials)),
+            Some(_) | None => None,
+        };
+        match by_network
+            .map(|caller| (caller, Some(Credential::Network)))
+            .or_else(nobody)
+        {
+            Some((caller, credential)) => Ok(Identity {
+                caller: Arc::clone(caller),
+                credential,
+                options: Options::default(),
+            }),
+            None => Err(IdentityError::Unauthenticated(Detail::NoCredentials)),
         }
     }
 }
@@ -159,105 +185,37 @@ impl Directory {
 impl Identity {
     /// The caller's priority; a call can only lower it.
     pub(crate) fn priority(&self, options: &Options) -> Priority {
-        match (self.caller.rule.priority, options.priority) {
+        match (self.caller.rule().priority, options.priority) {
             (Priority::Batch, _) | (_, Some(Priority::Batch)) => Priority::Batch,
             (Priority::Interactive, Some(Priority::Interactive) | None) => Priority::Interactive,
         }
     }
-}
 
-impl KnownCaller {
-    fn new(rule: Caller) -> Arc<Self> {
-        Arc::new(Self {
-            rule,
-            purposes: Mutex::default(),
-        })
-    }
-
-    fn anonymous() -> Arc<Self> {
-        Self::new(Caller {
-            name: CallerName::parse("anonymous").expect("is a valid name"),
-            tokens: Vec::new(),
-            certificate: None,
-            networks: Vec::new(),
-            accounts: vec![crate::config::NamePattern::Any],
-            tenants: crate::config::TenantRule::Any,
-            modes: Mode::ALL.to_vec(),
-            priority: Priority::Interactive,
-            max_wait: None,
-            enabled: true,
-        })
-    }
-
-    /// What the configuration says of it.
-    pub(crate) const fn rule(&self) -> &Caller {
-        &self.rule
-    }
-
-    /// The purpose to count a call under: one of the first 16 that this caller named, else `other`.
-    pub(crate) fn purpose(&self, named: Purpose) -> Purpose {
-        let mut known = self.purposes.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(&named) || (known.len() < PURPOSES_MAX && known.insert(named.clone())) {
-            named
-        } else {
-            Purpose::parse("other").expect("is a valid purpose")
+    /// What a call of this caller to `account` asks of the quota.
+    pub(crate) fn ask<'a>(
+        &'a self,
+        options: &'a Options,
+        account: &'a Account,
+        weight: u32,
+    ) -> Ask<'a> {
+        let rule = self.caller.rule();
+        Ask {
+            account,
+            tenant: options.tenant.as_ref(),
+            caller: &rule.name,
+            priority: self.priority(options),
+            caller_wait: rule.max_wait,
+            call_wait: options.max_wait,
+            weight,
         }
-    }
-
-    /// Whether this caller may do that.
-    ///
-    /// # Errors
-    /// [`Denial::CallerForbidden`] with which right is missing.
-    pub(crate) fn may(
-        &self,
-        config: &Config,
-        client: Client,
-        account: &Account,
-        tenant: Option<&Tenant>,
-        mode: Mode,
-    ) -> Result<(), Denial> {
-        let rule = &self.rule;
-        let settings = config.accounts.get(account);
-        let detail = if !rule.enabled {
-            Detail::CallerDisabled
-        } else if !rule.networks.is_empty()
-            && !rule
-                .networks
-                .iter()
-                .any(|network| network.contains(&client.0.ip()))
-        {
-            Detail::NetworkForbidden
-        } else if !rule
-            .accounts
-            .iter()
-            .any(|pattern| pattern.matches(account.as_str()))
-        {
-            Detail::AccountForbidden
-        } else if tenant.is_some_and(|tenant| !rule.tenants.allows(tenant)) {
-            Detail::TenantForbidden
-        } else if !rule.modes.contains(&mode) {
-            Detail::ModeForbidden
-        } else if settings.is_some_and(|settings| !settings.enabled) {
-            Detail::AccountDisabled
-        } else {
-            return Ok(());
-        };
-        Err(Denial::CallerForbidden(detail))
     }
 }
 
-/// Whether the configuration lets anybody reach this account.
-///
-/// # Errors
-/// [`Denial::DestinationForbidden`] where only configured accounts are reached and this is none.
-pub(crate) fn check_account(config: &Config, account: &Account) -> Result<(), Denial> {
-    match config.upstream.accounts {
-        AccountPolicy::Any => Ok(()),
-        AccountPolicy::Configured if config.accounts.contains_key(account) => Ok(()),
-        AccountPolicy::Configured => {
-            Err(Denial::DestinationForbidden(Detail::AccountNotConfigured))
-        }
-    }
+/// Whether a caller sits in one of these networks. An IPv4 address that an IPv6 listener saw is
+/// still that address.
+pub(crate) fn sits_in(client: Client, networks: &[IpNet]) -> bool {
+    let address = client.0.ip().to_canonical();
+    networks.iter().any(|network| network.contains(&address))
 }
 
 /// Reads `Basic base64(user:password)`; the scheme in any case (RFC 9110 section 11.1).
@@ -290,7 +248,8 @@ fn matching_token(tokens: &[TokenHash], offered: TokenHash) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{NamePattern, TenantRule};
+    use crate::config::{Caller, NamePattern, TenantRule};
+    use crate::model::{Mode, Tenant};
 
     fn caller(name: &str, tokens: &[&str], networks: &[&str]) -> Caller {
         Caller {
@@ -314,15 +273,18 @@ mod tests {
     }
 
     fn directory(anonymous: bool) -> Directory {
-        Directory::new(&Callers {
-            named: vec![
-                caller("events", &["old", "new"], &[]),
-                caller("lan", &[], &["10.0.0.0/8"]),
-            ],
-            anonymous: anonymous.then(|| Anonymous {
-                networks: Vec::new(),
-            }),
-        })
+        Directory::new(
+            &Callers {
+                named: vec![
+                    caller("events", &["old", "new"], &[]),
+                    caller("lan", &[], &["10.0.0.0/8"]),
+                ],
+                anonymous: anonymous.then(|| Anonymous {
+                    networks: Vec::new(),
+                }),
+            },
+            None,
+        )
     }
 
     fn basic(userpass: &str) -> HeaderMap {
@@ -339,7 +301,10 @@ mod tests {
         let directory = directory(false);
         for (token, number) in [("old", 1), ("new", 2)] {
             let identity = directory
-                .identify(&basic(&format!("events:{token}")), from("192.0.2.1"))
+                .identify(
+                    Proof::Headers(&basic(&format!("events:{token}"))),
+                    from("192.0.2.1"),
+                )
                 .unwrap();
             assert_eq!(identity.credential, Some(Credential::Token(number)));
         }
@@ -356,7 +321,7 @@ mod tests {
                 ("lan:", Detail::WrongToken),
             ] {
                 let error = directory
-                    .identify(&basic(user), from("192.0.2.1"))
+                    .identify(Proof::Headers(&basic(user)), from("192.0.2.1"))
                     .unwrap_err();
                 assert_eq!(error, IdentityError::Unauthenticated(detail), "{user}");
             }
@@ -367,16 +332,16 @@ mod tests {
     fn a_network_alone_can_be_a_credential() {
         let directory = directory(false);
         let identity = directory
-            .identify(&HeaderMap::new(), from("10.1.2.3"))
+            .identify(Proof::Headers(&HeaderMap::new()), from("10.1.2.3"))
             .unwrap();
         assert_eq!(identity.credential, Some(Credential::Network));
         assert_eq!(identity.caller.rule().name.as_str(), "lan");
         let named = directory
-            .identify(&basic("lan+t1:"), from("10.1.2.3"))
+            .identify(Proof::Headers(&basic("lan+t1:")), from("10.1.2.3"))
             .unwrap();
         assert_eq!(named.options.tenant, Tenant::parse("t1").ok());
         let error = directory
-            .identify(&HeaderMap::new(), from("192.0.2.1"))
+            .identify(Proof::Headers(&HeaderMap::new()), from("192.0.2.1"))
             .unwrap_err();
         assert_eq!(error, IdentityError::Unauthenticated(Detail::NoCredentials));
     }
@@ -385,7 +350,7 @@ mod tests {
     fn oversized_credentials_are_unreadable() {
         let error = directory(false)
             .identify(
-                &basic(&format!("events:{}", "x".repeat(2000))),
+                Proof::Headers(&basic(&format!("events:{}", "x".repeat(2000)))),
                 from("192.0.2.1"),
             )
             .unwrap_err();
@@ -396,15 +361,26 @@ mod tests {
     }
 
     #[test]
-    fn purposes_are_bounded() {
-        let caller = KnownCaller::new(caller("events", &["t"], &[]));
-        for letter in 'a'..='z' {
-            caller.purpose(Purpose::parse(&letter.to_string()).unwrap());
+    fn a_name_that_is_taken_at_its_word_needs_no_token_but_the_network() {
+        let directory = directory(false);
+        let assumed = |user, address| directory.identify(Proof::Assumed(user), from(address));
+        let events = assumed("events+t1", "192.0.2.1").unwrap();
+        assert_eq!(events.options.tenant, Tenant::parse("t1").ok());
+        assert!(assumed("lan", "10.1.2.3").is_ok());
+        for (user, detail) in [
+            ("lan", Detail::WrongToken),
+            ("nobody", Detail::UnknownCaller),
+        ] {
+            let error = assumed(user, "192.0.2.1").unwrap_err();
+            assert_eq!(error, IdentityError::Unauthenticated(detail), "{user}");
         }
-        assert_eq!(caller.purpose(Purpose::parse("a").unwrap()).as_str(), "a");
-        assert_eq!(
-            caller.purpose(Purpose::parse("z").unwrap()).as_str(),
-            "other"
-        );
+    }
+
+    #[test]
+    fn an_ipv4_address_seen_by_an_ipv6_listener_is_that_address() {
+        let seen = directory(false).identify(Proof::Headers(&HeaderMap::new()), {
+            Client("[::ffff:10.1.2.3]:5000".parse().unwrap())
+        });
+        assert_eq!(seen.unwrap().credential, Some(Credential::Network));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, Version, header};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::Instant;
 
 use super::attempt::Tried;
@@ -15,9 +15,10 @@ use super::exchange::{Exchange, Head};
 use super::flight::Flight;
 use super::headers::{self, Framing};
 use super::held::{Held, HeldEnd};
-use super::reply::Reason;
+use super::leftover;
+use super::reply::{After, Reason};
 use super::shared::Shared;
-use super::upload::Upload;
+use super::upload::{Unreadable, Upload};
 use crate::egress::{Reuse, Source};
 use crate::kintone::answer::Concurrency;
 use crate::kintone::call::{Repeat, effective_method, repeat};
@@ -35,7 +36,7 @@ pub(crate) enum End {
     /// An answer of kintone's for the caller.
     Deliver(Delivered),
     /// The gateway's word.
-    Refuse(Reason),
+    Refuse(Reason, After),
     /// The caller has left a call that is at kintone: its end is awaited all the same.
     ForNobody(Flight),
     /// The caller has left, and nothing is under way for it.
@@ -46,11 +47,14 @@ pub(crate) enum End {
 pub(crate) struct Delivered {
     pub(crate) response: Response<Incoming>,
     /// The beginning of its body, where that was held.
-    pub(crate) held: Vec<Bytes>,
+    pub(crate) held: Vec<Frame<Bytes>>,
     /// What it still holds; `None` if kintone refused it at admission.
     pub(crate) carriage: Option<Carriage>,
     /// Why kintone failed it.
     pub(crate) cause: Option<Cause>,
+    /// What becomes of the caller's connection: an answer that came before all of the request's
+    /// body closes it.
+    pub(crate) after: After,
 }
 
 /// A call on its way, with what is needed to send it again.
@@ -60,6 +64,8 @@ pub(crate) struct Journey<'a> {
     pub(super) exchange: &'a mut Exchange,
     pub(super) head: Parts,
     pub(super) expects_continue: bool,
+    /// Gets the 1xx answers; one of HTTP/1.0 gets none.
+    pub(super) hears_interim: bool,
     pub(super) upload: Option<Arc<Upload>>,
     pub(super) source: Source,
     pub(super) reuse: Reuse,
@@ -98,9 +104,16 @@ impl<'a> Journey<'a> {
                 call.rules.config.limits.stall_timeout,
             )
         });
-        let expects_continue = upload.is_some() && expects_continue(&head);
+        let expects_continue = upload.is_some() && leftover::expects_continue(&head);
+        if !expects_continue {
+            headers::strip_expectation(&mut head.headers);
+        }
         let received = head.version;
-        head.uri = headers::origin_form(&head.uri);
+        head.uri = if call.connection.is_about_server() {
+            headers::asterisk_form()
+        } else {
+            headers::origin_form(&head.uri)
+        };
         head.version = Version::HTTP_11;
         headers::to_kintone(&mut head.headers, &call.destination.host, received, framing);
         Self {
@@ -109,6 +122,7 @@ impl<'a> Journey<'a> {
             exchange,
             head,
             expects_continue,
+            hears_interim: received >= Version::HTTP_11,
             upload,
             source,
             reuse: if repeat == Repeat::Safe {
@@ -128,16 +142,38 @@ impl<'a> Journey<'a> {
         let went = tokio::select! {
             biased;
             went = self.go() => went,
-            () = drain.cutting() => Ok(End::Refuse(self.cut())),
+            () = drain.cutting() => Ok(End::Refuse(self.cut(), After::Close)),
         };
         let end = match went {
-            Ok(End::Refuse(reason)) | Err(End::Refuse(reason)) => End::Refuse(self.truth(reason)),
+            Ok(End::Refuse(reason, after)) | Err(End::Refuse(reason, after)) => {
+                End::Refuse(self.truth(reason), after)
+            }
             Ok(end) | Err(end) => end,
         };
-        if let Some(upload) = &self.upload {
-            self.exchange.record().bytes_in = upload.received();
+        let Some(upload) = self.upload.take() else {
+            return end;
+        };
+        self.exchange.record().bytes_in = upload.received();
+        match end {
+            End::Deliver(delivered) if !upload.is_whole() => End::Deliver(Delivered {
+                after: After::Close,
+                ..delivered
+            }),
+            End::Refuse(reason, _) => End::Refuse(reason, self.settle(upload)),
+            End::Deliver(_) | End::ForNobody(_) | End::Left => end,
         }
-        end
+    }
+
+    /// What becomes of the caller's connection when its call is refused.
+    fn settle(&self, upload: Arc<Upload>) -> After {
+        if self.expects_continue && upload.received() == 0 {
+            return After::Close;
+        }
+        match upload.leftover() {
+            Ok(Some(rest)) => leftover::discard(rest),
+            Ok(None) => After::Keep,
+            Err(Unreadable) => After::Close,
+        }
     }
 
     async fn go(&mut self) -> Result<End, End> {
@@ -152,15 +188,17 @@ impl<'a> Journey<'a> {
                         held,
                         carriage,
                         cause: None,
+                        after: After::Keep,
                     }));
                 }
                 Tried::Failed(response, held, carriage, cause) => {
-                    let (held, carriage, cause) = (held.chunks, Some(carriage), Some(cause));
+                    let (held, carriage, cause) = (held.frames, Some(carriage), Some(cause));
                     return Ok(End::Deliver(Delivered {
                         response,
                         held,
                         carriage,
                         cause,
+                        after: After::Keep,
                     }));
                 }
                 Tried::TooManyRunning(response, held, carriage) => {
@@ -179,8 +217,10 @@ impl<'a> Journey<'a> {
                     self.reuse = Reuse::Never;
                     permit = self.admit().await?;
                 }
-                Tried::Broken(failure) => return Ok(End::Refuse(Reason::Failed(failure))),
-                Tried::Refused(reason) => return Ok(End::Refuse(reason)),
+                Tried::Broken(failure) => {
+                    return Ok(End::Refuse(Reason::Failed(failure), After::Keep));
+                }
+                Tried::Refused(reason) => return Ok(End::Refuse(reason, After::Keep)),
                 Tried::ForNobody(flight) => return Ok(End::ForNobody(flight)),
                 Tried::Left => return Ok(End::Left),
             }
@@ -235,7 +275,7 @@ impl<'a> Journey<'a> {
             }
             Some(Err(denial)) => {
                 self.exchange.waited(denial);
-                Err(End::Refuse(Reason::Denied(denial)))
+                Err(End::Refuse(Reason::Denied(denial), After::Keep))
             }
             None => {
                 self.exchange.abandoned(Head::Withheld);
@@ -265,12 +305,13 @@ impl<'a> Journey<'a> {
             self.exchange.kept(checkout.give_back());
         }
         let passed = |response, held: Held| {
-            let (held, cause) = (held.chunks, Some(Cause::AccountConcurrency));
+            let (held, cause) = (held.frames, Some(Cause::AccountConcurrency));
             End::Deliver(Delivered {
                 response,
                 held,
                 carriage: None,
                 cause,
+                after: After::Keep,
             })
         };
         if !upload.is_none_or(|upload| upload.is_replayable()) {
@@ -302,14 +343,4 @@ impl<'a> Journey<'a> {
             }
         }
     }
-}
-
-/// Whether the caller asks kintone to look at the head before the body goes (RFC 9110 section
-/// 10.1.1).
-fn expects_continue(head: &Parts) -> bool {
-    head.version >= Version::HTTP_11
-        && head
-            .headers
-            .get(header::EXPECT)
-            .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

@@ -1,6 +1,7 @@
 //! The sentence in a refusal: what happened, with the figures, and who must act. It repeats nothing
 //! of the request but the account's domain.
 
+use super::hint;
 use super::options::OptionsError;
 use super::reply::Reason;
 use crate::model::{Account, Actor, Code, Denial, Detail, QuotaFigures};
@@ -50,6 +51,23 @@ impl Language {
     }
 }
 
+impl Reason {
+    /// What people are told: the sentence, and what to do.
+    pub(crate) fn told(
+        self,
+        account: Option<&Account>,
+        language: Language,
+    ) -> (String, &'static str) {
+        let actor = hint::actor(self.code(), self.detail());
+        let hint = hint::for_code(self.code());
+        let hint = match language {
+            Language::En => hint.en,
+            Language::Ja => hint.ja,
+        };
+        (of(self, account, actor, language), hint)
+    }
+}
+
 /// The sentence.
 pub(crate) fn of(
     reason: Reason,
@@ -83,6 +101,9 @@ fn english(reason: Reason) -> String {
         return text;
     }
     let text = match reason.code() {
+        Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
+            "no such page below /.kintone-egress/, which has ready and me"
+        }
         Code::BadRequest => "malformed or unsupported request",
         Code::Misdirected => "Host is not the name given to CONNECT",
         Code::AuthenticationRequired => "proxy authentication required",
@@ -119,6 +140,9 @@ fn japanese(reason: Reason) -> String {
         return text;
     }
     let text = match reason.code() {
+        Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
+            "/.kintone-egress/ にそのページはありません。あるのは ready と me です"
+        }
         Code::BadRequest => "リクエストの形式が正しくないか、対応していません",
         Code::Misdirected => "Host が CONNECT の宛先と異なります",
         Code::AuthenticationRequired => "プロキシの認証が必要です",

@@ -2,24 +2,23 @@
 //!
 //! The order of judgement is the contract's: framing (400), authentication (407), the destination's
 //! name and port (403), the caller's rights (403), whether an address is usable (503), the quota
-//! (429); only then is a name looked up or anything dialled. [`Proxy::handle`] does the first four;
-//! `journey` and `tunnel` do the rest, each with the one `admit` of its way in.
+//! (429); only then is a name looked up or anything dialled. `judge` does the first four, for live
+//! calls and for `explain`; `journey` and `tunnel` do the rest, each with the one `admit` of its way
+//! in.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 
 use crate::config::Config;
 use crate::drain::{Drain, Stage};
 use crate::egress::Egress;
 use crate::kintone::call::template;
-use crate::kintone::domain::{self, Door};
 use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
 use crate::quota::Quotas;
 use crate::server::Connection;
@@ -29,14 +28,18 @@ pub use answer::Answer;
 pub use call::CallerLeft;
 pub use upload::Outgoing;
 
+pub(crate) use identity::{Identity, Proof};
+pub(crate) use judge::{Asked, Judged, Step, Way, judge};
+pub(crate) use message::Language;
+pub(crate) use options::{Options, OptionsError};
+pub(crate) use reply::Reason;
+pub(crate) use request::{Scheme, Target};
+pub(crate) use shared::Rules;
+
 use call::{Call, new_id, refuse};
 use exchange::Exchange;
-use identity::{Identity, IdentityError, check_account};
-use message::Language;
-use options::Options;
-use reply::{After, Reason, Story};
-use request::Target;
-use shared::{Rules, Shared};
+use reply::{After, Story};
+use shared::Shared;
 
 mod answer;
 mod attempt;
@@ -50,6 +53,10 @@ mod held;
 mod hint;
 mod identity;
 mod journey;
+mod judge;
+mod known;
+mod leftover;
+mod me;
 mod message;
 mod options;
 mod passage;
@@ -69,13 +76,6 @@ pub struct Proxy {
     shared: Arc<Shared>,
 }
 
-/// Where a request goes when nothing is wrong with it.
-enum Way {
-    Forward(Call),
-    Tunnel(Call),
-    Ready,
-}
-
 impl Proxy {
     /// A proxy under `config`.
     #[must_use]
@@ -86,7 +86,7 @@ impl Proxy {
         telemetry: Arc<Telemetry>,
         drain: Drain,
     ) -> Self {
-        let rules = ArcSwap::new(Rules::new(config));
+        let rules = ArcSwap::new(Rules::new(config, None));
         Self {
             shared: Arc::new(Shared {
                 rules,
@@ -100,7 +100,8 @@ impl Proxy {
 
     /// Calls that begin from here on are judged by `config`.
     pub fn reload(&self, config: Arc<Config>) {
-        self.shared.rules.store(Rules::new(config));
+        let before = self.shared.rules.load();
+        self.shared.rules.store(Rules::new(config, Some(&before)));
     }
 
     /// Answers one request of a caller's connection.
@@ -120,12 +121,37 @@ impl Proxy {
             .ok_or(CallerLeft)?;
         let mut exchange = Exchange::open(&shared.telemetry, new_id(), connection.client());
         note(&mut exchange, &head);
-        match self.judge(&head, connection, &mut exchange) {
-            Ok(Way::Forward(call)) => forward::carry(shared, &call, head, body, exchange).await,
-            Ok(Way::Tunnel(call)) => self.tunnel(call, on_upgrade, exchange).await,
+        let rules = shared.rules.load_full();
+        let language = language_of(&head);
+        let asked = Asked {
+            head: &head,
+            fault: connection.head_fault(),
+            proof: Proof::Headers(&head.headers),
+            client: connection.client(),
+            stage: shared.drain.stage(),
+        };
+        match judge(&rules, &asked, |step| write_down(&mut exchange, &step)) {
+            Ok(Way::Call(judged)) => {
+                let mode = judged.mode;
+                let call = Call::new(rules, connection, judged, language);
+                if mode == Mode::Tunnel {
+                    tunnel::open(shared, call, on_upgrade, exchange).await
+                } else {
+                    forward::carry(shared, &call, head, body, exchange).await
+                }
+            }
             Ok(Way::Ready) => Ok(self.ready(exchange)),
+            Ok(Way::Me(identity, options)) => {
+                let page = me::page(shared, &rules, &identity, &options, asked.client, language);
+                exchange.record().status = Some(200);
+                exchange.ended(Outcome::Ok, None);
+                Ok(own_page(page, "application/json;charset=utf-8"))
+            }
             Err((reason, after)) => {
-                let language = language_of(&head);
+                let after = match after {
+                    After::Keep => leftover::settle(&head, body),
+                    After::Close => After::Close,
+                };
                 Ok(refuse(&mut exchange, reason, language, after).map(Answer::whole))
             }
         }
@@ -160,89 +186,13 @@ impl Proxy {
         reply::refuse(Reason::Failed(Failure::Internal), story).map(Full::new)
     }
 
-    fn judge(
-        &self,
-        head: &Parts,
-        connection: Arc<Connection>,
-        exchange: &mut Exchange,
-    ) -> Result<Way, (Reason, After)> {
-        let rules = self.shared.rules.load_full();
-        let close = |denial| (Reason::Denied(denial), After::Close);
-        let target = request::read(head).map_err(close)?;
-        if connection.target_has_fragment() {
-            return Err(close(Denial::bad_request(Detail::Fragment)));
-        }
-        let said = Options::from_headers(&head.headers)
-            .map_err(|error| (Reason::Options(error), After::Close))?;
-        let (host, mode, after) = match target {
-            Target::Forward { host, .. } => (host, Mode::Forward, After::Keep),
-            Target::Connect { host, .. } => (host, Mode::Tunnel, After::Close),
-            Target::Own { path: "ready" } => return Ok(Way::Ready),
-            Target::Own { .. } => return Err(close(Denial::bad_request(Detail::OriginForm))),
-        };
-        exchange.record().mode = Some(mode);
-        if self.shared.drain.stage() >= Stage::Stopping {
-            return Err(close(Denial::Draining));
-        }
-        let denied = |denial| (Reason::Denied(denial), after);
-        let client = connection.client();
-        let identity =
-            rules
-                .directory
-                .identify(&head.headers, client)
-                .map_err(|error| match error {
-                    IdentityError::Unauthenticated(detail) => {
-                        denied(Denial::AuthenticationRequired(detail))
-                    }
-                    IdentityError::Options(error) => (Reason::Options(error), After::Close),
-                })?;
-        let options = said
-            .or(identity.options.clone())
-            .map_err(|error| (Reason::Options(error), After::Close))?;
-        identify(exchange, &identity, &options);
-        let destination = domain::judge(host, &rules.config.upstream.zones)
-            .map_err(|detail| denied(Denial::DestinationForbidden(detail)))?;
-        let language = language_of(head);
-        let caller = Arc::clone(&identity.caller);
-        let call = Call {
-            rules: Arc::clone(&rules),
-            connection,
-            identity,
-            options,
-            destination,
-            language,
-        };
-        request::check_port(target).map_err(denied)?;
-        let config = &rules.config;
-        check_account(config, &call.destination.account).map_err(denied)?;
-        exchange.destined(&call.destination.account, mode);
-        if mode == Mode::Forward && call.destination.door == Door::ClientCertificate {
-            let detail = Detail::ClientCertificateHost;
-            return Err(denied(Denial::DestinationForbidden(detail)));
-        }
-        let tenant = call.options.tenant.as_ref();
-        caller
-            .may(config, client, &call.destination.account, tenant, mode)
-            .map_err(denied)?;
-        Ok(if mode == Mode::Tunnel {
-            Way::Tunnel(call)
-        } else {
-            Way::Forward(call)
-        })
-    }
-
-    async fn tunnel(
-        &self,
-        call: Call,
-        on_upgrade: OnUpgrade,
-        exchange: Exchange,
-    ) -> Result<Response<Answer>, CallerLeft> {
-        tunnel::open(&self.shared, call, on_upgrade, exchange).await
-    }
-
     /// For load balancers that can only look at the proxy's own port.
     fn ready(&self, mut exchange: Exchange) -> Response<Answer> {
+        let unknown = self.shared.quotas.unknown_for();
         let verdict = match (self.shared.drain.stage(), self.shared.egress.choose()) {
+            (Stage::Serving, Ok(_)) if unknown.is_some() => {
+                Err(Denial::Overloaded(Detail::EarlierCalls))
+            }
             (Stage::Serving, Ok(_)) => Ok(()),
             (Stage::Serving, Err(denial)) => Err(denial),
             (Stage::Announced | Stage::Stopping | Stage::Cutting, _) => Err(Denial::Draining),
@@ -251,10 +201,8 @@ impl Proxy {
             Ok(()) => {
                 exchange.record().status = Some(200);
                 exchange.ended(Outcome::Ok, None);
-                let mut response = Response::new(Answer::whole(Bytes::from_static(b"ready\n")));
-                let text = header::HeaderValue::from_static("text/plain;charset=utf-8");
-                response.headers_mut().insert(header::CONTENT_TYPE, text);
-                response
+                let page = Bytes::from_static(b"ready\n");
+                own_page(page, "text/plain;charset=utf-8")
             }
             Err(denial) => {
                 let reason = Reason::Denied(denial);
@@ -285,17 +233,24 @@ fn trace_id(traceparent: &str) -> Option<&str> {
     (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
 }
 
-/// Writes down who calls, and what it said about the call.
-fn identify(exchange: &mut Exchange, identity: &Identity, options: &Options) {
-    let caller = &identity.caller;
-    exchange.identified(
-        identity.credential,
-        identity.priority(options),
-        options.tenant.clone(),
-    );
-    let record = exchange.record();
-    record.caller = Some(caller.rule().name.clone());
-    record.purpose = options.purpose.clone().map(|named| caller.purpose(named));
+/// Writes down what a step of the judgement found out.
+fn write_down(exchange: &mut Exchange, step: &Step<'_>) {
+    match step {
+        Step::Framed(target) => exchange.record().mode = target.mode(),
+        Step::Identified(identity) => exchange.identified(identity),
+        Step::Told(identity, options) => exchange.told(identity, options),
+        Step::Destined(destination, mode) => exchange.destined(&destination.account, *mode),
+    }
+}
+
+/// One of the gateway's own pages, which no cache may keep.
+fn own_page(page: Bytes, kind: &'static str) -> Response<Answer> {
+    let mut response = Response::new(Answer::whole(page));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    let no_store = HeaderValue::from_static("no-store");
+    headers.insert(header::CACHE_CONTROL, no_store);
+    response
 }
 
 /// A CONNECT is answered in English: its sender is a library, which shows the text as it comes.

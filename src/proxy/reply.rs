@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER,
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    RETRY_AFTER,
 };
 use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
@@ -15,6 +16,7 @@ use jiff::{Timestamp, Zoned};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 
+use super::headers::CHALLENGE;
 use super::hint::{self, Hint};
 use super::message::{self, Language};
 use super::options::OptionsError;
@@ -74,6 +76,34 @@ pub(crate) enum After {
 }
 
 impl Reason {
+    /// The reason behind a code and a detail, where its figures are not known.
+    pub(crate) fn of(code: Code, detail: Option<Detail>) -> Self {
+        let word = detail.unwrap_or(Detail::Unparsable);
+        let figures = QuotaFigures::default();
+        match code {
+            Code::BadRequest => Self::Denied(Denial::bad_request(word)),
+            Code::Misdirected => Self::Denied(Denial::Misdirected),
+            Code::AuthenticationRequired => Self::Denied(Denial::AuthenticationRequired(word)),
+            Code::DestinationForbidden => Self::Denied(Denial::DestinationForbidden(word)),
+            Code::CallerForbidden => Self::Denied(Denial::CallerForbidden(word)),
+            Code::AccountUnknown => Self::Denied(Denial::AccountUnknown),
+            Code::RateLimited => Self::Denied(Denial::RateLimited(figures)),
+            Code::QueueFull => Self::Denied(Denial::QueueFull(figures)),
+            Code::WaitExceeded => Self::Denied(Denial::WaitExceeded(figures)),
+            Code::DailyBudget => Self::Denied(Denial::DailyBudget),
+            Code::EgressUnavailable => Self::Denied(Denial::EgressUnavailable(word)),
+            Code::Draining => Self::Denied(Denial::Draining),
+            Code::Overloaded => Self::Denied(Denial::Overloaded(word)),
+            Code::AccountMaintenance => Self::Denied(Denial::AccountMaintenance),
+            Code::UpstreamDns => Self::Failed(Failure::Dns(word)),
+            Code::UpstreamConnect => Self::Failed(Failure::Connect(word)),
+            Code::UpstreamTls => Self::Failed(Failure::Tls(word)),
+            Code::UpstreamTimeout => Self::Failed(Failure::Timeout(word)),
+            Code::UpstreamReset => Self::Failed(Failure::Reset(word)),
+            Code::Internal => Self::Failed(Failure::Internal),
+        }
+    }
+
     /// Its `GW_` code.
     pub(crate) const fn code(self) -> Code {
         match self {
@@ -260,14 +290,27 @@ pub(crate) fn refuse(reason: Reason, story: Story<'_>) -> Response<Bytes> {
         headers.insert(RETRY_AT, ascii(at));
     }
     if code == Code::AuthenticationRequired {
-        let challenge = HeaderValue::from_static("Basic realm=\"kintone-egress\"");
-        headers.insert(PROXY_AUTHENTICATE, challenge);
+        headers.insert(PROXY_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+    }
+    if reason.status() == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static(allowed(reason)));
     }
     if story.after == After::Close {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
+
+/// The methods that would be taken instead (RFC 9110 section 15.5.6).
+const fn allowed(reason: Reason) -> &'static str {
+    match reason.detail() {
+        Some(Detail::ReadOnlyPage) => "GET, HEAD",
+        Some(_) | None => FORWARDED_METHODS,
+    }
+}
+
+/// Methods that are passed on; others that nobody knows are, too.
+pub(crate) const FORWARDED_METHODS: &str = "CONNECT, DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
 
 /// The headers that every answer of ours carries: which call it was, from which address it left,
 /// how long it waited.
@@ -314,27 +357,24 @@ pub(crate) fn to_bytes(response: &Response<Bytes>) -> Bytes {
     wire.extend_from_slice(response.status().as_str().as_bytes());
     wire.push(b' ');
     wire.extend_from_slice(reason);
-    let length = response.body().len().to_string();
-    let date = Timestamp::now()
-        .strftime("%a, %d %b %Y %H:%M:%S GMT")
-        .to_string();
-    let own = [
-        ("content-length", length.as_bytes()),
-        ("date", date.as_bytes()),
-    ];
-    let fields = response
-        .headers()
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_bytes()));
-    for (name, value) in fields.chain(own) {
-        wire.extend_from_slice(b"\r\n");
-        wire.extend_from_slice(name.as_bytes());
-        wire.extend_from_slice(b": ");
-        wire.extend_from_slice(value);
-    }
-    wire.extend_from_slice(b"\r\n\r\n");
+    wire.extend_from_slice(b"\r\n");
+    write_fields(&mut wire, response.headers());
+    let (length, now) = (response.body().len(), Timestamp::now());
+    let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT");
+    let own = format!("content-length: {length}\r\ndate: {date}\r\n\r\n");
+    wire.extend_from_slice(own.as_bytes());
     wire.extend_from_slice(response.body());
     wire.into()
+}
+
+/// Writes the lines of a header section.
+pub(crate) fn write_fields(wire: &mut Vec<u8>, headers: &HeaderMap) {
+    for (name, value) in headers {
+        wire.extend_from_slice(name.as_str().as_bytes());
+        wire.extend_from_slice(b": ");
+        wire.extend_from_slice(value.as_bytes());
+        wire.extend_from_slice(b"\r\n");
+    }
 }
 
 /// The code without `GW_`, lower case, hyphens.

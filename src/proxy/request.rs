@@ -4,7 +4,7 @@
 use http::request::Parts;
 use http::{HeaderMap, Method, Version, header};
 
-use crate::model::{Denial, Detail};
+use crate::model::{Denial, Detail, Mode};
 
 /// The prefix of the gateway's own pages on the proxy listener.
 pub(crate) const OWN_PREFIX: &str = "/.kintone-egress/";
@@ -29,6 +29,17 @@ pub(crate) enum Target<'a> {
 pub(crate) enum Scheme {
     Http,
     Https,
+}
+
+impl Target<'_> {
+    /// The way in that it asks for; none for the gateway's own pages.
+    pub(crate) const fn mode(self) -> Option<Mode> {
+        match self {
+            Self::Forward { .. } => Some(Mode::Forward),
+            Self::Connect { .. } => Some(Mode::Tunnel),
+            Self::Own { .. } => None,
+        }
+    }
 }
 
 /// Reads the head of a request.
@@ -66,8 +77,36 @@ fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
 /// `uri-host [ ":" port ]` (RFC 9110 section 7.2), or nothing at all. An empty value is valid: it
 /// is what a target without an authority asks for.
 fn is_host(host: &[u8]) -> bool {
-    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(b);
-    host.iter().all(allowed)
+    let (name, port) = match (host.first(), host.iter().rposition(|b| *b == b']')) {
+        (Some(b'['), Some(end)) => {
+            let literal = |b: &u8| b.is_ascii_alphanumeric() || b":.-_~!$&'()*+;=".contains(b);
+            if !host[1..end].iter().all(literal) {
+                return false;
+            }
+            (&[][..], &host[end + 1..])
+        }
+        _ => host.split_at(host.iter().position(|b| *b == b':').unwrap_or(host.len())),
+    };
+    let digits = |port: &[u8]| port.iter().all(u8::is_ascii_digit);
+    is_reg_name(name) && port.strip_prefix(b":").map_or(port.is_empty(), digits)
+}
+
+/// A registered name (RFC 3986 section 3.2.2) without the comma, which would make a list of it.
+fn is_reg_name(name: &[u8]) -> bool {
+    let mut rest = name;
+    while let Some((byte, behind)) = rest.split_first() {
+        rest = match (byte, behind) {
+            (b'%', [high, low, behind @ ..])
+                if [high, low].iter().all(|b| b.is_ascii_hexdigit()) =>
+            {
+                behind
+            }
+            (b'%', _) => return false,
+            _ if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte) => behind,
+            _ => return false,
+        };
+    }
+    true
 }
 
 /// RFC 9112 sections 6.1 and 6.3: only `chunked`, never in HTTP/1.0, never beside Content-Length.
@@ -94,6 +133,12 @@ fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
 }
 
 fn connect(head: &Parts) -> Result<Target<'_>, Denial> {
+    // Content of a CONNECT means nothing (RFC 9110 section 9.3.6), but who reads its length and who
+    // does not would see the tunnel begin at different bytes.
+    let length = head.headers.get(header::CONTENT_LENGTH);
+    if head.headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|of| of != "0") {
+        return Err(Denial::bad_request(Detail::FramingAmbiguous));
+    }
     let authority = head
         .uri
         .authority()
@@ -115,7 +160,7 @@ fn absolute(head: &Parts) -> Result<Target<'_>, Denial> {
             }
             Some(_) => Err(Denial::BadRequest {
                 status: 405,
-                detail: Detail::MethodForbidden,
+                detail: Detail::ReadOnlyPage,
             }),
             None => Err(Denial::bad_request(Detail::OriginForm)),
         };
@@ -136,17 +181,22 @@ fn split(authority: &str) -> Result<(&str, Option<u16>), Denial> {
         return Err(Denial::bad_request(Detail::Userinfo));
     }
     let bracket = authority.rfind(']').map_or(0, |at| at + 1);
-    match authority[bracket..].rfind(':') {
-        None => Ok((authority, None)),
+    let (host, port) = match authority[bracket..].rfind(':') {
+        None => (authority, None),
         Some(at) => {
             let (host, port) = (&authority[..bracket + at], &authority[bracket + at + 1..]);
             let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
             match port.parse() {
-                Ok(port) if digits => Ok((host, Some(port))),
-                Ok(_) | Err(_) => Err(Denial::bad_request(Detail::PortMissing)),
+                Ok(port) if digits => (host, Some(port)),
+                Ok(_) | Err(_) => return Err(Denial::bad_request(Detail::PortMissing)),
             }
         }
+    };
+    if host.is_empty() {
+        // RFC 9110 section 4.2.2.
+        return Err(Denial::bad_request(Detail::HostInvalid));
     }
+    Ok((host, port))
 }
 
 /// Whether the target's port leads to kintone: `http:` none, 80 or 443; `https:` and CONNECT 443.
@@ -226,6 +276,27 @@ mod tests {
         assert!(read(&parts).is_ok());
         let parts = head("CONNECT", "acme.cybozu.com:443", Version::HTTP_11, &[]);
         assert_eq!(detail(&parts), Detail::HostMissing);
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_a_literal_and_perhaps_a_port() {
+        for good in [
+            "",
+            "a",
+            "a.b:443",
+            "a:",
+            "%41",
+            "[::1]",
+            "[::1]:443",
+            ":443",
+        ] {
+            assert!(is_host(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "a b", "a/b", "u@a", "a:b", "a:1:2", "[::1", "[a]b", "a]", "%4", "a,b", "[/]",
+        ] {
+            assert!(!is_host(bad.as_bytes()), "{bad}");
+        }
     }
 
     #[test]

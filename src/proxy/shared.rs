@@ -29,8 +29,10 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(config: Arc<Config>) -> Arc<Self> {
-        let directory = Directory::new(&config.callers);
+    /// The rules of `config`. What was seen of a caller under the rules `before` stays with it.
+    pub(crate) fn new(config: Arc<Config>, before: Option<&Self>) -> Arc<Self> {
+        let before = before.map(|before| &before.directory);
+        let directory = Directory::new(&config.callers, before);
         Arc::new(Self { config, directory })
     }
 }

@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
+
+use super::headers::strip_trailers;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -36,7 +38,12 @@ pub(crate) struct Upload {
 }
 
 struct State {
-    incoming: Incoming,
+    /// `None` once nobody wants the rest.
+    incoming: Option<Incoming>,
+    /// Which reader may read: a connection that is given up can hold its own for a while.
+    turn: u32,
+    /// The reader that waits.
+    waiting: Option<Waker>,
     /// What was read so far, while it is small enough to be sent again.
     kept: Option<Vec<Bytes>>,
     kept_size: usize,
@@ -60,6 +67,7 @@ enum End {
 /// One try's view of an [`Upload`].
 pub struct Reader {
     upload: Arc<Upload>,
+    turn: u32,
     next: usize,
     gate: Option<Gate>,
     stall: Option<Pin<Box<Sleep>>>,
@@ -69,6 +77,8 @@ pub struct Reader {
 struct Gate {
     word: oneshot::Receiver<()>,
     patience: Pin<Box<Sleep>>,
+    /// The answer came instead of the 100: the body is not wanted.
+    refused: bool,
 }
 
 /// Why a body could not be sent to its end.
@@ -80,6 +90,9 @@ pub(crate) enum UploadError {
     /// It sent nothing for `stall_timeout`.
     #[error("the caller stopped sending its body")]
     Stalled,
+    /// Another try reads it, or nobody wants it any more.
+    #[error("this try of the call is over")]
+    Over,
 }
 
 /// How a body stands when its call failed.
@@ -89,6 +102,10 @@ pub(crate) enum Fault {
     Stalled,
 }
 
+/// Where the caller's next request begins cannot be found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unreadable;
+
 impl Upload {
     /// Takes a caller's body; keeps up to `keep_max` bytes of it.
     pub(crate) fn new(incoming: Incoming, keep_max: usize, stall_timeout: Duration) -> Arc<Self> {
@@ -96,7 +113,9 @@ impl Upload {
         let fits = hint.exact().is_none_or(|size| size <= keep_max as u64);
         Arc::new(Self {
             state: Mutex::new(State {
-                incoming,
+                incoming: Some(incoming),
+                turn: 0,
+                waiting: None,
                 kept: fits.then(Vec::new),
                 kept_size: 0,
                 received: 0,
@@ -111,12 +130,7 @@ impl Upload {
 
     /// A body for one try.
     pub(crate) fn reader(self: &Arc<Self>) -> Outgoing {
-        Outgoing::Stream(Box::new(Reader {
-            upload: Arc::clone(self),
-            next: 0,
-            gate: None,
-            stall: None,
-        }))
+        self.reader_behind(None)
     }
 
     /// A body for one try that expects a 100 first; what is returned tells it that the 100 came.
@@ -125,14 +139,27 @@ impl Upload {
         let gate = Gate {
             word,
             patience: Box::pin(tokio::time::sleep(CONTINUE_WAIT)),
+            refused: false,
         };
-        let reader = Reader {
+        (self.reader_behind(Some(gate)), tell)
+    }
+
+    fn reader_behind(self: &Arc<Self>, gate: Option<Gate>) -> Outgoing {
+        let turn = self.lock().next_turn();
+        Outgoing::Stream(Box::new(Reader {
             upload: Arc::clone(self),
+            turn,
             next: 0,
-            gate: Some(gate),
+            gate,
             stall: None,
-        };
-        (Outgoing::Stream(Box::new(reader)), tell)
+        }))
+    }
+
+    /// Nobody wants the rest: kintone has answered without it.
+    pub(crate) fn give_up(&self) {
+        let mut state = self.lock();
+        state.next_turn();
+        state.incoming = None;
     }
 
     /// Whether everything that was read is still at hand.
@@ -144,6 +171,21 @@ impl Upload {
     /// Whether all of it was sent.
     pub(crate) fn is_whole(&self) -> bool {
         self.lock().end == End::Whole
+    }
+
+    /// What the caller has still to send, once no try reads it any more: `Err` where that cannot be
+    /// read, or is not known yet.
+    pub(crate) fn leftover(self: Arc<Self>) -> Result<Option<Incoming>, Unreadable> {
+        let upload = Arc::into_inner(self).ok_or(Unreadable)?;
+        let state = upload
+            .state
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        match state.end {
+            End::Open => state.incoming.map(Some).ok_or(Unreadable),
+            End::Whole => Ok(None),
+            End::Cut | End::Stalled => Err(Unreadable),
+        }
     }
 
     /// What went wrong on the caller's side, if anything did.
@@ -178,9 +220,16 @@ impl Upload {
 impl Reader {
     fn poll_gate(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(gate) = &mut self.gate {
-            // A closed channel says nothing more is to be waited for; the answer is on its way.
-            if Pin::new(&mut gate.word).poll(context).is_pending() {
-                ready!(gate.patience.as_mut().poll(context));
+            if gate.refused {
+                return Poll::Pending;
+            }
+            match Pin::new(&mut gate.word).poll(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => {
+                    gate.refused = true;
+                    return Poll::Pending;
+                }
+                Poll::Pending => ready!(gate.patience.as_mut().poll(context)),
             }
             self.gate = None;
         }
@@ -201,9 +250,14 @@ impl Reader {
         if state.end == End::Whole {
             return Poll::Ready(None);
         }
-        let polled = Pin::new(&mut state.incoming).poll_frame(context);
-        match polled {
-            Poll::Ready(Some(Ok(frame))) => {
+        let Some(incoming) = &mut state.incoming else {
+            return Poll::Ready(Some(Err(UploadError::Over)));
+        };
+        match Pin::new(incoming).poll_frame(context) {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    strip_trailers(trailers);
+                }
                 state.take(&frame, self.upload.keep_max);
                 drop(state);
                 self.next += 1;
@@ -234,11 +288,30 @@ impl Reader {
 }
 
 impl State {
+    /// Ends the turn of whoever reads now.
+    fn next_turn(&mut self) -> u32 {
+        self.turn = self.turn.wrapping_add(1);
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+        self.turn
+    }
+
+    /// Whether it is that reader's turn; if so, it is woken when that is over.
+    fn may_read(&mut self, turn: u32, context: &Context<'_>) -> bool {
+        let waker = context.waker();
+        if self.turn == turn && !self.waiting.as_ref().is_some_and(|of| of.will_wake(waker)) {
+            self.waiting = Some(waker.clone());
+        }
+        self.turn == turn
+    }
+
     fn take(&mut self, frame: &Frame<Bytes>, keep_max: usize) {
         self.progress = Instant::now();
         let Some(data) = frame.data_ref() else {
-            // Trailers end a body that cannot be told a second time.
+            // Trailers end a body that cannot be told a second time; nobody polls behind them.
             self.kept = None;
+            self.end = End::Whole;
             return;
         };
         self.received += data.len() as u64;
@@ -249,7 +322,7 @@ impl State {
         if let Some(kept) = &mut self.kept {
             kept.push(data.clone());
         }
-        if self.incoming.is_end_stream() {
+        if self.incoming.as_ref().is_some_and(Body::is_end_stream) {
             self.end = End::Whole;
         }
     }
@@ -266,6 +339,9 @@ impl Body for Outgoing {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Stream(reader) => {
+                if !reader.upload.lock().may_read(reader.turn, context) {
+                    return Poll::Ready(Some(Err(UploadError::Over.into())));
+                }
                 ready!(reader.poll_gate(context));
                 let frame = ready!(reader.poll_upload(context));
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))

@@ -13,6 +13,7 @@ use super::books::{Books, Want};
 use super::clock::{Clock, Moment};
 use super::forecast::{Forecast, Reason};
 use super::in_use::Slot;
+use super::pen::Pen;
 use super::plan::Plan;
 use super::queue::Place;
 use super::tenant::Ticket;
@@ -110,18 +111,18 @@ type Answers = Vec<Answer>;
 impl Cell {
     /// An account without calls.
     pub(super) fn new(
-        account: Account,
+        pen: Pen,
         number: u64,
         plan: Arc<Plan>,
         clock: Clock,
         wakes: Arc<Wakes<Weak<Self>>>,
     ) -> Self {
         Self {
-            account,
+            account: pen.account.clone(),
             clock,
             number,
             wakes,
-            books: Mutex::new(Books::new(plan, clock)),
+            books: Mutex::new(Books::new(plan, clock, pen)),
         }
     }
 

@@ -9,10 +9,12 @@ use crate::model::{Priority, Tenant};
 use super::clock::{Clock, Moment};
 use super::estimate::ServiceTime;
 use super::in_use::{Grant, InUse, Kind, Owes, Slot};
+use super::pen::Pen;
 use super::plan::Plan;
-use super::pressure::{Cut, Pressure, Sample, Sight};
+use super::pressure::{Pressure, Sight};
 use super::queue::{Place, Queue};
 use super::rate::Rate;
+use super::record::Line;
 use super::room::Room;
 use super::tenant::{TenantId, Ticket, Waiting};
 use super::yields::Yields;
@@ -29,6 +31,8 @@ pub(super) struct Books<W> {
     pub(super) rate: Option<Box<Rate>>,
     pub(super) service: ServiceTime,
     pub(super) in_use: InUse,
+    /// Writes down what is in flight.
+    pen: Pen,
     /// Permits of this host now.
     allowed: u32,
     used_at: Moment,
@@ -68,20 +72,32 @@ pub(super) struct Want {
     pub(super) permits: u32,
 }
 
+/// A call that an earlier process left at kintone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left<'a> {
+    pub(super) tenant: &'a str,
+    pub(super) priority: Priority,
+    pub(super) permits: u32,
+    pub(super) aborted_at: Moment,
+    /// Where it is written down.
+    pub(super) line: Option<Line>,
+}
+
 /// How often an account is looked at where calls wait that time alone could let go.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl<W> Books<W> {
     /// Empty books under a plan.
-    pub(super) fn new(plan: Arc<Plan>, clock: Clock) -> Self {
+    pub(super) fn new(plan: Arc<Plan>, clock: Clock, pen: Pen) -> Self {
         let mut books = Self {
-            rate: limiter(&plan, clock),
+            rate: Rate::successor(plan.rate, None, clock),
             pressure: Pressure::default(),
             queue: Queue::new(),
             yields: Yields::default(),
             counts: Counts::default(),
             service: ServiceTime::default(),
             in_use: InUse::default(),
+            pen,
             allowed: 1,
             used_at: clock.moment(),
             wake: None,
@@ -91,10 +107,11 @@ impl<W> Books<W> {
         books
     }
 
-    /// Puts the account under another plan. A limiter of the same shape stays as it is.
+    /// Puts the account under another plan. A limiter of the same shape stays as it is; one of
+    /// another shape begins with the tokens that were left.
     pub(super) fn replan(&mut self, plan: Arc<Plan>, clock: Clock) {
         if self.rate.as_ref().map(|rate| rate.limit()) != plan.rate {
-            self.rate = limiter(&plan, clock);
+            self.rate = Rate::successor(plan.rate, self.rate.take(), clock);
         }
         self.queue.configure(&plan.tenants);
         self.plan = plan;
@@ -167,52 +184,18 @@ impl<W> Books<W> {
 
     /// The first byte of this call is about to go to kintone.
     pub(super) fn sent(&mut self, slot: Slot) {
-        self.in_use.send(slot);
+        let (pen, queue) = (&self.pen, &self.queue);
+        self.in_use.send(slot, |grant| {
+            let tenant = &queue.tenant(grant.tenant).name;
+            pen.begin(tenant, grant.priority, grant.permits)
+        });
     }
 
     /// Not a byte of this call went to kintone.
     pub(super) fn not_sent(&mut self, slot: Slot) {
-        self.in_use.take_back(slot);
-    }
-
-    /// kintone's figures in the head of the answer to this call.
-    pub(super) fn answered(
-        &mut self,
-        slot: Slot,
-        limit: Option<u32>,
-        running: Option<u32>,
-        now: Moment,
-    ) {
-        let sending = self.in_use.sending(slot);
-        if let Some(running) = running {
-            // Of our live calls at sending and at receipt the smaller number is certainly in it.
-            let ours = sending.live.min(self.in_use.live());
-            self.prove_gone(sending.number, running.saturating_sub(ours), now);
+        if let Some(line) = self.in_use.take_back(slot) {
+            self.pen.end(line);
         }
-        let sample = self.sample(limit, running, sending.live);
-        self.pressure.answered(now, sample);
-        self.refresh(now);
-    }
-
-    /// kintone refused this call before it did anything for it.
-    pub(super) fn refused(
-        &mut self,
-        slot: Slot,
-        limit: Option<u32>,
-        running: Option<u32>,
-        now: Moment,
-    ) {
-        let sending = self.in_use.sending(slot);
-        let sample = self.sample(limit, running, sending.live);
-        let cut = Cut {
-            sent: sending.number,
-            sent_so_far: self.in_use.sent(),
-            at_kintone: sending.live + self.in_use.settling(),
-            hosts: self.plan.hosts,
-        };
-        self.pressure.refused(now, sample, cut);
-        self.refresh(now);
-        self.end(slot, End::Unsent, now);
     }
 
     /// Notes what kintone owes a tunnel.
@@ -223,8 +206,12 @@ impl<W> Books<W> {
     /// Gives back what a tunnel does not need; at least one permit stays.
     pub(super) fn shrink(&mut self, slot: Slot, permits: u32, now: Moment) -> u32 {
         let surplus = self.in_use.shrink(slot, permits);
+        let Grant { permits, line, .. } = self.in_use.grant(slot);
+        if let Some(line) = line {
+            self.pen.resize(line, permits);
+        }
         self.released(surplus, now);
-        self.in_use.grant(slot).permits
+        permits
     }
 
     /// Gives a permit back.
@@ -242,9 +229,29 @@ impl<W> Books<W> {
     /// Takes back a permit whose owner has left: at once if nothing was sent, else it settles, for
     /// kintone may go on working.
     pub(super) fn abandon(&mut self, slot: Slot, now: Moment) {
-        if let Some(grant) = self.in_use.abandon(slot, now) {
-            self.released(grant, now);
+        let line = self.in_use.grant(slot).line;
+        match (self.in_use.abandon(slot, now), line) {
+            (Some(grant), _) => self.released(grant, now),
+            (None, Some(line)) => self.pen.abort(line),
+            (None, None) => {}
         }
+        self.expire(now);
+    }
+
+    /// Counts a call that an earlier process left at kintone: it settles, and its tenant has its
+    /// permits.
+    pub(super) fn inherit(&mut self, left: Left<'_>, now: Moment) {
+        let grant = Grant {
+            tenant: self.tenant(left.tenant),
+            priority: left.priority,
+            permits: left.permits,
+            granted_at: now,
+            line: left.line,
+        };
+        self.counts.acquired += u64::from(grant.permits);
+        self.used_at = now;
+        self.queue.inherit(grant.tenant, grant.permits);
+        self.in_use.inherit(grant, left.aborted_at);
         self.expire(now);
     }
 
@@ -316,7 +323,7 @@ impl<W> Books<W> {
             allowed: self.allowed,
             in_use: self.in_use.total(),
             batch_in_use: self.in_use.batch(),
-            reserve: self.plan.quota.interactive_reserve.min(self.allowed / 2),
+            reserve: self.plan.reserve(self.allowed),
             now,
         }
     }
@@ -335,6 +342,7 @@ impl<W> Books<W> {
             priority: want.priority,
             permits: want.permits.clamp(1, self.allowed),
             granted_at: now,
+            line: None,
         };
         self.counts.acquired += u64::from(grant.permits);
         self.used_at = now;
@@ -342,33 +350,14 @@ impl<W> Books<W> {
         self.in_use.begin(grant)
     }
 
-    fn released(&mut self, grant: Grant, now: Moment) {
+    /// Counts a grant that came back.
+    pub(super) fn released(&mut self, grant: Grant, now: Moment) {
         self.counts.released += u64::from(grant.permits);
         self.used_at = now;
         let held = now.since(grant.granted_at);
         self.queue.end(grant.tenant, grant.permits, held, now);
-    }
-
-    /// What kintone said beside what is ours. Of our live calls at sending and at receipt the larger
-    /// number counts: kintone may have counted at either end, and a rush of our own calls in
-    /// between must not look like somebody else's.
-    fn sample(&self, limit: Option<u32>, running: Option<u32>, live_then: u32) -> Sample {
-        let peers = self.allowed * (self.plan.hosts - 1);
-        Sample {
-            limit,
-            running,
-            ours: live_then.max(self.in_use.live()) + self.in_use.settling() + peers,
-            effective_limit: self.pressure.effective_limit(self.plan.quota.concurrency),
-        }
-    }
-
-    /// Of the calls aborted before the call `number` was sent only `room` can still run.
-    fn prove_gone(&mut self, number: u64, room: u32, now: Moment) {
-        let mut gone = self.in_use.proved_gone(number, room);
-        while gone > 0 && self.in_use.first_settling() <= gone {
-            let grant = self.in_use.settle_first();
-            gone -= grant.permits;
-            self.released(grant, now);
+        if let Some(line) = grant.line {
+            self.pen.end(line);
         }
     }
 
@@ -389,10 +378,7 @@ impl<W> Books<W> {
             (_, _) => Sight::Clear,
         };
         self.pressure.settle(now, limit, sight);
-        self.allowed = (self.pressure.allowed(limit, quota.headroom) / self.plan.hosts).max(1);
+        let ours = self.pressure.allowed(limit, quota.headroom);
+        self.allowed = self.plan.part_of(ours);
     }
-}
-
-fn limiter(plan: &Plan, clock: Clock) -> Option<Box<Rate>> {
-    plan.rate.map(|limit| Box::new(Rate::new(limit, clock)))
 }

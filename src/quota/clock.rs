@@ -35,6 +35,11 @@ impl Moment {
         Self(self.0.saturating_add(nanos(span)))
     }
 
+    /// This and `span` earlier, at the earliest when the clock was made.
+    pub(super) const fn before(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(span)))
+    }
+
     /// Whole seconds since the clock was made.
     pub(super) const fn seconds(self) -> u64 {
         self.0 / 1_000_000_000
@@ -46,6 +51,14 @@ impl Clock {
     pub(super) fn new() -> Self {
         Self {
             start: Instant::now(),
+        }
+    }
+
+    /// A clock that began `ago`: what happened since has a moment too.
+    pub(super) fn begun(ago: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            start: now.checked_sub(ago).unwrap_or(now),
         }
     }
 

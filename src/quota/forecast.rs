@@ -85,6 +85,12 @@ impl<W> Books<W> {
     }
 
     fn completion(&self, nth: u32, only: Option<TenantId>, now: Moment) -> Option<Duration> {
+        let is_all_settling = self.in_use.total() == self.in_use.settling();
+        if only.is_none() && is_all_settling && !self.pressure.is_passing() {
+            // No answer can prove that they are over, nor will more be allowed: time alone frees them.
+            let free_at = self.in_use.settled_at(nth, self.plan.quota.settle)?;
+            return Some(free_at.since(now));
+        }
         let mut outlook = Outlook::default();
         for (grant, kind) in self.in_use.running() {
             if kind != Kind::Call || only.is_some_and(|tenant| tenant != grant.tenant) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::model::Priority;
 
 use super::clock::Moment;
+use super::record::Line;
 use super::tenant::TenantId;
 
 /// Permits in use, by slot, and those that settle, in the order of their aborts.
@@ -37,6 +38,8 @@ pub(super) struct Grant {
     pub(super) permits: u32,
     /// Since when it is held.
     pub(super) granted_at: Moment,
+    /// Where its call is written down, once it is sent.
+    pub(super) line: Option<Line>,
 }
 
 /// What a running call is.
@@ -142,10 +145,11 @@ impl InUse {
         self.running[slot.0 as usize].kind
     }
 
-    /// The first byte of this call is about to go to kintone.
-    pub(super) fn send(&mut self, slot: Slot) {
+    /// The first byte of this call is about to go to kintone; `record` writes it down before.
+    pub(super) fn send(&mut self, slot: Slot, record: impl FnOnce(Grant) -> Option<Line>) {
         let running = &mut self.running[slot.0 as usize];
         if running.sending.is_none() {
+            running.grant.line = record(running.grant);
             self.sent += 1;
             self.live += running.grant.permits;
             running.sending = Some(Sending {
@@ -155,13 +159,14 @@ impl InUse {
         }
     }
 
-    /// Nothing of this call was sent after all.
-    pub(super) fn take_back(&mut self, slot: Slot) {
+    /// Nothing of this call was sent after all; tells where it was written down.
+    pub(super) fn take_back(&mut self, slot: Slot) -> Option<Line> {
         let running = &mut self.running[slot.0 as usize];
         if running.is_live() {
             self.live -= running.grant.permits;
         }
         running.sending = None;
+        running.grant.line.take()
     }
 
     /// When this call was sent.
@@ -195,6 +200,7 @@ impl InUse {
         running.grant.permits -= surplus;
         let returned = Grant {
             permits: surplus,
+            line: None,
             ..running.grant
         };
         self.released(returned)
@@ -220,6 +226,34 @@ impl InUse {
             sent_before: self.sent,
         });
         None
+    }
+
+    /// Takes over a call that an earlier process sent and that was aborted then; it settles.
+    pub(super) fn inherit(&mut self, grant: Grant, aborted_at: Moment) {
+        self.total += grant.permits;
+        if grant.priority == Priority::Batch {
+            self.batch += grant.permits;
+        }
+        self.settling_permits += grant.permits;
+        let index = self
+            .settling
+            .partition_point(|settling| settling.aborted_at <= aborted_at);
+        let settling = Settling {
+            grant,
+            aborted_at,
+            sent_before: 0,
+        };
+        self.settling.insert(index, settling);
+    }
+
+    /// When `permits` of those that settle have come back, if time alone brings them.
+    pub(super) fn settled_at(&self, permits: u32, settle: Duration) -> Option<Moment> {
+        let mut back = 0;
+        let enough = self.settling.iter().find(|settling| {
+            back += settling.grant.permits;
+            back >= permits
+        })?;
+        Some(enough.aborted_at.after(settle))
     }
 
     /// When the next permit has settled by time, if calls settle in `settle`.
@@ -318,6 +352,7 @@ mod tests {
             priority: Priority::Interactive,
             permits,
             granted_at: at(0),
+            line: None,
         }
     }
 
@@ -325,7 +360,7 @@ mod tests {
     fn what_was_not_sent_is_free_at_once_and_what_was_settles() {
         let mut in_use = InUse::default();
         let (unsent, sent) = (in_use.begin(grant(1)), in_use.begin(grant(2)));
-        in_use.send(sent);
+        in_use.send(sent, |_| None);
         assert_eq!(in_use.abandon(unsent, at(1)), Some(grant(1)));
         assert_eq!(in_use.abandon(sent, at(1)), None);
         assert_eq!(
@@ -341,12 +376,12 @@ mod tests {
     fn only_calls_sent_after_an_abort_prove_it_over() {
         let mut in_use = InUse::default();
         let before = in_use.begin(grant(1));
-        in_use.send(before);
+        in_use.send(before, |_| None);
         let aborted = in_use.begin(grant(1));
-        in_use.send(aborted);
+        in_use.send(aborted, |_| None);
         in_use.abandon(aborted, at(1));
         let after = in_use.begin(grant(1));
-        in_use.send(after);
+        in_use.send(after, |_| None);
         assert_eq!(in_use.proved_gone(in_use.sending(before).number, 0), 0);
         assert_eq!(in_use.proved_gone(in_use.sending(after).number, 1), 0);
         assert_eq!(in_use.proved_gone(in_use.sending(after).number, 0), 1);
@@ -356,7 +391,7 @@ mod tests {
     fn slots_are_used_again_and_a_surplus_goes_back() {
         let mut in_use = InUse::default();
         let first = in_use.begin(grant(5));
-        in_use.send(first);
+        in_use.send(first, |_| None);
         assert_eq!(in_use.shrink(first, 0).permits, 4);
         assert_eq!((in_use.total(), in_use.live()), (1, 1));
         in_use.owe(first, Owes::Nothing);

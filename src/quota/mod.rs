@@ -9,38 +9,50 @@
 //! when it was idle for ten minutes or when more than [`ACCOUNTS_MAX`] are remembered; idle, it takes
 //! less than 1 KiB.
 
+use std::io;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
 use tokio::time::sleep_until;
 
 use crate::config::Config;
-use crate::model::{Account, CallerName, Denial, Priority, Table, Tenant};
+use crate::model::{Account, Denial, Priority, Table};
 
+pub use ask::Ask;
 pub use in_use::Owes;
 pub use permit::{Permit, Refused, YieldGuard};
+pub use record::{Boot, BootError, Damage, Found, Opened, RecordError};
 pub use snapshot::{AccountSnapshot, Balance, RefusedCounts, TenantSnapshot, TenantTotals};
+pub use terms::Terms;
 
 use account::{Cell, Deadline, Entrant};
+use books::Left;
 use clock::{Clock, Moment};
+use pen::Pen;
 use plan::Plans;
 use queue::Place;
+use record::Record;
 use wakes::Wakes;
 
 mod account;
+mod ask;
 mod books;
 mod clock;
 mod estimate;
 mod forecast;
 mod in_use;
+mod pen;
 mod permit;
 mod plan;
 mod pressure;
 mod queue;
 mod rate;
+mod record;
 mod room;
+mod said;
 mod snapshot;
 mod tenant;
+mod terms;
 mod wakes;
 mod yields;
 
@@ -48,28 +60,13 @@ mod yields;
 #[derive(Clone, Debug)]
 pub struct Quotas(Arc<Shared>);
 
-/// A call that wants to go to kintone.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
-    /// Where to.
-    pub account: &'a Account,
-    /// On whose behalf; `None`: its caller's.
-    pub tenant: Option<&'a Tenant>,
-    /// Who calls.
-    pub caller: &'a CallerName,
-    /// How urgent it is.
-    pub priority: Priority,
-    /// The caller's longest wait, if it has one of its own.
-    pub caller_wait: Option<Duration>,
-    /// The longest wait that the call itself names; zero: it does not wait.
-    pub call_wait: Option<Duration>,
-    /// Permits wanted: 1, or what a tunnel that offers h2 takes.
-    pub weight: u32,
-}
-
 /// Accounts remembered at most, but for those in use.
 pub const ACCOUNTS_MAX: usize = 100_000;
 
+/// For so long calls of earlier processes are reckoned with: `settle` is never longer.
+const PAST: Duration = Duration::from_secs(3600);
+/// Whose the permits are of calls that an earlier process may have sent and nobody knows of.
+const UNKNOWN_TENANT: &str = "before-restart";
 /// How long an idle account is remembered.
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// How often idle accounts are looked for.
@@ -81,6 +78,9 @@ const FORGOTTEN_PART: usize = 64;
 struct Shared {
     clock: Clock,
     wakes: Arc<Wakes<Weak<Cell>>>,
+    record: Option<Record>,
+    /// Calls sent before this moment may be at kintone although nobody knows of them.
+    unknown: Option<Moment>,
     register: RwLock<Register>,
 }
 
@@ -94,12 +94,48 @@ struct Register {
 }
 
 impl Quotas {
-    /// No account in use, under the limits of `config`.
+    /// No account in use, under the limits of `config`, and what is in flight is written down
+    /// nowhere.
     #[must_use]
     pub fn new(config: &Config) -> Self {
+        Self::with(config, Clock::new(), None, None)
+    }
+
+    /// Goes on from what earlier processes left: their calls that may still run at kintone settle.
+    /// Where nobody knows what they left, every account has its whole limit settling.
+    #[must_use]
+    pub fn recorded(config: &Config, mut opened: Opened) -> Self {
+        let clock = Clock::begun(PAST);
+        let now = clock.moment();
+        let unknown = opened.unknown.map(|age| now.before(age));
+        let calls = std::mem::take(&mut opened.calls);
+        let quotas = Self::with(config, clock, Some(opened.into_record()), unknown);
+        for call in &calls {
+            let left = Left {
+                tenant: call.tenant.as_str(),
+                priority: call.priority,
+                permits: call.permits,
+                aborted_at: now.before(call.age),
+                line: Some(call.line),
+            };
+            quotas
+                .cell(&call.account)
+                .step(|books, now| books.inherit(left, now));
+        }
+        quotas
+    }
+
+    fn with(
+        config: &Config,
+        clock: Clock,
+        record: Option<Record>,
+        unknown: Option<Moment>,
+    ) -> Self {
         Self(Arc::new(Shared {
-            clock: Clock::new(),
+            clock,
             wakes: Arc::new(Wakes::new()),
+            record,
+            unknown,
             register: RwLock::new(Register {
                 plans: Plans::new(config),
                 cells: Table::default(),
@@ -176,6 +212,32 @@ impl Quotas {
         }
     }
 
+    /// How much longer calls wait that go to an account without a `settle` of its own, because nobody
+    /// knows what an earlier process left at kintone; `None`: they do not.
+    #[must_use]
+    pub fn unknown_for(&self) -> Option<Duration> {
+        let until = self.0.unknown?.after(self.read().plans.usual_settle());
+        let left = until.since(self.0.clock.moment());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Brings to disk what is in flight, for a start after the end of the machine. Nothing may be
+    /// sent any more. It blocks on the disk.
+    ///
+    /// # Errors
+    /// What the kernel said; such a start then waits as it does after a power loss.
+    pub fn close_record(&self) -> io::Result<()> {
+        let Some(record) = &self.0.record else {
+            return Ok(());
+        };
+        let settle = self.read().plans.longest_settle();
+        let unknown = self.0.unknown.map(|unknown| unknown.after(settle));
+        if unknown.is_some_and(|until| until <= self.0.clock.moment()) {
+            record.know_all();
+        }
+        record.close()
+    }
+
     /// Every account in use or remembered, in no order.
     #[must_use]
     pub fn snapshot(&self) -> Vec<AccountSnapshot> {
@@ -214,13 +276,32 @@ impl Quotas {
             register.make_room(self.0.clock.moment());
         }
         register.numbers += 1;
+        let plan = register.plans.of(account);
+        let pen = Pen {
+            account: account.clone(),
+            record: self.0.record.clone(),
+        };
+        let (limit, settle) = (plan.quota.concurrency, plan.quota.settle);
         let cell = Arc::new(Cell::new(
-            account.clone(),
+            pen,
             register.numbers,
-            Arc::clone(register.plans.of(account)),
+            Arc::clone(plan),
             self.0.clock,
             Arc::clone(&self.0.wakes),
         ));
+        if let Some(aborted_at) = self.0.unknown {
+            let is_over = aborted_at.after(settle) <= self.0.clock.moment();
+            let left = Left {
+                tenant: UNKNOWN_TENANT,
+                priority: Priority::Interactive,
+                permits: limit,
+                aborted_at,
+                line: None,
+            };
+            if !is_over {
+                cell.step(|books, now| books.inherit(left, now));
+            }
+        }
         register.cells.insert(account.clone(), Arc::clone(&cell));
         cell
     }
@@ -294,6 +375,7 @@ mod tests {
     use super::account::Waiter;
     use super::tenant::TenantBook;
     use super::*;
+    use crate::model::Tenant;
 
     /// What an idle account with one tenant keeps on the heap, as its types add up: the cell, its entry
     /// in the register, its tenant and the tenant's entry, and the two names.

@@ -35,9 +35,7 @@ const BATCH_WAIT: Duration = Duration::from_secs(600);
 impl Plans {
     /// The plans of a configuration.
     pub(super) fn new(config: &Config) -> Self {
-        let hosts = u32::try_from(config.fleet.hosts.len())
-            .unwrap_or(u32::MAX)
-            .max(1);
+        let hosts = hosts(config);
         let own = config.accounts.iter().map(|(account, settings)| {
             let plan = Plan::new(&settings.quota, settings.tenants.clone(), hosts);
             (account.clone(), Arc::new(plan))
@@ -48,6 +46,17 @@ impl Plans {
         }
     }
 
+    /// `settle` of the accounts that have no table of their own.
+    pub(super) fn usual_settle(&self) -> Duration {
+        self.usual.quota.settle
+    }
+
+    /// The longest `settle` of any account.
+    pub(super) fn longest_settle(&self) -> Duration {
+        let own = self.own.values().map(|plan| plan.quota.settle);
+        own.fold(self.usual_settle(), Duration::max)
+    }
+
     /// The plan of an account.
     pub(super) fn of(&self, account: &Account) -> &Arc<Plan> {
         self.own.get(account).unwrap_or(&self.usual)
@@ -55,6 +64,14 @@ impl Plans {
 }
 
 impl Plan {
+    /// The plan of one account of a configuration.
+    pub(super) fn of(config: &Config, account: &Account) -> Self {
+        let settings = config.accounts.get(account);
+        let tenants = settings.map(|settings| settings.tenants.clone());
+        let tenants = tenants.unwrap_or_default();
+        Self::new(config.quota_of(account), tenants, hosts(config))
+    }
+
     fn new(quota: &QuotaSettings, tenants: BTreeMap<Tenant, TenantSettings>, hosts: u32) -> Self {
         Self {
             rate: RateLimit::new(quota.rate, quota.burst, hosts),
@@ -62,6 +79,16 @@ impl Plan {
             tenants,
             hosts,
         }
+    }
+
+    /// This host's part of the permits that are ours.
+    pub(super) fn part_of(&self, permits: u32) -> u32 {
+        (permits / self.hosts).max(1)
+    }
+
+    /// Those of this host's permits that batch calls never take.
+    pub(super) fn reserve(&self, allowed: u32) -> u32 {
+        self.quota.interactive_reserve.min(allowed / 2)
     }
 
     /// The longest wait of a call: the shortest of its own and its caller's, else the account's.
@@ -78,4 +105,10 @@ impl Plan {
         let longest = caller_wait.unwrap_or(usual);
         call_wait.map_or(longest, |wait| wait.min(longest))
     }
+}
+
+fn hosts(config: &Config) -> u32 {
+    u32::try_from(config.fleet.hosts.len())
+        .unwrap_or(u32::MAX)
+        .max(1)
 }

@@ -228,6 +228,11 @@ impl<W> Queue<W> {
         self.virtual_time = book.start(permits, self.virtual_time, now);
     }
 
+    /// Counts permits of a call that an earlier process was granted.
+    pub(super) fn inherit(&mut self, tenant: TenantId, permits: u32) {
+        self.tenants[tenant.0 as usize].in_use += permits;
+    }
+
     /// Counts permits given back that were held for `held`.
     pub(super) fn end(&mut self, tenant: TenantId, permits: u32, held: Duration, now: Moment) {
         self.tenants[tenant.0 as usize].end(permits, held, now);

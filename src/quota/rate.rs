@@ -41,11 +41,21 @@ impl RateLimit {
             burst,
         })
     }
+
+    /// Tokens a second.
+    pub(super) fn per_s(&self) -> f64 {
+        self.period.as_secs_f64().recip()
+    }
+
+    /// Tokens that can be saved up.
+    pub(super) const fn burst(&self) -> u32 {
+        self.burst.get()
+    }
 }
 
 impl Rate {
     /// A limiter with all its tokens.
-    pub(super) fn new(limit: RateLimit, clock: Clock) -> Self {
+    fn new(limit: RateLimit, clock: Clock) -> Self {
         let quota = Quota::with_period(limit.period)
             .expect("a rate's period is at least a nanosecond")
             .allow_burst(limit.burst);
@@ -56,6 +66,34 @@ impl Rate {
             left: limit.burst.get(),
             spent_at: clock.moment(),
             due: None,
+        }
+    }
+
+    /// A limiter of this shape in the place of `before`, whose tokens it goes on with; none if there
+    /// is no rate.
+    pub(super) fn successor(
+        limit: Option<RateLimit>,
+        before: Option<Box<Self>>,
+        clock: Clock,
+    ) -> Option<Box<Self>> {
+        let mut rate = Box::new(Self::new(limit?, clock));
+        if let Some(before) = before {
+            rate.carry_over(&before, clock.moment());
+        }
+        Some(rate)
+    }
+
+    /// Begins with no more tokens than `before` has left: a new rate is no gift of a whole burst.
+    fn carry_over(&mut self, before: &Self, now: Moment) {
+        let left = if before.due(now).is_some() {
+            0
+        } else {
+            before.tokens(now)
+        };
+        let gone = NonZeroU32::new(self.limit.burst.get().saturating_sub(left));
+        if let Some(Ok(Ok(state))) = gone.map(|gone| self.limiter.check_n(gone)) {
+            self.left = state.remaining_burst_capacity();
+            self.spent_at = now;
         }
     }
 
@@ -127,6 +165,30 @@ mod tests {
         assert_eq!(half.burst.get(), 2);
         let part = RateLimit::new(1.0, 1, 4).expect("a rate");
         assert_eq!(part.burst.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_rate_begins_with_what_was_left() {
+        let (mut before, clock) = rate(1.0, 10);
+        let renewed = |per_s, burst, before: &Rate| {
+            let (mut renewed, _) = rate(per_s, burst);
+            renewed.carry_over(before, clock.moment());
+            let mut tokens = 0;
+            while renewed.spend(clock.moment()) {
+                tokens += 1;
+            }
+            tokens
+        };
+        assert_eq!(renewed(2.0, 5, &before), 5, "a full one stays full");
+        for _ in 0..7 {
+            assert!(before.spend(clock.moment()));
+        }
+        assert_eq!(renewed(2.0, 10, &before), 3);
+        assert_eq!(renewed(2.0, 2, &before), 2);
+        while before.spend(clock.moment()) {}
+        assert_eq!(renewed(100.0, 50, &before), 0);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(renewed(100.0, 50, &before), 2);
     }
 
     #[tokio::test(start_paused = true)]

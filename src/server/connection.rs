@@ -9,8 +9,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::config::Limits;
-use crate::model::Client;
+use crate::model::{Client, Detail};
 
+use super::heads::Heads;
+use super::interim::Interim;
 use super::slots::Slot;
 
 /// One caller's connection. It stands as `Arc<Connection>` in the extensions of every request.
@@ -23,6 +25,7 @@ pub struct Connection {
     stream: Arc<TcpStream>,
     pulse: Mutex<Pulse>,
     stay: Stay,
+    interim: Interim,
     _slot: Slot,
 }
 
@@ -46,8 +49,10 @@ pub(super) enum Stay {
 struct Pulse {
     phase: Phase,
     since: Instant,
-    /// The first line of the head that is arriving, as far as it has come.
-    line: Line,
+    /// What the caller has sent, from head to head.
+    heads: Heads,
+    /// Calls that were handed to the service.
+    calls: u64,
     tail: Tail,
     /// The body of the answer was taken whole by hyper, or given up.
     answer_ended: bool,
@@ -57,20 +62,13 @@ struct Pulse {
     end_read: bool,
     /// We have sent our last byte.
     end_sent: bool,
+    /// The connection goes to whoever asked for it: its CONNECT was answered 2xx.
+    granted: bool,
 }
 
 /// The last bytes that came from the caller.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tail([u8; 4]);
-
-/// The first line of a head: how long it is tells a target that is too long from too many fields,
-/// and a fragment in it would not be seen in the URI, which leaves it out.
-#[derive(Debug, Default)]
-struct Line {
-    length: usize,
-    complete: bool,
-    has_fragment: bool,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -105,14 +103,17 @@ impl Connection {
             pulse: Mutex::new(Pulse {
                 phase: Phase::Fresh,
                 since: Instant::now(),
-                line: Line::default(),
+                heads: Heads::new(),
+                calls: 0,
                 tail: Tail::default(),
                 answer_ended: false,
                 blocked: None,
                 end_read: false,
                 end_sent: false,
+                granted: false,
             }),
             stay,
+            interim: Interim::default(),
             _slot: slot,
         }
     }
@@ -161,11 +162,20 @@ impl Connection {
             .is_ready()
     }
 
-    /// Whether the target of the request that came last has a fragment. Unknown, and so `false`, for
-    /// one that was sent before the answer to the one before it.
+    /// What is wrong with the head of the call at hand that its parsed form does not show: a
+    /// fragment, or a Content-Length beside a Transfer-Encoding.
     #[must_use]
-    pub fn target_has_fragment(&self) -> bool {
-        self.pulse().line.has_fragment
+    pub fn head_fault(&self) -> Option<Detail> {
+        let pulse = self.pulse();
+        pulse.heads.fault_of(pulse.calls)
+    }
+
+    /// Whether the call at hand is an OPTIONS about the server: its target has neither path nor
+    /// query, which its parsed form does not show.
+    #[must_use]
+    pub fn is_about_server(&self) -> bool {
+        let pulse = self.pulse();
+        pulse.heads.is_about_server(pulse.calls)
     }
 
     /// Completes when the caller of a CONNECT has left before its answer: its connection broke, or
@@ -182,6 +192,15 @@ impl Connection {
         }
     }
 
+    /// Sends the whole head of a 1xx answer, if that of the answer proper has not been handed over.
+    pub fn inform(&self, head: &[u8]) {
+        self.interim.push(head);
+    }
+
+    pub(super) const fn interim(&self) -> &Interim {
+        &self.interim
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.pulse().phase
     }
@@ -190,6 +209,7 @@ impl Connection {
     pub(super) fn call_begins(&self) {
         let mut pulse = self.pulse();
         pulse.phase = Phase::Busy;
+        pulse.calls += 1;
         pulse.answer_ended = false;
     }
 
@@ -203,7 +223,8 @@ impl Connection {
         let mut pulse = self.pulse();
         pulse.blocked = None;
         if pulse.answer_ended && pulse.phase == Phase::Busy {
-            pulse.enter(Phase::Idle);
+            let amid_head = pulse.heads.is_amid_head();
+            pulse.enter(if amid_head { Phase::Head } else { Phase::Idle });
         }
     }
 
@@ -211,20 +232,19 @@ impl Connection {
     pub(super) fn received(&self, bytes: &[u8]) {
         let mut pulse = self.pulse();
         pulse.tail.received(bytes);
-        match pulse.phase {
-            Phase::Fresh | Phase::Idle => {
-                pulse.enter(Phase::Head);
-                pulse.line = Line::default();
-                pulse.line.received(bytes);
-            }
-            Phase::Head => pulse.line.received(bytes),
-            Phase::Busy | Phase::Upgraded => {}
+        // The rest of a body that nobody waited for begins nothing.
+        let leftover = pulse.heads.is_in_body();
+        pulse.heads.received(bytes);
+        let leftover = pulse.heads.is_in_body() || leftover && !pulse.heads.is_amid_head();
+        if matches!(pulse.phase, Phase::Fresh | Phase::Idle) && !leftover {
+            pulse.enter(Phase::Head);
         }
     }
 
-    /// Bytes of the first line of the head that is arriving, as far as it has come.
+    /// Bytes of the first line of the head that has not become a call, as far as it has come.
     pub(super) fn line_length(&self) -> usize {
-        self.pulse().line.length
+        let pulse = self.pulse();
+        pulse.heads.line_length(pulse.calls)
     }
 
     /// A write made progress, or could not.
@@ -259,6 +279,16 @@ impl Connection {
         pulse.end_sent && !pulse.end_read
     }
 
+    /// The answer that is about to go out hands the connection over.
+    pub(super) fn grant(&self) {
+        self.pulse().granted = true;
+    }
+
+    /// Whether the connection was handed over.
+    pub(super) fn is_granted(&self) -> bool {
+        self.pulse().granted
+    }
+
     /// HTTP is over: whoever took the connection answers for it.
     pub(super) fn upgrade(&self) {
         self.pulse().enter(Phase::Upgraded);
@@ -281,19 +311,6 @@ impl Connection {
     fn pulse(&self) -> MutexGuard<'_, Pulse> {
         // Every change under the lock is a plain assignment: a poisoned pulse is a whole one.
         self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Line {
-    fn received(&mut self, bytes: &[u8]) {
-        if self.complete {
-            return;
-        }
-        let end = bytes.iter().position(|byte| *byte == b'\n');
-        self.complete = end.is_some();
-        let line = &bytes[..end.unwrap_or(bytes.len())];
-        self.length += line.len();
-        self.has_fragment |= line.contains(&b'#');
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use crate::model::{Client, Detail};
 
 use super::connection::{Connection, Phase};
+use super::interim::Part;
 
 /// What the server tells, and whom it asks for words. All are called on the connection's task and
 /// must not block.
@@ -98,6 +99,17 @@ impl Guard {
     }
 }
 
+impl Guard {
+    /// Writes 1xx answers. hyper flushes when it has written all it has, so that nothing of its own
+    /// can be half out then.
+    fn poll_interim(&self, part: Part, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let connection = &self.connection;
+        connection.interim().poll_write(part, |head| {
+            poll_write_with(connection, cx, || connection.stream().try_write(head))
+        })
+    }
+}
+
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
@@ -157,6 +169,7 @@ impl AsyncWrite for Guard {
             self.replace(buf);
             return Poll::Ready(Ok(buf.len()));
         }
+        ready!(self.poll_interim(Part::Begun, cx))?;
         let connection = &self.connection;
         poll_write_with(connection, cx, || connection.stream().try_write(buf))
     }
@@ -170,6 +183,7 @@ impl AsyncWrite for Guard {
             self.replace(bufs.first().map_or(&[], |first| first));
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
+        ready!(self.poll_interim(Part::Begun, cx))?;
         let connection = &self.connection;
         poll_write_with(connection, cx, || {
             connection.stream().try_write_vectored(bufs)
@@ -182,6 +196,7 @@ impl AsyncWrite for Guard {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_instead(cx))?;
+        ready!(self.poll_interim(Part::All, cx))?;
         self.connection.flushed();
         Poll::Ready(Ok(()))
     }

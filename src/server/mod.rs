@@ -37,6 +37,8 @@ use slots::{Place, Slots};
 
 mod connection;
 mod guard;
+mod heads;
+mod interim;
 mod serve;
 mod slots;
 mod upgrade;

@@ -1,17 +1,16 @@
 //! The life of one connection, from accept to close.
 
 use std::error::Error as StdError;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -43,8 +42,6 @@ const FAR: Duration = Duration::from_secs(365 * 86400);
 enum End {
     /// hyper is done: closed by either side, or upgraded.
     Done(Result<(), hyper::Error>),
-    /// A `CONNECT` was refused. hyper lets go of the connection as if it had been taken over.
-    Refused,
     /// A limit was reached.
     Expired(Expired),
     /// It was idle when the drain stopped taking work.
@@ -69,17 +66,15 @@ pub(super) async fn serve_connection<S, B>(
     let end = serve_http(&connection, service, &limits, &drain, &hooks).await;
     match end {
         End::Done(result) => {
+            if result.is_ok() && !connection.is_end_sent() && !connection.is_granted() {
+                // hyper lets go of a connection whose upgrade was refused as if it had been taken over.
+                end_here(&connection);
+            }
             if let Err(error) = result {
                 tracing::debug!(client = %connection.client(), %error, "connection ended");
                 if error.is_parse() && !connection.is_end_sent() {
                     answer_unparsable(&connection, &hooks);
                 }
-            }
-            linger_after(&connection, &drain).await;
-        }
-        End::Refused => {
-            if shut_write(connection.stream()).is_ok() {
-                connection.end_sent();
             }
             linger_after(&connection, &drain).await;
         }
@@ -103,11 +98,9 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let refused = AtomicBool::new(false);
     let service = service_fn(|request| {
         connection.call_begins();
-        let connection = Arc::clone(connection);
-        answer(connection, service.clone(), drain, &refused, request)
+        answer(Arc::clone(connection), service.clone(), drain, request)
     });
     let guard = Guard::new(Arc::clone(connection), hooks.clone(), limits.head_size);
     let http = builder(limits)
@@ -131,7 +124,6 @@ where
         tokio::select! {
             biased;
             end = poll_fn(|cx| match http.as_mut().poll(cx) {
-                Poll::Ready(Ok(())) if refused.load(Ordering::Relaxed) => Poll::Ready(End::Refused),
                 Poll::Ready(result) => Poll::Ready(End::Done(result)),
                 Poll::Pending => alarm.poll(cx).map(End::Expired),
             }) => return end,
@@ -151,27 +143,45 @@ where
     }
 }
 
-/// The service's answer, ready for hyper; notes in `refused` that it refuses a `CONNECT`.
+/// The service's answer, ready for hyper.
 async fn answer<S, B>(
     connection: Arc<Connection>,
     service: S,
     drain: &Drain,
-    refused: &AtomicBool,
     mut request: Request<Incoming>,
 ) -> Result<Response<Answer<B>>, S::Error>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
 {
     let connect = request.method() == Method::CONNECT;
+    let old = request.version() < Version::HTTP_11;
     request.extensions_mut().insert(Arc::clone(&connection));
-    let mut answer = service.oneshot(request).await?;
+    let interim = connection.interim();
+    if !old {
+        interim.open();
+    }
+    let mut answering = pin!(service.oneshot(request));
+    let answered = poll_fn(|cx| {
+        interim.register(cx);
+        answering.as_mut().poll(cx)
+    });
+    let mut answer = answered.await?;
+    poll_fn(|cx| interim.poll_close(cx)).await;
     let tunnel = connect && answer.status().is_success();
-    // Nothing behind a refused CONNECT may be run as a request (RFC 9931).
-    let closes = connect || drain.stage() > Stage::Serving || connection.stay() == Stay::OneCall;
+    if tunnel {
+        connection.grant();
+    }
+    // Nothing behind a refused CONNECT may be run as a request (RFC 9931), and a connection of
+    // HTTP/1.0 is not kept, though its caller may ask for it (RFC 9112 section 9.3).
+    let closes =
+        connect || old || drain.stage() > Stage::Serving || connection.stay() == Stay::OneCall;
     if !tunnel && closes {
         let close = HeaderValue::from_static("close");
         answer.headers_mut().insert(CONNECTION, close);
-        refused.fetch_or(connect, Ordering::Relaxed);
+        if old {
+            // Else hyper would add what was asked for.
+            *answer.version_mut() = Version::HTTP_10;
+        }
     }
     Ok(answer.map(|body| Answer { body, connection }))
 }
@@ -257,8 +267,14 @@ impl<B> Drop for Answer<B> {
 fn answer_unparsable(connection: &Connection, hooks: &Hooks) {
     let answer = (hooks.bare_answer)(400, connection.client());
     // Nothing was written before, so that the answer fits into the socket's buffer.
-    let stream = connection.stream();
-    if stream.try_write(&answer).is_ok() && shut_write(stream).is_ok() {
+    if connection.stream().try_write(&answer).is_ok() {
+        end_here(connection);
+    }
+}
+
+/// Sends our last byte. It fails only on a socket that is gone.
+fn end_here(connection: &Connection) {
+    if shut_write(connection.stream()).is_ok() {
         connection.end_sent();
     }
 }

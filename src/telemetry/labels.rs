@@ -65,6 +65,8 @@ words!(
         LocalPorts = "local_ports",
         /// The process's memory.
         Memory = "memory",
+        /// The places of the flight record.
+        FlightRecord = "flight_record",
     }
 );
 

@@ -1,5 +1,6 @@
 //! The calls under way, for operators who ask what hangs.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -78,6 +79,15 @@ pub struct LiveSnapshot {
     pub who: Who,
 }
 
+/// How many calls are under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Those that have a permit.
+    pub in_flight: u32,
+    /// Those that wait for one.
+    pub waiting: u32,
+}
+
 #[derive(Debug, Default)]
 struct Shard {
     slots: Mutex<Slots>,
@@ -126,6 +136,13 @@ impl Live {
         }
     }
 
+    /// Lists at most about `capacity` calls from here on; those listed already stay.
+    pub fn set_capacity(&self, capacity: usize) {
+        for shard in self.shards.iter() {
+            shard.lock().capacity = capacity.div_ceil(SHARDS);
+        }
+    }
+
     /// Enters a call that began at `started`, in [`Phase::Waiting`].
     #[must_use]
     pub fn enter(&self, id: RequestId, client: Client, started: Instant) -> LiveCall {
@@ -169,6 +186,37 @@ impl Live {
         found.truncate(limit);
         let calls = found.iter().map(|entry| entry.snapshot(now)).collect();
         (calls, total)
+    }
+
+    /// The calls under way of one caller by their account; only those of `tenant`, if one is given.
+    #[must_use]
+    pub fn of_caller(
+        &self,
+        caller: &CallerName,
+        tenant: Option<&Tenant>,
+    ) -> BTreeMap<Account, UnderWay> {
+        let mut found: BTreeMap<Account, UnderWay> = BTreeMap::new();
+        for shard in self.shards.iter() {
+            let slots = shard.lock();
+            for entry in slots.entries.iter().flatten() {
+                let Some(who) = entry.who.get() else { continue };
+                let is_wanted = who.caller.as_ref() == Some(caller)
+                    && (tenant.is_none() || who.tenant.as_ref() == tenant);
+                let Some(account) = who.account.as_ref().filter(|_| is_wanted) else {
+                    continue;
+                };
+                let under_way = match found.get_mut(account) {
+                    Some(under_way) => under_way,
+                    None => found.entry(account.clone()).or_default(),
+                };
+                if entry.phase() == Phase::Waiting {
+                    under_way.waiting += 1;
+                } else {
+                    under_way.in_flight += 1;
+                }
+            }
+        }
+        found
     }
 
     /// Calls under way that found no place in the registry.
@@ -275,12 +323,16 @@ impl Slots {
 }
 
 impl Entry {
+    fn phase(&self) -> Phase {
+        Phase::ALL[usize::from(self.phase.load(Ordering::Relaxed))]
+    }
+
     fn snapshot(&self, now: Instant) -> LiveSnapshot {
         LiveSnapshot {
             id: self.id,
             client: self.client,
             age: now.saturating_duration_since(self.started),
-            phase: Phase::ALL[usize::from(self.phase.load(Ordering::Relaxed))],
+            phase: self.phase(),
             who: self.who.get().cloned().unwrap_or_default(),
         }
     }

@@ -1,10 +1,12 @@
 //! The program's own log, on standard error.
 
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
-use tracing_subscriber::util::TryInitError;
+use tracing_subscriber::reload::Handle;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::config::Log;
 
@@ -33,17 +35,47 @@ pub enum LoggingError {
 /// # Errors
 /// [`LoggingError`].
 pub fn install(log: &Log, format: Format) -> Result<(), LoggingError> {
-    use tracing_subscriber::util::SubscriberInitExt;
-
+    let level = EnvFilter::try_new(&log.level)?;
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&log.level)?)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
     match format {
-        Format::Json => lines.json().flatten_event(true).finish().try_init()?,
-        Format::Text => lines.finish().try_init()?,
+        Format::Json => {
+            let lines = lines.json().flatten_event(true);
+            let lines = lines.with_env_filter(level).with_filter_reloading();
+            follow(lines.reload_handle());
+            lines.finish().try_init()?;
+        }
+        Format::Text => {
+            let lines = lines.with_env_filter(level).with_filter_reloading();
+            follow(lines.reload_handle());
+            lines.finish().try_init()?;
+        }
     }
     Ok(())
+}
+
+/// Sets the level that `log` says from here on; without an installed log there is nothing to set.
+///
+/// # Errors
+/// [`LoggingError::Level`]; the old level stays.
+pub fn set_level(log: &Log) -> Result<(), LoggingError> {
+    let level = EnvFilter::try_new(&log.level)?;
+    if let Some(set) = SET_LEVEL.get() {
+        set(level);
+    }
+    Ok(())
+}
+
+/// Sets the level of the one log that a program has.
+type SetLevel = Box<dyn Fn(EnvFilter) + Send + Sync>;
+
+static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
+
+fn follow<S: 'static>(handle: Handle<EnvFilter, S>) {
+    // It fails only when the log is gone, and then nothing is logged at any level.
+    let set: SetLevel = Box::new(move |level| drop(handle.reload(level)));
+    let _ = SET_LEVEL.set(set);
 }
 
 impl Format {

@@ -184,7 +184,7 @@ metrics! {
         "When a configuration was last taken. Seconds since 1970; minimum over hosts.";
 
     draining: GaugeVec [] =
-        "1 while this host is out of rotation or shutting down. Sum over hosts: how many are away.";
+        "1 while this host is out of rotation or shutting down. Hosts; the sum is how many are away.";
 
     retries_total: IntCounterVec ["reason"] =
         "Calls that were sent to kintone again. Calls; sum over hosts.";

@@ -22,7 +22,7 @@ use metrics::Metrics;
 pub use access_log::{AccessLogError, AccessLogHandle, Flushed};
 pub use account_series::{AccountLabel, RecentFailure};
 pub use labels::{Alpn, ConnectResult, LimitName, Rejection, Retry};
-pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, Who};
+pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
 pub use views::{
     AccountLoad, AccountView, AddressView, Balance, Presence, TenantView, Views, WaitingView,
@@ -182,6 +182,7 @@ impl Telemetry {
     /// `config` was taken.
     pub fn reloaded(&self, config: &Config) {
         self.callers.reload(&config.callers);
+        self.live.set_capacity(config.limits.connections);
         self.accounts.reload(
             &self.metrics,
             config.accounts.keys(),

@@ -11,8 +11,26 @@ name = "a"
 token_sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 "#;
 
-/// What was said where it is not what should be.
-fn judge(case: &str) -> Option<String> {
+/// One way to get it wrong.
+pub(crate) struct Broken {
+    /// The whole file.
+    pub(crate) text: String,
+    /// How the fault begins: file, place, key.
+    pub(crate) start: String,
+    /// A word of what follows.
+    pub(crate) word: &'static str,
+    /// Whether the file is refused.
+    pub(crate) is_error: bool,
+    /// What is not built is told as well.
+    asks_for_unbuilt: bool,
+}
+
+/// Every way to get it wrong.
+pub(crate) fn cases() -> Vec<Broken> {
+    CASES.split("\n==== ").skip(1).map(read_case).collect()
+}
+
+fn read_case(case: &'static str) -> Broken {
     let (head, body) = case.split_once('\n').expect("a head");
     let (what, word) = head.split_once(" => ").expect("a word");
     let [severity, base, key] = what.splitn(3, ' ').collect::<Vec<_>>()[..] else {
@@ -28,38 +46,47 @@ fn judge(case: &str) -> Option<String> {
     let (before, after) = body.split_once('‸').expect("a mark");
     let before = format!("{base}{before}");
     let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .count()
-        + 1;
-    let (expected, severity_said) = match severity.trim_end_matches('*') {
-        "error" => (Error, ""),
-        "warning" => (Warning, " warning:"),
+    let last = before.rsplit('\n').next().unwrap_or_default();
+    let column = last.chars().count() + 1;
+    let (is_error, severity_said) = match severity.trim_end_matches('*') {
+        "error" => (true, ""),
+        "warning" => (false, " warning:"),
         _ => panic!("no severity {severity}"),
     };
-    let start = format!("conf/test.toml:{line}:{column}: {key}:{severity_said} ");
+    Broken {
+        text: format!("{before}{after}"),
+        start: format!("conf/test.toml:{line}:{column}: {key}:{severity_said} "),
+        word,
+        is_error,
+        asks_for_unbuilt: severity.ends_with('*'),
+    }
+}
 
-    let mut found = faults(&format!("{before}{after}"));
-    if severity.ends_with('*') {
+/// What was said where it is not what should be.
+fn judge(broken: &Broken) -> Option<String> {
+    let mut found = faults(&broken.text);
+    if broken.asks_for_unbuilt {
         found.retain(|fault| !fault.problem.contains("not built"));
     }
+    let expected = if broken.is_error { Error } else { Warning };
+    let start = &broken.start;
     let said: Vec<_> = found.iter().map(ToString::to_string).collect();
     let is_right =
-        |fault: &String| fault.starts_with(&start) && fault[start.len()..].contains(word);
+        |fault: &String| fault.starts_with(start) && fault[start.len()..].contains(broken.word);
     let is_alone = found.len() == 1 && found[0].severity == expected;
     (!is_alone || !said.iter().all(is_right)).then(|| said.join("\n"))
 }
 
 #[test]
 fn every_wrong_setting_is_told_with_its_place_and_the_way_out() {
-    let cases: Vec<_> = CASES.split("\n==== ").skip(1).collect();
+    let cases = cases();
     assert!(cases.len() > 100, "{} cases", cases.len());
     let wrong: Vec<_> = cases
         .iter()
-        .filter_map(|case| Some(format!("==== {case}---- said:\n{}\n", judge(case)?)))
+        .filter_map(|case| {
+            let (start, word) = (&case.start, case.word);
+            Some(format!("{start}{word}\n---- said:\n{}\n", judge(case)?))
+        })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

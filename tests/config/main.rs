@@ -1,6 +1,7 @@
 //! The configuration as operators meet it: the example, what it means, and every way to get it wrong.
 
 mod broken;
+mod program;
 mod total;
 
 use std::path::{Path, PathBuf};

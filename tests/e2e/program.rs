@@ -142,6 +142,118 @@ fn check_of_a_good_file_says_nothing() {
     );
 }
 
+#[test]
+fn explain_says_each_step_and_what_decides() {
+    let site = Site::new(&config(
+        "accounts = [\"acme.cybozu.com\"]\ntenants = [\"company-*\"]\nmax_wait = \"3s\"\n\
+         [quota]\nrate = 5\n[upstream]\nallow_networks = [\"127.0.0.0/8\"]\n\
+         [upstream.resolve]\n\"*.cybozu.com\" = \"127.0.0.1:8443\"",
+    ));
+    let explain = |arguments: &[&str]| {
+        let output = site.run("explain", arguments);
+        (output.status.code(), text(&output.stdout))
+    };
+    let records = "https://acme.cybozu.com/k/v1/records.json?secret=canary";
+    let (status, said) = explain(&["--as", "events+company-1", "GET", records]);
+    assert_eq!(status, Some(0), "{said}");
+    let steps: Vec<_> = said
+        .lines()
+        .map(|line| {
+            line.split_whitespace()
+                .take(2)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            "framing ok",
+            "authentication ok",
+            "destination ok",
+            "rights ok",
+            "address ok",
+            "quota depends",
+            "quota depends",
+            "quota depends",
+            "name ok",
+            "allowed: it"
+        ]
+    );
+    for figure in [
+        "80 of kintone's 100",
+        "5 a second",
+        "3000 ms",
+        "127.0.0.1:8443",
+        "company-1",
+    ] {
+        assert!(said.contains(figure), "{figure} in {said}");
+    }
+    assert!(!said.contains("canary"), "{said}");
+    for (arguments, code, because) in [
+        (
+            &["--as", "nobody", "GET", records][..],
+            "407 GW_AUTHENTICATION_REQUIRED",
+            "there are events",
+        ),
+        (
+            &["--as", "events", "--tenant", "x", "GET", records],
+            "403 GW_CALLER_FORBIDDEN",
+            "company-*",
+        ),
+        (
+            &["--as", "events", "CONNECT", "b.cybozu.com:443"],
+            "403 GW_CALLER_FORBIDDEN",
+            "none of accounts acme.cybozu.com",
+        ),
+        (
+            &["--as", "events", "GET", "https://www.example.com/"],
+            "403 GW_DESTINATION_FORBIDDEN",
+            "zones cybozu.com",
+        ),
+        (
+            &["--as", "events", "GET", "/k/v1/app.json"],
+            "400 GW_BAD_REQUEST",
+            "origin_form",
+        ),
+        (
+            &[
+                "--as",
+                "events",
+                "--mode",
+                "tunnel",
+                "GET",
+                "http://acme.cybozu.com/",
+            ],
+            "403 GW_DESTINATION_FORBIDDEN",
+            "port 443",
+        ),
+    ] {
+        let (status, said) = explain(arguments);
+        assert_eq!(status, Some(3), "{arguments:?}: {said}");
+        assert!(
+            said.contains(&format!("refused: {code}\n  message: ")),
+            "{said}"
+        );
+        assert!(
+            said.contains("must ") && said.contains("hint: ") && said.contains(because),
+            "{said}"
+        );
+    }
+    let wrong = Site::new("[quota]\nqueu = 1");
+    let output = wrong.run("explain", &["--as", "events", "GET", records]);
+    assert_eq!(output.status.code(), Some(BAD_CONFIG));
+    assert!(
+        text(&output.stderr).contains(":2:1: quota.queu: "),
+        "{output:?}"
+    );
+    let output = site.run(
+        "explain",
+        &["--as", "events", "--mode", "fast", "GET", records],
+    );
+    assert_eq!(output.status.code(), Some(2), "a usage error");
+}
+
 fn hash_of(input: &[u8]) -> Output {
     let mut command = command();
     let command = command.arg("hash-token").stdin(Stdio::piped());

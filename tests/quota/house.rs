@@ -14,7 +14,7 @@ use kintone_egress::config::{
 };
 use kintone_egress::model::{Account, CallerName, Denial, Priority, Tenant};
 use kintone_egress::quota::{AccountSnapshot, Ask, Permit, Quotas};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
 pub const MS: Duration = Duration::from_millis(1);
@@ -81,6 +81,8 @@ pub struct House {
     pub quotas: Quotas,
     pub account: Account,
     pub caller: CallerName,
+    /// Runs until it is aborted.
+    pub clockwork: AbortHandle,
 }
 
 /// What a call of a test wants.
@@ -107,10 +109,15 @@ impl House {
     }
 
     pub fn with(config: &Config) -> Self {
-        let quotas = Quotas::new(config);
+        Self::of(Quotas::new(config))
+    }
+
+    /// A house with quotas that somebody else made.
+    pub fn of(quotas: Quotas) -> Self {
         let clockwork = quotas.clone();
-        tokio::spawn(async move { clockwork.drive().await });
+        let clockwork = tokio::spawn(async move { clockwork.drive().await });
         Self {
+            clockwork: clockwork.abort_handle(),
             quotas,
             account: Account::from_normal("acme.cybozu.com"),
             caller: CallerName::parse("call-events").expect("a name"),

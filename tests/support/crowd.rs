@@ -51,7 +51,8 @@ impl Tally {
         sorted[rank.max(1) - 1]
     }
 
-    fn join(&mut self, other: Self) {
+    /// Adds what another part of the crowd was answered.
+    pub fn join(&mut self, other: Self) {
         for (status, times) in other.statuses {
             *self.statuses.entry(status).or_default() += times;
         }

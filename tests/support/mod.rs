@@ -74,6 +74,8 @@ pub struct Plan {
     pub grace: &'static str,
     /// `[[egress.address]]` tables; the usual two if empty.
     pub addresses: String,
+    /// Certificates that are trusted besides the simulator's, PEM.
+    pub ca: String,
     /// What kintone's account [`ACME`] is like.
     pub tenant: TenantSettings,
     /// Where kintone listens.
@@ -95,6 +97,7 @@ impl Default for Plan {
             limits: String::new(),
             grace: "5s",
             addresses: String::new(),
+            ca: String::new(),
             tenant: TenantSettings::default(),
             kintone: Options::default().listen,
             keep: Keep::Executions,
@@ -175,7 +178,8 @@ impl House {
         let sim = Sim::start(options).await.expect("the simulator starts");
         sim.tenant(ACME, plan.tenant.clone());
         let dir = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(dir.path().join("ca.pem"), sim.ca_pem()).expect("writable");
+        let trusted = format!("{}{}", sim.ca_pem(), plan.ca);
+        std::fs::write(dir.path().join("ca.pem"), trusted).expect("writable");
         let config_path = dir.path().join("gateway.toml");
         std::fs::write(&config_path, config_text(&plan, sim.addr())).expect("writable");
         let environment = Environment::default();
@@ -305,7 +309,8 @@ impl House {
     }
 }
 
-fn config_text(plan: &Plan, kintone: SocketAddr) -> String {
+/// The configuration that a house is built with, on any free ports of loopback.
+pub fn config_text(plan: &Plan, kintone: SocketAddr) -> String {
     let addresses = if plan.addresses.is_empty() {
         ADDRESSES
     } else {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use kintone_egress::config::QuotaSettings;
 use kintone_egress::model::{Priority, Tenant};
-use kintone_egress::quota::{Ask, Permit};
+use kintone_egress::quota::{Ask, Boot, Opened, Permit, Quotas};
 
 #[path = "../../quota/house.rs"]
 mod house;
@@ -63,6 +63,24 @@ fn admit(criterion: &mut Criterion) {
                 ..black_box(ask(&house))
             };
             let mut permit = granted(ask, &house).await;
+            permit.sent();
+            permit.answered(black_box(Some(100)), black_box(Some(1)));
+            permit.finish();
+        });
+    });
+
+    let dir = tempfile::tempdir().expect("a folder");
+    let boot = Boot::read("/".as_ref()).expect("Linux");
+    let opened = Opened::open(dir.path(), boot).expect("a new record");
+    let config = house::config(QuotaSettings::default());
+    let recorded = House::of(Quotas::recorded(&config, opened));
+    criterion.bench_function("the same, written into the flight record", |bencher| {
+        bencher.to_async(&runtime).iter(|| async {
+            let ask = Ask {
+                tenant: Some(&tenant),
+                ..black_box(ask(&recorded))
+            };
+            let mut permit = granted(ask, &recorded).await;
             permit.sent();
             permit.answered(black_box(Some(100)), black_box(Some(1)));
             permit.finish();

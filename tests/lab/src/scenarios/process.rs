@@ -78,7 +78,7 @@ pub(super) async fn restarts(lab: &mut Lab<'_>) -> anyhow::Result<()> {
 /// SIGKILL and a new start, five times.
 pub(super) async fn kills(lab: &mut Lab<'_>) -> anyhow::Result<()> {
     lab.sim.update(ACME, |kintone| {
-        kintone.client_left = WhenClientLeaves::Stops
+        kintone.client_left = WhenClientLeaves::Stops;
     });
     lab.gateway.start().await?;
     let traffic = lab.traffic();

@@ -1,0 +1,6 @@
+//! Tools for people at a terminal, beside the running gateway: what would it decide?
+
+pub mod explain;
+
+mod question;
+mod wording;

@@ -1,0 +1,71 @@
+//! What kintone's answers tell: how much room others leave, and which settling calls are over.
+
+use super::books::{Books, End};
+use super::clock::Moment;
+use super::in_use::Slot;
+use super::pressure::{Cut, Sample};
+
+impl<W> Books<W> {
+    /// kintone's figures in the head of the answer to this call.
+    pub(super) fn answered(
+        &mut self,
+        slot: Slot,
+        limit: Option<u32>,
+        running: Option<u32>,
+        now: Moment,
+    ) {
+        let sending = self.in_use.sending(slot);
+        if let Some(running) = running {
+            // Of our live calls at sending and at receipt the smaller number is certainly in it.
+            let ours = sending.live.min(self.in_use.live());
+            self.prove_gone(sending.number, running.saturating_sub(ours), now);
+        }
+        let sample = self.sample(limit, running, sending.live);
+        self.pressure.answered(now, sample);
+        self.refresh(now);
+    }
+
+    /// kintone refused this call before it did anything for it.
+    pub(super) fn refused(
+        &mut self,
+        slot: Slot,
+        limit: Option<u32>,
+        running: Option<u32>,
+        now: Moment,
+    ) {
+        let sending = self.in_use.sending(slot);
+        let sample = self.sample(limit, running, sending.live);
+        let cut = Cut {
+            sent: sending.number,
+            sent_so_far: self.in_use.sent(),
+            at_kintone: sending.live + self.in_use.settling(),
+            hosts: self.plan.hosts,
+        };
+        self.pressure.refused(now, sample, cut);
+        self.refresh(now);
+        self.end(slot, End::Unsent, now);
+    }
+
+    /// What kintone said beside what is ours. Of our live calls at sending and at receipt the larger
+    /// number counts: kintone may have counted at either end, and a rush of our own calls in
+    /// between must not look like somebody else's.
+    fn sample(&self, limit: Option<u32>, running: Option<u32>, live_then: u32) -> Sample {
+        let peers = self.allowed() * (self.plan.hosts - 1);
+        Sample {
+            limit,
+            running,
+            ours: live_then.max(self.in_use.live()) + self.in_use.settling() + peers,
+            effective_limit: self.pressure.effective_limit(self.plan.quota.concurrency),
+        }
+    }
+
+    /// Of the calls aborted before the call `number` was sent only `room` can still run.
+    fn prove_gone(&mut self, number: u64, room: u32, now: Moment) {
+        let mut gone = self.in_use.proved_gone(number, room);
+        while gone > 0 && self.in_use.first_settling() <= gone {
+            let grant = self.in_use.settle_first();
+            gone -= grant.permits;
+            self.released(grant, now);
+        }
+    }
+}
