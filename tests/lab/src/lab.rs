@@ -180,7 +180,7 @@ impl<'a> Lab<'a> {
             check(self.check_output().await);
             check(self.end().await);
         }
-        check(self.watch.stop().await);
+        check(self.watch.stop());
         check(self.check_wire().await);
         check(self.check_names());
         check(self.check_kintone());
@@ -400,7 +400,7 @@ impl Watch {
         Self { fault, looks }
     }
 
-    async fn stop(&mut self) -> anyhow::Result<()> {
+    fn stop(&self) -> anyhow::Result<()> {
         self.looks.abort();
         let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         match &*fault {

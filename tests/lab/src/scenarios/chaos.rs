@@ -14,7 +14,7 @@ use crate::support::ACME;
 use crate::traffic::Outcome;
 
 /// How long, in seconds; LAB_CHAOS_SECONDS says otherwise.
-const SECONDS: u64 = 15;
+const SECONDS: u64 = 8;
 
 /// What calls may come to while anything may happen.
 pub(super) const ALLOWED: &[Outcome] = &[

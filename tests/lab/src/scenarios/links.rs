@@ -61,7 +61,7 @@ pub(super) async fn packets_lost(lab: &mut Lab<'_>) -> anyhow::Result<()> {
         let rule = format!("tcp {port} 443 numgen random mod 8 == 0 drop");
         lab.site.fault(&rule)?;
     }
-    let calls = lab.phase(&traffic, Duration::from_secs(6)).await;
+    let calls = lab.phase(&traffic, Duration::from_secs(4)).await;
     lab.site.clear_faults()?;
     let tally = Tally::of(&calls);
     let well = tally.count(Outcome::Ok);

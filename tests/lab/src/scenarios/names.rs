@@ -108,7 +108,7 @@ pub(super) async fn outage(lab: &mut Lab<'_>) -> anyhow::Result<()> {
     lab.all_well(&traffic, KEPT, &PUBLISHED).await?;
     for says in [Says::Code(ResponseCode::ServFail), Says::Nothing] {
         lab.names.says(ACCOUNT, [says]);
-        lab.all_well(&traffic, Duration::from_secs(3), &PUBLISHED)
+        lab.all_well(&traffic, Duration::from_secs(2), &PUBLISHED)
             .await?;
     }
     lab.names.says(ACCOUNT, [truth(0)]);

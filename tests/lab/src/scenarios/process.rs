@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use kintone_sim::WhenClientLeaves;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::gateway::config;
 use crate::lab::Lab;
 use crate::site::{NEIGHBOUR, PUBLISHED};
-use crate::support::ACME;
 use crate::traffic::{Outcome, Tally, Traffic};
 
 const A_WHILE: Duration = Duration::from_millis(1000);
@@ -75,11 +73,8 @@ pub(super) async fn restarts(lab: &mut Lab<'_>) -> anyhow::Result<()> {
     lab.expect_cut_unsent()
 }
 
-/// SIGKILL and a new start, five times.
+/// SIGKILL and a new start, five times: kintone goes on with what it has, and the new process counts it.
 pub(super) async fn kills(lab: &mut Lab<'_>) -> anyhow::Result<()> {
-    lab.sim.update(ACME, |kintone| {
-        kintone.client_left = WhenClientLeaves::Stops
-    });
     lab.gateway.start().await?;
     let traffic = lab.traffic();
     for _ in 0..5 {
