@@ -8,13 +8,13 @@
 mod support;
 
 mod example;
-//mod dashboard;
+mod dashboard;
 mod host;
-//mod live;
-//mod load;
+mod live;
+mod load;
 mod process;
-//mod prometheus;
-//mod rules;
-//mod runbooks;
+mod prometheus;
+mod rules;
+mod runbooks;
 mod tools;
 mod unit;
