@@ -32,7 +32,12 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 pub(crate) fn expressions() -> Vec<(String, String)> {
     let dashboard = dashboard();
     let of_panels = list(&dashboard, "panels").iter().flat_map(|panel| {
-        let of = |target| (text(panel, "title").to_owned(), text(target, "expr").to_owned());
+        let of = |target| {
+            (
+                text(panel, "title").to_owned(),
+                text(target, "expr").to_owned(),
+            )
+        };
         list(panel, "targets").iter().map(of).collect::<Vec<_>>()
     });
     let found: Vec<_> = of_panels.collect();
@@ -65,7 +70,10 @@ fn every_panel_is_explained_and_has_a_unit() {
             continue;
         }
         assert!(text(panel, "description").len() > 20, "{title}");
-        assert!(!text(&panel["fieldConfig"]["defaults"], "unit").is_empty(), "{title}");
+        assert!(
+            !text(&panel["fieldConfig"]["defaults"], "unit").is_empty(),
+            "{title}"
+        );
         assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
         for target in list(panel, "targets") {
             assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
@@ -94,7 +102,10 @@ fn every_variable_that_is_used_is_there() {
         .iter()
         .map(|variable| text(variable, "name"))
         .collect();
-    assert_eq!(variables, ["datasource", "job", "instance", "caller", "account"]);
+    assert_eq!(
+        variables,
+        ["datasource", "job", "instance", "caller", "account"]
+    );
     for (_, expression) in expressions() {
         filled(&expression);
     }

@@ -89,7 +89,10 @@ impl Load {
         let value = |name: &str| -> f64 {
             let mut lines = text.lines();
             let found = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            found.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
+            found
+                .unwrap_or_else(|| panic!("no {name}"))
+                .parse()
+                .unwrap()
         };
         let [acquired, released, held] = ["acquired_total", "released_total", "held"]
             .map(|name| value(&format!("kintone_egress_permits_{name}")));
@@ -109,8 +112,7 @@ impl Load {
 }
 
 fn configuration(sim: &Sim) -> String {
-    let [events, nightly] =
-        [TOKEN, BATCH_TOKEN].map(|token| hash_token(token.as_bytes()).to_hex());
+    let [events, nightly] = [TOKEN, BATCH_TOKEN].map(|token| hash_token(token.as_bytes()).to_hex());
     let kintone = sim.addr();
     format!(
         r#"
@@ -201,7 +203,9 @@ async fn call(sim: Arc<Sim>, callers: Callers, over: Arc<AtomicBool>) {
             });
         }
         let request = Caller::inner(Method::GET, ACME, "/k/v1/records.json?app=1", "");
-        read(tunnel.send_request(request).await.unwrap()).await.unwrap();
+        read(tunnel.send_request(request).await.unwrap())
+            .await
+            .unwrap();
         tunnel.ready().await.unwrap();
         let another = callers.nightly.tunnel(ACME).await;
         drop(another);

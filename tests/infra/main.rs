@@ -7,8 +7,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod example;
 mod dashboard;
+mod example;
 mod host;
 mod live;
 mod load;

@@ -52,7 +52,10 @@ impl Prometheus {
         let process = Process::start(
             Command::new(tool("prometheus"))
                 .arg(format!("--config.file={}", path.display()))
-                .arg(format!("--storage.tsdb.path={}", dir.join("tsdb").display()))
+                .arg(format!(
+                    "--storage.tsdb.path={}",
+                    dir.join("tsdb").display()
+                ))
                 .arg(format!("--web.listen-address={address}"))
                 .stdout(Stdio::null())
                 .stderr(log),

@@ -70,13 +70,18 @@ fn each_alert_fires_when_it_should_and_not_else() {
     let tests = read(infra("prometheus/kintone-egress.alerts.test.yml"));
     let behind = |name: &str, kind: &str| {
         let test = format!("  - name: {name} {kind}\n");
-        let (_, rest) = tests.split_once(&test).unwrap_or_else(|| panic!("no test {test}"));
+        let (_, rest) = tests
+            .split_once(&test)
+            .unwrap_or_else(|| panic!("no test {test}"));
         rest.split("\n  - name: ").next().unwrap().to_owned()
     };
     for alert in alerts() {
         let asked = format!("        alertname: {alert}\n        exp_alerts:");
         let fires = behind(&alert, "fires");
-        assert!(fires.contains(&format!("{asked}\n          - exp_labels:")), "{fires}");
+        assert!(
+            fires.contains(&format!("{asked}\n          - exp_labels:")),
+            "{fires}"
+        );
         let silent = behind(&alert, "silent");
         assert!(silent.contains(&format!("{asked} []")), "{silent}");
     }

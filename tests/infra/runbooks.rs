@@ -45,7 +45,10 @@ fn each_says_what_to_know_and_to_do() {
         let name = path.file_stem().unwrap().to_str().unwrap();
         let text = read(&path);
         assert!(text.starts_with(&format!("# {name}\n")), "{name}");
-        let parts: Vec<_> = text.lines().filter(|line| line.starts_with("## ")).collect();
+        let parts: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("## "))
+            .collect();
         assert_eq!(parts, PARTS, "{name}");
         for part in text.split("\n## ").skip(1) {
             let (title, body) = part.split_once('\n').unwrap();
