@@ -7,14 +7,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod dashboard;
 mod example;
-//mod dashboard;
 mod host;
-//mod live;
-//mod load;
+mod live;
+mod load;
 mod process;
-//mod prometheus;
-//mod rules;
-//mod runbooks;
+mod prometheus;
+mod rules;
+mod runbooks;
 mod tools;
 mod unit;

@@ -55,11 +55,3 @@ pub(crate) fn succeed(command: &mut Command) -> String {
     );
     said
 }
-
-/// Names that begin with `prefix` in a text: what follows of letters, digits and underscores.
-pub(crate) fn names<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
-    text.match_indices(prefix).map(|(at, _)| {
-        let end = text[at..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        &text[at..end.map_or(text.len(), |length| at + length)]
-    })
-}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::source::sources;
-use super::{assert_none, read, root};
+use super::{assert_none, files, read, root};
 
 const EXAMPLE: &str = "infra/kintone-egress.example.toml";
 const METRICS: &str = "docs/metrics.md";
@@ -99,4 +99,37 @@ fn the_documentation_names_every_metric_that_the_code_does() {
         }
     }
     assert_none("not in docs/metrics.md", &faults);
+}
+
+#[test]
+fn rules_dashboard_and_runbooks_name_metrics_that_exist() {
+    let documented = read(Path::new(METRICS));
+    let recorded = read(Path::new("infra/prometheus/kintone-egress.recording.yml"));
+    let mut faults = Vec::new();
+    let mut seen = 0;
+    for path in files("infra") {
+        let text = read(&path);
+        for (at, _) in text.match_indices("kintone_egress_") {
+            let begin = text[..at].rfind(|c: char| !is_of_a_name(c));
+            let name = &text[begin.map_or(0, |before| before + 1)..];
+            let name = &name[..name.find(|c| !is_of_a_name(c)).unwrap_or(name.len())];
+            let plain = name.trim_end_matches("_bucket").trim_end_matches("_count");
+            let is_known = if name.contains(':') {
+                recorded.contains(&format!("- record: {name}\n"))
+            } else {
+                // A runbook may look for all metrics that begin so.
+                documented.contains(&format!("`{plain}"))
+            };
+            seen += 1;
+            if !is_known {
+                faults.push(format!("{}: {name}", path.display()));
+            }
+        }
+    }
+    assert!(seen > 100, "the files were not understood");
+    assert_none("no such metric", &faults);
+}
+
+fn is_of_a_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == ':'
 }
