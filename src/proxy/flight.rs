@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::carriage::{Carriage, read_without_caller};
 use super::exchange::Exchange;
 use super::headers::{self, Trailers};
-use super::reply;
 use super::upload::{Outgoing, Upload};
+use super::wire;
 use crate::egress::{Checkout, SendError};
 use crate::kintone::answer::Concurrency;
 use crate::model::{Detail, Outcome};
@@ -163,7 +163,7 @@ fn interim_head(status: StatusCode, received: Version, mut headers: HeaderMap) -
     headers.remove(header::CONTENT_LENGTH);
     let reason = status.canonical_reason().unwrap_or_default();
     let mut wire = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
-    reply::write_fields(&mut wire, &headers);
+    wire::write_fields(&mut wire, &headers);
     wire.extend_from_slice(b"\r\n");
     wire
 }

@@ -69,6 +69,7 @@ mod request;
 mod shared;
 mod tunnel;
 mod upload;
+mod wire;
 
 /// Longest `User-Agent` that is logged, in bytes.
 const USER_AGENT_MAX: usize = 256;
@@ -172,7 +173,7 @@ impl Proxy {
         };
         let mut exchange = Exchange::open(&self.shared.telemetry, new_id(), client);
         let reason = Reason::Denied(Denial::BadRequest { status, detail });
-        reply::to_bytes(&refuse(&mut exchange, reason, Language::En, After::Close))
+        wire::to_bytes(&refuse(&mut exchange, reason, Language::En, After::Close))
     }
 
     /// The answer to a call whose handling panicked. Its record was ended by the unwinding.
