@@ -121,7 +121,7 @@ metrics! {
     account_outside_load: GaugeVec ["account"] =
         "Calls at kintone that are not ours, as estimated. Calls; maximum over hosts.";
     account_max_wait_seconds: GaugeVec ["account"] =
-        "[quota] max_wait of the account. Seconds; the same on every host, take the maximum.";
+        "Longest wait of a call that asks for none shorter. Seconds; the same on every host, take the maximum.";
     account_requests_total: IntCounterVec ["account", "mode"] =
         "Calls that ended, by account and way in. Calls; sum over hosts.";
     account_refused_total: IntCounterVec ["account", "reason"] =

@@ -208,7 +208,7 @@ mod tests {
     }
 
     fn v4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
-        let mut header = vec![0; 20];
+        let mut header = [0; 20];
         header[0] = 0x45;
         header[9] = protocol;
         header[12..16].copy_from_slice(&from.octets());
@@ -217,7 +217,7 @@ mod tests {
     }
 
     fn v6(next: u8, payload: &[u8]) -> Vec<u8> {
-        let mut header = vec![0; 40];
+        let mut header = [0; 40];
         header[0] = 0x60;
         header[6] = next;
         frame(IPV6, &[&header[..], payload].concat())
