@@ -134,10 +134,7 @@ async fn logrotate_rotates_the_access_log_and_no_line_is_lost() {
     );
     // The file as it stands, but for the place of the log, who owns it and how systemd is reached.
     let rules = read(infra("logrotate/kintone-egress"))
-        .replace(
-            "/var/log/kintone-egress/access.log",
-            log.to_str().unwrap(),
-        )
+        .replace("/var/log/kintone-egress/access.log", log.to_str().unwrap())
         .replace("    su kintone-egress kintone-egress\n", "")
         .replace(
             "/usr/bin/systemctl kill --kill-whom=main --signal=USR1 kintone-egress.service",
@@ -150,11 +147,13 @@ async fn logrotate_rotates_the_access_log_and_no_line_is_lost() {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(&rules_path, std::fs::Permissions::from_mode(0o644)).unwrap();
 
-    let refused = async || fetch_plain(gateway.proxy, "http://www.example.com/").await.0;
-    assert_eq!(refused().await, 407);
-    let count = |path: &Path| {
-        std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+    let refused = async || {
+        fetch_plain(gateway.proxy, "http://www.example.com/")
+            .await
+            .0
     };
+    assert_eq!(refused().await, 407);
+    let count = |path: &Path| std::fs::read_to_string(path).map_or(0, |text| text.lines().count());
     until("the call is logged", || count(&log) == 1);
     succeed(
         Command::new(tool("logrotate"))

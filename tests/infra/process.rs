@@ -71,8 +71,9 @@ impl Gateway {
     /// it has told the service manager that it is ready.
     pub(crate) fn start(dir: &Path, more: &str) -> Self {
         let [proxy, admin, metrics] = free_ports();
-        let listen =
-            format!("[listen]\nproxy = [\"{proxy}\"]\nadmin = \"{admin}\"\nmetrics = \"{metrics}\"\n");
+        let listen = format!(
+            "[listen]\nproxy = [\"{proxy}\"]\nadmin = \"{admin}\"\nmetrics = \"{metrics}\"\n"
+        );
         std::fs::write(dir.join("kintone-egress.toml"), listen + more).unwrap();
         let socket = dir.join("notify");
         let notified = UnixDatagram::bind(&socket).unwrap();
