@@ -1,5 +1,6 @@
 //! A call that was let in: who makes it, where it goes, what was said about it.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::exchange::Exchange;
@@ -81,9 +82,47 @@ pub(crate) fn refuse(
 
 /// A new identifier.
 pub(crate) fn new_id() -> RequestId {
-    let mut bytes = [0; 16];
-    // Without the kernel's randomness nothing else here would run either; a repeated identifier
-    // would only make a log harder to read.
-    let _ = getrandom::fill(&mut bytes);
-    RequestId::from_random(u128::from_le_bytes(bytes))
+    thread_local! {
+        static UNUSED: RefCell<Randomness> = const { RefCell::new(Randomness::EMPTY) };
+    }
+    RequestId::from_random(UNUSED.with_borrow_mut(Randomness::take))
+}
+
+/// Random bytes of the kernel's, fetched for many identifiers at once: it takes a system call.
+struct Randomness {
+    bytes: [u8; 512],
+    used: usize,
+}
+
+impl Randomness {
+    const EMPTY: Self = Self {
+        bytes: [0; 512],
+        used: 512,
+    };
+
+    fn take(&mut self) -> u128 {
+        if self.used == self.bytes.len() {
+            // Without the kernel's randomness nothing else here would run either; a repeated
+            // identifier would only make a log harder to read.
+            let _ = getrandom::fill(&mut self.bytes);
+            self.used = 0;
+        }
+        let mut taken = [0; 16];
+        taken.copy_from_slice(&self.bytes[self.used..self.used + 16]);
+        self.used += 16;
+        u128::from_le_bytes(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn identifiers_do_not_repeat_when_randomness_is_fetched_again() {
+        let ids: HashSet<_> = (0..100).map(|_| new_id()).collect();
+        assert_eq!(ids.len(), 100);
+    }
 }

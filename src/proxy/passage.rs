@@ -72,7 +72,8 @@ impl Passage {
         let (bytes_in, bytes_out) = relay.bytes();
         let record = self.exchange.record();
         (record.bytes_in, record.bytes_out) = (bytes_in, bytes_out);
-        self.close(end, relay.turn()).await;
+        // What the end needs is not carried along while the tunnel is open.
+        Box::pin(self.close(end, relay.turn())).await;
     }
 
     async fn watch(&mut self, relay: &mut Relay) -> End {
