@@ -19,7 +19,7 @@ use super::shared::Shared;
 use crate::egress::{Connected, Source, Verdict};
 use crate::model::{Code, Denial, Detail, Outcome};
 use crate::quota::Permit;
-use crate::server::{Upgraded, upgraded};
+use crate::server::{Connection, Upgraded, upgraded};
 use crate::telemetry::live::Phase;
 use crate::telemetry::{Alpn as AlpnLabel, ConnectResult};
 use crate::tls::hello::{Alpn, FatalAlert, HELLO_SIZE_MAX, Hello, fatal_alert, read_hello};
@@ -160,10 +160,30 @@ struct Tunnel {
     exchange: Exchange,
 }
 
+/// A tunnel whose ClientHello was let through.
+struct Begun {
+    passage: Passage,
+    first: Vec<u8>,
+    /// The caller's, with its place among all connections.
+    connection: Arc<Connection>,
+}
+
 impl Tunnel {
-    async fn run(mut self, on_upgrade: OnUpgrade) {
+    /// From the 200 to the end. What the beginning needs is not carried along while the tunnel is
+    /// open, so that an idle one costs little more than its passage.
+    async fn run(self, on_upgrade: OnUpgrade) {
+        let begun = Box::pin(self.begin(on_upgrade)).await;
+        if let Some(begun) = begun {
+            begun.passage.run(begun.first).await;
+            drop(begun.connection);
+        }
+    }
+
+    /// Takes the connection over and judges its ClientHello; `None` if the tunnel ends there.
+    async fn begin(mut self, on_upgrade: OnUpgrade) -> Option<Begun> {
         let Ok(caller) = upgraded(on_upgrade).await else {
-            return self.exchange.abandoned(Head::Withheld);
+            self.exchange.abandoned(Head::Withheld);
+            return None;
         };
         let Upgraded {
             connection,
@@ -176,12 +196,16 @@ impl Tunnel {
             heard = tokio::time::timeout(limit, hear(&stream, read)) => heard,
             () = self.shared.drain.cutting() => {
                 let outcome = Outcome::Refused(Code::Draining);
-                return self.exchange.ended(outcome, Some(Detail::DrainCut));
+                self.exchange.ended(outcome, Some(Detail::DrainCut));
+                return None;
             }
         };
         let (hello, first) = match heard {
             Ok(Ok(heard)) => heard,
-            Ok(Err(Unheard::Gone)) => return self.exchange.abandoned(Head::Given),
+            Ok(Err(Unheard::Gone)) => {
+                self.exchange.abandoned(Head::Given);
+                return None;
+            }
             Ok(Err(Unheard::TooLarge)) => return self.reject(Detail::HelloTooLarge),
             Ok(Err(Unheard::NotTls)) => return self.reject(Detail::NotTls),
             Err(_) => return self.reject(Detail::HelloTimeout),
@@ -189,7 +213,8 @@ impl Tunnel {
         if let Err((alert, code, detail)) = self.judge(&hello) {
             self.exchange.ended(Outcome::Refused(code), Some(detail));
             drop((self.permit, self.connected, self.exchange));
-            return say_goodbye(&stream, &fatal_alert(alert)).await;
+            say_goodbye(&stream, &fatal_alert(alert)).await;
+            return None;
         }
         if !hello.alpn.offers_h2() {
             self.permit.shrink(1);
@@ -215,15 +240,18 @@ impl Tunnel {
             response_timeout: upstream.response_timeout,
             stall_timeout: self.call.rules.config.limits.stall_timeout,
         };
-        drop((self.call, self.shared));
-        passage.run(first).await;
-        drop(connection);
+        Some(Begun {
+            passage,
+            first,
+            connection,
+        })
     }
 
     /// Bytes that are no ClientHello end the tunnel without a word.
-    fn reject(mut self, detail: Detail) {
+    fn reject(mut self, detail: Detail) -> Option<Begun> {
         self.exchange
             .ended(Outcome::Refused(Code::BadRequest), Some(detail));
+        None
     }
 
     /// No byte of the caller reaches kintone before this has said yes.
