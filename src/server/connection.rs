@@ -292,6 +292,8 @@ impl Connection {
     /// HTTP is over: whoever took the connection answers for it.
     pub(super) fn upgrade(&self) {
         self.pulse().enter(Phase::Upgraded);
+        // Else the waker would keep the memory of HTTP's task as long as the tunnel is open.
+        self.interim.forget_task();
     }
 
     /// When the connection runs into which limit, unless something happens before.

@@ -70,6 +70,11 @@ impl Interim {
         Poll::Pending
     }
 
+    /// No call follows.
+    pub(super) fn forget_task(&self) {
+        self.state().task = None;
+    }
+
     /// Writes what waits. `part` says whether only what was begun is to be ended.
     pub(super) fn poll_write(
         &self,
