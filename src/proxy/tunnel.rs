@@ -1,6 +1,7 @@
 //! A CONNECT: TLS end to end. The gateway reads the ClientHello and nothing else; the permit is
 //! held while the tunnel is open.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,14 +169,23 @@ struct Begun {
     connection: Arc<Connection>,
 }
 
+impl Begun {
+    fn pass(self) -> (Pin<Box<impl Future<Output = ()> + Send>>, Arc<Connection>) {
+        (Box::pin(self.passage.run(self.first)), self.connection)
+    }
+}
+
 impl Tunnel {
-    /// From the 200 to the end. What the beginning needs is not carried along while the tunnel is
-    /// open, so that an idle one costs little more than its passage.
-    async fn run(self, on_upgrade: OnUpgrade) {
-        let begun = Box::pin(self.begin(on_upgrade)).await;
-        if let Some(begun) = begun {
-            begun.passage.run(begun.first).await;
-            drop(begun.connection);
+    /// From the 200 to the end. Neither what the beginning needs nor this tunnel itself is carried
+    /// along while it is open, so that an idle one costs little more than its passage.
+    fn run(self, on_upgrade: OnUpgrade) -> impl Future<Output = ()> + Send {
+        let beginning = Box::pin(self.begin(on_upgrade));
+        async move {
+            let Some((passing, connection)) = beginning.await.map(Begun::pass) else {
+                return;
+            };
+            passing.await;
+            drop(connection);
         }
     }
 
