@@ -74,7 +74,6 @@ struct Running {
     grant: Grant,
     sending: Option<Sending>,
     kind: Kind,
-    is_answered: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -124,7 +123,6 @@ impl InUse {
             grant,
             sending: None,
             kind: Kind::Call,
-            is_answered: false,
         };
         if let Some(index) = self.vacant.pop() {
             self.running[index as usize] = running;
@@ -178,23 +176,6 @@ impl InUse {
             live: self.live,
         };
         self.running[slot.0 as usize].sending.unwrap_or(unsent)
-    }
-
-    /// Permits of the calls that kintone worked on from when this one was sent until now, its own
-    /// among them: it has counted them whenever in between it looked. One whose answer has begun may
-    /// be over there, and what a tunnel does is not known so exactly.
-    pub(super) fn certain(&self, slot: Slot) -> u32 {
-        let number = self.sending(slot).number;
-        let calls = self.running.iter().filter(|running| {
-            let before = running.sending.is_some_and(|sent| sent.number <= number);
-            before && running.kind == Kind::Call && !running.is_answered
-        });
-        calls.map(|running| running.grant.permits).sum()
-    }
-
-    /// The head of this call's answer has come.
-    pub(super) fn answered(&mut self, slot: Slot) {
-        self.running[slot.0 as usize].is_answered = true;
     }
 
     /// Notes what kintone owes a tunnel.
@@ -404,28 +385,6 @@ mod tests {
         assert_eq!(in_use.proved_gone(in_use.sending(before).number, 0), 0);
         assert_eq!(in_use.proved_gone(in_use.sending(after).number, 1), 0);
         assert_eq!(in_use.proved_gone(in_use.sending(after).number, 0), 1);
-    }
-
-    #[test]
-    fn only_calls_that_ran_all_the_while_are_certain() {
-        let mut in_use = InUse::default();
-        let [ended, running, answered, asked, later] =
-            std::array::from_fn(|_| in_use.begin(grant(1)));
-        for slot in [ended, running, answered, asked] {
-            in_use.send(slot, |_| None);
-        }
-        let tunnel = in_use.begin(grant(1));
-        in_use.send(tunnel, |_| None);
-        in_use.owe(tunnel, Owes::Answer);
-        in_use.end(ended);
-        in_use.answered(answered);
-        in_use.send(later, |_| None);
-        assert_eq!(in_use.certain(asked), 2, "itself and the running one");
-        assert_eq!(in_use.certain(later), 3);
-        // The place of one that ended is another's now.
-        let replaced = in_use.begin(grant(1));
-        in_use.send(replaced, |_| None);
-        assert_eq!(in_use.certain(asked), 2);
     }
 
     #[test]

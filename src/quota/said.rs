@@ -15,13 +15,11 @@ impl<W> Books<W> {
         now: Moment,
     ) {
         let sending = self.in_use.sending(slot);
-        if let Some(running) = running
-            && self.in_use.settling() > 0
-        {
-            let others = running.saturating_sub(self.in_use.certain(slot));
-            self.prove_gone(sending.number, others, now);
+        if let Some(running) = running {
+            // Of our live calls at sending and at receipt the smaller number is certainly in it.
+            let ours = sending.live.min(self.in_use.live());
+            self.prove_gone(sending.number, running.saturating_sub(ours), now);
         }
-        self.in_use.answered(slot);
         let sample = self.sample(limit, running, sending.live);
         self.pressure.answered(now, sample);
         self.refresh(now);
