@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Rust: curl and jq, the Node and Python clients of tests/clients, and
-# for tests/infra Prometheus, systemd-analyze and logrotate. What is there already is left alone. Without
+# for tests/infra Prometheus, systemd-analyze and logrotate, for tests/fleet redis-server. What is there already is left alone. Without
 # root or sudo, missing programs are named and it fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -18,6 +18,8 @@ have unshare util-linux
 have ip iproute2
 have jq jq
 have logrotate logrotate
+have redis-server redis-server
+have redis-cli redis-tools
 have systemd-analyze systemd
 have node nodejs
 have npm npm

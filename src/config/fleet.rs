@@ -1,10 +1,13 @@
 //! `[fleet]`: which host this is, and among which hosts the limits are shared.
 
-use super::credential::secret_url;
+use std::time::Duration;
+
+use super::credential::secret;
 use super::name;
 use super::read::{Section, Value};
 use super::shape::Fleet;
 use super::source::shown;
+use super::store::{Exchange, FORMS, StoreUrl};
 
 /// Reads `[fleet]`. `environment_host` is `$KINTONE_EGRESS_HOST`, `host_name` the system's.
 pub(super) fn read(
@@ -29,11 +32,13 @@ pub(super) fn read(
     let host = configured.unwrap_or_else(|| environment_host.unwrap_or(host_name).to_owned());
     let hosts = section.get("hosts").and_then(|value| hosts(&value));
     let redis = section.get("redis").and_then(|value| {
-        secret_url(
-            &value,
-            &["redis", "rediss", "redis+sentinel", "rediss+sentinel"],
-        )
+        let url = secret(&value)?;
+        match StoreUrl::parse(url.expose()) {
+            Ok(url) => Some(url),
+            Err(problem) => value.fault(problem, format!("expected {FORMS}")),
+        }
     });
+    let exchange = exchange(&mut section);
     if let Some(hosts) = &hosts
         && !hosts.contains(&host)
     {
@@ -48,7 +53,54 @@ pub(super) fn read(
         hosts: hosts.unwrap_or_else(|| vec![host.clone()]),
         host,
         redis,
+        exchange,
     }
+}
+
+fn exchange(section: &mut Section<'_>) -> Exchange {
+    let usual = Exchange::default();
+    let mut duration = |key, usual, from_ms, to_s| {
+        let range = Duration::from_millis(from_ms)..=Duration::from_secs(to_s);
+        section.or(key, usual, |value| value.duration(range))
+    };
+    let beat = duration("beat", usual.beat, 200, 5);
+    let loan = duration("loan", usual.loan, 1000, 600);
+    let exchange = Exchange {
+        connect_timeout: duration("redis_connect_timeout", usual.connect_timeout, 50, 10),
+        response_timeout: duration("redis_response_timeout", usual.response_timeout, 50, 10),
+        beat,
+        loan,
+        overrun: duration("overrun", usual.overrun, 1000, 600),
+        ca_file: section.get("redis_ca_file").and_then(|value| value.path()),
+        prefix: section.or("redis_prefix", usual.prefix, |value| prefix(value)),
+    };
+    if loan < beat * BEATS_OF_A_LOAN {
+        section.fault(
+            "loan",
+            format!("is shorter than {BEATS_OF_A_LOAN} beats, so that one lost word ends it"),
+            "lengthen `loan` or shorten `beat`",
+        );
+    }
+    exchange
+}
+
+/// A loan outlasts so many beats at least.
+const BEATS_OF_A_LOAN: u32 = 4;
+
+/// Longest `redis_prefix`, in bytes.
+const PREFIX_BYTES_MAX: usize = 64;
+
+fn prefix(value: &Value<'_>) -> Option<String> {
+    let expected = "1 to 64 of A-Z a-z 0-9 . _ - and :";
+    let text = value.text(expected)?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
+    if text.is_empty() || text.len() > PREFIX_BYTES_MAX || !text.chars().all(is_plain) {
+        return value.fault(
+            format!("is {}", shown(text)),
+            format!("expected {expected}"),
+        );
+    }
+    Some(text.to_owned())
 }
 
 fn hosts(value: &Value<'_>) -> Option<Vec<String>> {

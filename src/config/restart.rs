@@ -29,6 +29,13 @@ impl Config {
             "upstream.resolve" = upstream.resolve,
             "fleet.host" = fleet.host,
             "fleet.hosts" = fleet.hosts,
+            "fleet.redis_ca_file" = fleet.exchange.ca_file,
+            "fleet.redis_prefix" = fleet.exchange.prefix,
+            "fleet.redis_connect_timeout" = fleet.exchange.connect_timeout,
+            "fleet.redis_response_timeout" = fleet.exchange.response_timeout,
+            "fleet.beat" = fleet.exchange.beat,
+            "fleet.loan" = fleet.exchange.loan,
+            "fleet.overrun" = fleet.exchange.overrun,
             "state.dir" = state_dir,
             "log.access" = log.access,
         }

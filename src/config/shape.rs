@@ -13,6 +13,7 @@ use crate::model::{Account, Bind, Published};
 
 use super::grant::{AccountSettings, Callers, NamePattern, QuotaSettings};
 use super::secret::Secret;
+use super::store::{Exchange, StoreUrl};
 
 /// Everything the operator decided.
 #[derive(Debug, Clone)]
@@ -195,8 +196,10 @@ pub struct Fleet {
     pub host: String,
     /// All hosts, this one among them.
     pub hosts: Vec<String>,
-    /// Redis or Valkey.
-    pub redis: Option<Secret>,
+    /// Redis or Valkey; `None`: nothing is lent, each host keeps its fixed part.
+    pub redis: Option<StoreUrl>,
+    /// How it is used.
+    pub exchange: Exchange,
 }
 
 /// `[verify]`.

@@ -55,6 +55,25 @@ fn effective(config: &Config) -> Table {
         "redis",
         config.fleet.redis.as_ref().map(|_| HIDDEN),
     );
+    let exchange = &config.fleet.exchange;
+    set_some(
+        &mut fleet,
+        "redis_ca_file",
+        exchange
+            .ca_file
+            .as_ref()
+            .map(|path| path.display().to_string()),
+    );
+    set(&mut fleet, "redis_prefix", exchange.prefix.clone());
+    for (key, value) in [
+        ("redis_connect_timeout", exchange.connect_timeout),
+        ("redis_response_timeout", exchange.response_timeout),
+        ("beat", exchange.beat),
+        ("loan", exchange.loan),
+        ("overrun", exchange.overrun),
+    ] {
+        set(&mut fleet, key, duration(value));
+    }
     set(&mut root, "fleet", fleet);
     set_some(&mut root, "verify", config.verify.as_ref().map(verify));
     set_some(&mut root, "notify", config.notify.as_ref().map(notify));

@@ -16,7 +16,7 @@ struct Unbuilt {
     severity: Severity,
 }
 
-const TABLE: [Unbuilt; 18] = [
+const TABLE: [Unbuilt; 17] = [
     ignored(&["listen", "proxy_tls"]),
     ignored(&["listen", "tls"]),
     ignored(&["listen", "public"]),
@@ -28,7 +28,6 @@ const TABLE: [Unbuilt; 18] = [
     ignored(&["account", "*", "tenant", "*", "contacts"]),
     ignored(&["egress", "address", "valid_from"]),
     ignored(&["egress", "address", "retire_after"]),
-    ignored(&["fleet", "redis"]),
     ignored(&["quota", "daily_per_app"]),
     Unbuilt {
         value: Some("warn"),

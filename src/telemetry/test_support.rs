@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{
-    AccessLog, AccountPolicy, AccountSettings, Admin, Caller, Callers, Config, Drain, Fleet,
-    Limits, Listen, Log, QuotaSettings, TenantRule, Upstream,
+    AccessLog, AccountPolicy, AccountSettings, Admin, Caller, Callers, Config, Drain, Exchange,
+    Fleet, Limits, Listen, Log, QuotaSettings, TenantRule, Upstream,
 };
 use crate::model::{Account, CallerName, Credential, Mode, Outcome, Priority, RequestId};
 use crate::telemetry::{AccessLogHandle, Record, Telemetry, Views};
@@ -62,6 +62,7 @@ pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
             host: "gw-a".into(),
             hosts: vec!["gw-a".into()],
             redis: None,
+            exchange: Exchange::default(),
         },
         verify: None,
         notify: None,

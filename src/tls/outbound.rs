@@ -57,16 +57,7 @@ impl Outbound {
     /// # Errors
     /// [`TlsError`] if the file is unreadable or holds no certificate, or if no anchor is left.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, TlsError> {
-        let extra = ca_file.map(read_anchors).transpose()?.unwrap_or_default();
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider))
-            .map_err(TlsError::Anchors)?;
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(TlsError::Provider)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
+        let mut config = verified(ca_file)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.resumption = Resumption::in_memory_sessions(RESUMABLE_HOSTS * TICKETS_PER_HOST);
         Ok(Self {
@@ -89,6 +80,27 @@ impl Outbound {
             .await
             .map_err(|error| classify(&error))
     }
+}
+
+/// TLS to a server of the operator's own, such as a store: verified as kintone is, without ALPN.
+///
+/// # Errors
+/// As [`Outbound::new`].
+pub fn to_own_server(ca_file: Option<&Path>) -> Result<TlsConnector, TlsError> {
+    Ok(TlsConnector::from(Arc::new(verified(ca_file)?)))
+}
+
+fn verified(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    let extra = ca_file.map(read_anchors).transpose()?.unwrap_or_default();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier =
+        Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(TlsError::Anchors)?;
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(TlsError::Provider)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth())
 }
 
 fn read_anchors(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -23,7 +23,7 @@ const UNITS: &[(&str, &[&str])] = &[
         &["drain", "descriptors", "telemetry", "config", "model"],
     ),
     ("egress", &["tls", "config", "descriptors", "model"]),
-    ("fleet", &["quota", "config", "model"]),
+    ("fleet", &["quota", "tls", "config", "model"]),
     (
         "proxy",
         &[

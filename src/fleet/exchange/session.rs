@@ -1,0 +1,149 @@
+//! One connection to the store.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, FromRedisValue, PushInfo, PushKind, RedisError, Value};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::failure::ExchangeError;
+use super::way::{Allowance, Way};
+use super::{ROW_BYTES_MAX, Seen, sentinel};
+use crate::config::StoreServer;
+
+/// A connection on which we have introduced ourselves and hear nudges.
+#[derive(Debug)]
+pub(super) struct Session {
+    connection: MultiplexedConnection,
+    driver: AbortHandle,
+    allowance: Allowance,
+    bytes_max: usize,
+}
+
+impl Session {
+    /// Connects to the store, which Sentinel may have to name first.
+    pub(super) async fn open(
+        way: &Way,
+        channel: &str,
+        nudged: &Arc<Notify>,
+        bytes_max: usize,
+    ) -> Result<Self, ExchangeError> {
+        let server = match &way.url.sentinel {
+            None => way.url.servers[0].clone(),
+            Some(service) => sentinel::master(way, service).await?,
+        };
+        let meeting = Self::meet(way, &server, channel, nudged, bytes_max);
+        way.in_time(meeting).await
+    }
+
+    async fn meet(
+        way: &Way,
+        server: &StoreServer,
+        channel: &str,
+        nudged: &Arc<Notify>,
+        bytes_max: usize,
+    ) -> Result<Self, ExchangeError> {
+        let allowance = Allowance::new(bytes_max);
+        let stream = way.connect(server, allowance.clone()).await?;
+        let bell = Arc::clone(nudged);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_push_sender(move |push: PushInfo| {
+                if push.kind == PushKind::Message {
+                    bell.notify_one();
+                }
+                Ok::<_, RedisError>(())
+            });
+        let made = MultiplexedConnection::new_with_config(&way.greeting(), stream, config).await?;
+        let (connection, driver) = made;
+        let driver = tokio::spawn(driver).abort_handle();
+        let mut session = Self {
+            connection,
+            driver,
+            allowance,
+            bytes_max,
+        };
+        session.connection.subscribe(channel).await?;
+        Ok(session)
+    }
+
+    /// Hangs a row up and reads the peers'.
+    pub(super) async fn beat(
+        &mut self,
+        own_key: &str,
+        row: &[u8],
+        life: Duration,
+        peer_keys: &[String],
+        limit: Duration,
+    ) -> Result<Seen, ExchangeError> {
+        let mut commands = redis::pipe();
+        let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        commands
+            .cmd("SET")
+            .arg(own_key)
+            .arg(row)
+            .arg("PX")
+            .arg(life_ms)
+            .arg("GET");
+        if !peer_keys.is_empty() {
+            commands.cmd("MGET").arg(peer_keys);
+        }
+        self.allowance.set(self.bytes_max);
+        let asked = commands.query_async::<Vec<Value>>(&mut self.connection);
+        let mut answers = within(limit, asked).await?.into_iter();
+        let own = answers.next().and_then(row_of);
+        let rows = answers.next().and_then(|rows| rows.into_sequence().ok());
+        let mut peers: Vec<_> = rows.into_iter().flatten().map(row_of).collect();
+        peers.resize(peer_keys.len(), None);
+        Ok(Seen { own, peers })
+    }
+
+    /// Says a word to all who listen.
+    pub(super) async fn publish(
+        &mut self,
+        channel: &str,
+        word: &str,
+        limit: Duration,
+    ) -> Result<(), ExchangeError> {
+        let command = redis::cmd("PUBLISH").arg(channel).arg(word).to_owned();
+        within(limit, command.query_async::<Value>(&mut self.connection)).await?;
+        Ok(())
+    }
+
+    /// Asks whatever `command` asks.
+    pub(super) async fn ask<T: FromRedisValue>(
+        connection: &mut MultiplexedConnection,
+        command: &redis::Cmd,
+    ) -> Result<T, ExchangeError> {
+        Ok(command.query_async(connection).await?)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    asked: impl Future<Output = Result<T, RedisError>>,
+) -> Result<T, ExchangeError> {
+    match tokio::time::timeout(limit, asked).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(ExchangeError::ResponseTimeout { limit }),
+    }
+}
+
+/// A row as it hung there; anything else is none.
+fn row_of(value: Value) -> Option<Bytes> {
+    let Value::BulkString(row) = value else {
+        return None;
+    };
+    (row.len() <= ROW_BYTES_MAX).then(|| Bytes::from(row))
+}

@@ -1,0 +1,3 @@
+//! Permits shared with other hosts.
+
+pub mod exchange;

@@ -1,0 +1,14 @@
+//! Hosts that share permits, over a real redis-server.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(
+    clippy::print_stdout,
+    reason = "figures that were measured are shown by --nocapture"
+)]
+
+#[allow(dead_code, reason = "the house has more rooms than these tests need")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod board;
+mod store;
