@@ -177,10 +177,10 @@ async fn refusals_of_the_store_name_the_remedy_and_no_secret() {
 async fn garbage_of_peers_is_passed_on_and_what_is_too_long_is_not() {
     let store = Store::start(&[]);
     let mut board = board("gw-a", &store.url());
-    store.tell(&["SET", "kintone-egress:row:gw-b", "\u{0}garbage"]);
+    store.tell(&["SET", "kintone-egress:row:gw-b", "\u{1}garbage"]);
     store.tell(&["LPUSH", "kintone-egress:row:gw-c", "no row"]);
     let seen = board.beat(b"row").await.unwrap();
-    assert_eq!(seen.peers, rows([Some("\u{0}garbage"), None]));
+    assert_eq!(seen.peers, rows([Some("\u{1}garbage"), None]));
     // A byte longer than a row may be: the row is none, the beat is whole.
     store.tell(&[
         "SETRANGE",

@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// The ACL line of the documentation (`src/fleet/exchange`), with the password `s3cret-of-redis`.
@@ -107,10 +108,6 @@ impl Store {
             .find_map(|line| line.strip_prefix("total_commands_processed:"));
         line.unwrap().trim().parse().unwrap()
     }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
-    }
 }
 
 impl Drop for Store {
@@ -186,16 +183,18 @@ pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// A port that is free, below those that the kernel gives to callers.
+/// A port that is free, below those that the kernel gives to callers, and that nobody else in this
+/// program gets: a store that was killed comes back to it.
 pub(crate) fn free_port() -> u16 {
-    let seed = std::process::id() as u16;
-    let ports = (0..10_000).map(|step| 20_000 + (seed.wrapping_mul(13) % 10_000 + step) % 10_000);
-    let mut free = ports.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
-    free.next()
-        .expect("a free port")
-        .local_addr()
-        .unwrap()
-        .port()
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let seed = (std::process::id() as u16).wrapping_mul(13) % 10_000;
+    loop {
+        let step = TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (seed + step) % 10_000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// How many replicas Sentinel knows.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError};
 
 /// Why a beat did not take place. None repeats a credential or what the store said.
 #[derive(Debug, thiserror::Error)]
@@ -115,27 +115,40 @@ impl Reason {
         reason = "redis adds kinds; whatever it is, there was no beat"
     )]
     fn of(error: &RedisError) -> Self {
-        let code = || error.code().unwrap_or("no code").to_owned();
         match error.kind() {
-            ErrorKind::AuthenticationFailed => Self::Credentials,
-            ErrorKind::RESP3NotSupported => Self::Unsuitable("RESP3".to_owned()),
-            ErrorKind::Io => Self::Broken(broken(error)),
-            ErrorKind::Server(ServerErrorKind::NoPerm) => Self::Rights,
-            ErrorKind::Server(ServerErrorKind::ReadOnly) => Self::ReadOnly,
-            _ => match error.code() {
-                Some("NOAUTH" | "WRONGPASS") => Self::Credentials,
-                Some("NOPERM") => Self::Rights,
-                Some("WRONGTYPE") => Self::Occupied,
-                Some(
-                    "LOADING" | "BUSY" | "OOM" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN"
-                    | "MISCONF" | "NOREPLICAS" | "UNKILLABLE",
-                ) => Self::Unready(code()),
-                Some(_) => Self::Unsuitable(code()),
-                None => Self::Broken(broken(error)),
-            },
+            ErrorKind::AuthenticationFailed => return Self::Credentials,
+            ErrorKind::RESP3NotSupported => return Self::Unsuitable("RESP3".to_owned()),
+            _ => {}
+        }
+        let of_several = error.clone().into_server_errors();
+        let code = match &of_several {
+            Some(errors) => errors.first().map(|(_, error)| error.code()),
+            None => error.code(),
+        };
+        match code {
+            Some("NOAUTH" | "WRONGPASS") => Self::Credentials,
+            Some("NOPERM") => Self::Rights,
+            Some("READONLY") => Self::ReadOnly,
+            Some("WRONGTYPE") => Self::Occupied,
+            Some(code) if UNREADY.contains(&code) => Self::Unready(code.to_owned()),
+            Some(code) => Self::Unsuitable(code.to_owned()),
+            None => Self::Broken(broken(error)),
         }
     }
 }
+
+/// Codes of a store that may be well a moment later.
+const UNREADY: [&str; 9] = [
+    "LOADING",
+    "BUSY",
+    "OOM",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "MISCONF",
+    "NOREPLICAS",
+    "UNKILLABLE",
+];
 
 fn broken(error: &RedisError) -> String {
     let io = error
