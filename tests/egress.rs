@@ -14,7 +14,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use kintone_egress::config::{
     AccessLog, AccountPolicy, AddressState, Admin, Anonymous, Callers, Config, Drain,
-    EgressAddress, Fleet, Limits, Listen, Log, NamePattern, QuotaSettings, StaticAnswer, Upstream,
+    EgressAddress, Exchange, Fleet, Limits, Listen, Log, NamePattern, QuotaSettings, StaticAnswer,
+    Upstream,
 };
 use kintone_egress::egress::{
     Arrival, Checkout, ConnectError, Egress, Presence, Reuse, Source, Verdict,
@@ -197,6 +198,7 @@ fn config(addresses: Vec<EgressAddress>, upstream: Upstream) -> Config {
             host: "test".into(),
             hosts: vec!["test".into()],
             redis: None,
+            exchange: Exchange::default(),
         },
         verify: None,
         notify: None,

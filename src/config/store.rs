@@ -54,7 +54,8 @@ pub struct Exchange {
     pub connect_timeout: Duration,
     /// Longest wait for an answer.
     pub response_timeout: Duration,
-    /// How often hosts tell each other how they stand.
+    /// How often hosts tell each other how they stand while permits are lent or wanted; else it is
+    /// five times as long.
     pub beat: Duration,
     /// How long a loan of permits lasts without being renewed.
     pub loan: Duration,
@@ -188,8 +189,8 @@ impl Default for Exchange {
             prefix: "kintone-egress".to_owned(),
             connect_timeout: Duration::from_millis(500),
             response_timeout: Duration::from_millis(500),
-            beat: Duration::from_millis(250),
-            loan: Duration::from_secs(30),
+            beat: Duration::from_millis(200),
+            loan: Duration::from_secs(18),
             overrun: Duration::from_secs(60),
         }
     }

@@ -13,7 +13,7 @@ use super::known::KnownCaller;
 use super::options::{Options, OptionsError};
 use crate::config::{Anonymous, Callers, TokenHash};
 use crate::model::{Account, CallerName, Client, Credential, Detail, Priority, Table};
-use crate::quota::Ask;
+use crate::quota::{Ask, Term};
 
 /// Longest credentials that are looked at, decoded. Tokens have 256 bits; nobody needs more.
 const CREDENTIALS_SIZE_MAX: usize = 1024;
@@ -207,6 +207,7 @@ impl Identity {
             caller_wait: rule.max_wait,
             call_wait: options.max_wait,
             weight,
+            term: Term::Short,
         }
     }
 }

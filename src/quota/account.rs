@@ -16,6 +16,7 @@ use super::in_use::Slot;
 use super::pen::Pen;
 use super::plan::Plan;
 use super::queue::Place;
+use super::share::{Standing, Term};
 use super::tenant::Ticket;
 use super::wakes::Wakes;
 
@@ -57,6 +58,7 @@ pub(super) struct Entrant<'a> {
     pub(super) caller: &'a CallerName,
     pub(super) priority: Priority,
     pub(super) permits: u32,
+    pub(super) term: Term,
     pub(super) place: Place,
     pub(super) asked_at: Moment,
     /// When its wait ends.
@@ -116,13 +118,14 @@ impl Cell {
         plan: Arc<Plan>,
         clock: Clock,
         wakes: Arc<Wakes<Weak<Self>>>,
+        standing: Standing,
     ) -> Self {
         Self {
             account: pen.account.clone(),
             clock,
             number,
             wakes,
-            books: Mutex::new(Books::new(plan, clock, pen)),
+            books: Mutex::new(Books::new(plan, clock, pen, standing)),
         }
     }
 
@@ -144,10 +147,12 @@ impl Cell {
                 now.after(books.plan.wait(entrant.priority, caller, call))
             }
         };
+        let most = books.most(entrant.term);
         let want = Want {
             tenant: books.tenant(entrant.tenant),
             priority: entrant.priority,
-            permits: entrant.permits.clamp(1, books.allowed()),
+            permits: entrant.permits.clamp(1, most.max(1)),
+            term: entrant.term,
         };
         if let Some(slot) = books.start(want, now) {
             drop(books);
@@ -165,6 +170,7 @@ impl Cell {
             tenant: books.tenant(tenant),
             priority,
             permits: 1,
+            term: Term::Short,
         };
         let forecast = books.forecast(want, Place::Front, now);
         refusal(&mut books, Reason::Wait, waited, &forecast)
@@ -384,6 +390,7 @@ fn displace(books: &mut Books<Waiter>, victim: Ticket, now: Moment) -> Option<An
         tenant: victim.tenant,
         priority: victim.priority,
         permits: waiting.permits,
+        term: waiting.term,
     };
     let forecast = books.forecast(want, Place::Back, now);
     let waited = now.since(waiting.waiter.asked_at);

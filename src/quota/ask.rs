@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::model::{Account, CallerName, Priority, Tenant};
 
+use super::share::Term;
+
 /// A call that wants to go to kintone.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -21,4 +23,6 @@ pub struct Ask<'a> {
     pub call_wait: Option<Duration>,
     /// Permits wanted: 1, or what a tunnel that offers h2 takes.
     pub weight: u32,
+    /// How long it may take.
+    pub term: Term,
 }

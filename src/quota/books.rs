@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::model::{Priority, Tenant};
 
+use super::boottime::since_boot;
 use super::clock::{Clock, Moment};
 use super::estimate::ServiceTime;
 use super::in_use::{Grant, InUse, Kind, Owes, Slot};
@@ -13,9 +14,11 @@ use super::pen::Pen;
 use super::plan::Plan;
 use super::pressure::{Pressure, Sight};
 use super::queue::{Place, Queue};
-use super::rate::Rate;
+use super::rate::{Rate, RateLimit};
 use super::record::Line;
 use super::room::Room;
+use super::share::{Allowance, Standing, Term};
+use super::sharing::{Foreign, OnLoan};
 use super::tenant::{TenantId, Ticket, Waiting};
 use super::yields::Yields;
 
@@ -33,8 +36,17 @@ pub(super) struct Books<W> {
     pub(super) in_use: InUse,
     /// Writes down what is in flight.
     pen: Pen,
-    /// Permits of this host now.
-    allowed: u32,
+    /// What this host may use of the permits that hosts share.
+    pub(super) standing: Standing,
+    /// What that comes to now.
+    pub(super) allowance: Allowance,
+    /// When calls on loans that have ended are cut.
+    pub(super) cut_at: Option<Moment>,
+    /// The calls on loans, and how each is cut, the youngest last.
+    pub(super) on_loan: Vec<OnLoan>,
+    /// What kintone last said of calls that are not this host's.
+    pub(super) foreign: Option<Foreign>,
+    pub(super) clock: Clock,
     used_at: Moment,
     /// When the clockwork looks here next.
     pub(super) wake: Option<Moment>,
@@ -70,6 +82,7 @@ pub(super) struct Want {
     pub(super) tenant: TenantId,
     pub(super) priority: Priority,
     pub(super) permits: u32,
+    pub(super) term: Term,
 }
 
 /// A call that an earlier process left at kintone.
@@ -88,9 +101,9 @@ const LOOK: Duration = Duration::from_millis(100);
 
 impl<W> Books<W> {
     /// Empty books under a plan.
-    pub(super) fn new(plan: Arc<Plan>, clock: Clock, pen: Pen) -> Self {
+    pub(super) fn new(plan: Arc<Plan>, clock: Clock, pen: Pen, standing: Standing) -> Self {
         let mut books = Self {
-            rate: Rate::successor(plan.rate, None, clock),
+            rate: Rate::successor(plan.rate, None, clock, clock.moment()),
             pressure: Pressure::default(),
             queue: Queue::new(),
             yields: Yields::default(),
@@ -98,7 +111,12 @@ impl<W> Books<W> {
             service: ServiceTime::default(),
             in_use: InUse::default(),
             pen,
-            allowed: 1,
+            standing,
+            allowance: Allowance::default(),
+            cut_at: None,
+            on_loan: Vec::new(),
+            foreign: None,
+            clock,
             used_at: clock.moment(),
             wake: None,
             plan,
@@ -110,12 +128,10 @@ impl<W> Books<W> {
     /// Puts the account under another plan. A limiter of the same shape stays as it is; one of
     /// another shape begins with the tokens that were left.
     pub(super) fn replan(&mut self, plan: Arc<Plan>, clock: Clock) {
-        if self.rate.as_ref().map(|rate| rate.limit()) != plan.rate {
-            self.rate = Rate::successor(plan.rate, self.rate.take(), clock);
-        }
         self.queue.configure(&plan.tenants);
         self.plan = plan;
         self.refresh(clock.moment());
+        self.resize_rate(clock.moment());
     }
 
     /// The tenant of that name.
@@ -130,9 +146,7 @@ impl<W> Books<W> {
 
     /// Starts a call at once, if nothing waits and there is room and a token.
     pub(super) fn start(&mut self, want: Want, now: Moment) -> Option<Slot> {
-        if self.pressure.is_passing() {
-            self.refresh(now);
-        }
+        self.keep_up(now);
         if self.queue.len() > 0 || !self.has_room(want, now) {
             return None;
         }
@@ -151,6 +165,7 @@ impl<W> Books<W> {
     pub(super) fn wait(&mut self, want: Want, place: Place, waiter: W) -> Ticket {
         let waiting = Waiting {
             permits: want.permits,
+            term: want.term,
             waiter,
         };
         self.queue.push(want.tenant, want.priority, place, waiting)
@@ -161,9 +176,7 @@ impl<W> Books<W> {
         if self.queue.len() == 0 {
             return;
         }
-        if self.pressure.is_passing() {
-            self.refresh(now);
-        }
+        self.keep_up(now);
         while let Some(ticket) = self.queue.next(&self.room(now)) {
             if !self.spend(now) {
                 return;
@@ -176,6 +189,7 @@ impl<W> Books<W> {
                 tenant: ticket.tenant,
                 priority: ticket.priority,
                 permits: waiting.permits,
+                term: waiting.term,
             };
             granted.push((waiting.waiter, self.grant(want, now)));
         }
@@ -193,6 +207,7 @@ impl<W> Books<W> {
 
     /// Not a byte of this call went to kintone.
     pub(super) fn not_sent(&mut self, slot: Slot) {
+        self.uncut(slot);
         if let Some(line) = self.in_use.take_back(slot) {
             self.pen.end(line);
         }
@@ -216,6 +231,7 @@ impl<W> Books<W> {
 
     /// Gives a permit back.
     pub(super) fn end(&mut self, slot: Slot, end: End, now: Moment) {
+        self.uncut(slot);
         let kind = self.in_use.kind(slot);
         let grant = self.in_use.end(slot);
         if end == End::Answered && kind == Kind::Call {
@@ -229,6 +245,7 @@ impl<W> Books<W> {
     /// Takes back a permit whose owner has left: at once if nothing was sent, else it settles, for
     /// kintone may go on working.
     pub(super) fn abandon(&mut self, slot: Slot, now: Moment) {
+        self.uncut(slot);
         let line = self.in_use.grant(slot).line;
         match (self.in_use.abandon(slot, now), line) {
             (Some(grant), _) => self.released(grant, now),
@@ -245,6 +262,7 @@ impl<W> Books<W> {
             tenant: self.tenant(left.tenant),
             priority: left.priority,
             permits: left.permits,
+            term: Term::Long,
             granted_at: now,
             line: left.line,
         };
@@ -259,24 +277,28 @@ impl<W> Books<W> {
     pub(super) fn tick(&mut self, now: Moment) {
         self.expire(now);
         self.refresh(now);
+        self.overrun(now);
     }
 
     /// Whether nothing waits and nothing settles: then only calls change anything.
     pub(super) const fn is_settled(&self) -> bool {
-        self.queue.len() == 0 && self.in_use.settling() == 0
+        let is_lasting = self.allowance.lapses_at.is_none() && self.cut_at.is_none();
+        self.queue.len() == 0 && self.in_use.settling() == 0 && is_lasting
     }
 
     /// When time alone changes something next.
     pub(super) fn next_wake(&self, now: Moment) -> Option<Moment> {
         let settled = self.in_use.settles_at(self.plan.quota.settle);
+        let lapse = self.allowance.lapses_at;
+        let soonest = [settled, lapse, self.cut_at].into_iter().flatten().min();
         if self.queue.len() == 0 {
-            return settled;
+            return soonest;
         }
         // Free places may be kept for others: for a while only, and no event ends it.
-        let is_kept = self.in_use.total() < self.allowed;
+        let is_kept = self.in_use.total() < self.allowed();
         let looks = is_kept || self.pressure.is_passing() || self.yields.has_unasked();
         let look = looks.then(|| now.after(LOOK));
-        [settled, look, self.rate_due(now)]
+        [soonest, look, self.rate_due(now)]
             .into_iter()
             .flatten()
             .min()
@@ -286,6 +308,7 @@ impl<W> Books<W> {
     pub(super) fn is_forgettable(&self, now: Moment) -> bool {
         self.in_use.total() == 0
             && self.queue.len() == 0
+            && !matches!(self.standing, Standing::Share(_))
             && self.rate.as_ref().is_none_or(|rate| rate.is_full(now))
     }
 
@@ -304,7 +327,7 @@ impl<W> Books<W> {
 
     /// Permits of this host now.
     pub(super) const fn allowed(&self) -> u32 {
-        self.allowed
+        self.allowance.all
     }
 
     /// The permits in use.
@@ -315,15 +338,16 @@ impl<W> Books<W> {
     fn has_room(&self, want: Want, now: Moment) -> bool {
         let room = self.room(now);
         self.queue
-            .may_start(want.tenant, want.priority, want.permits, &room)
+            .may_start(want.tenant, want.priority, (want.permits, want.term), &room)
     }
 
     pub(super) fn room(&self, now: Moment) -> Room {
         Room {
-            allowed: self.allowed,
+            allowed: self.allowed(),
             in_use: self.in_use.total(),
             batch_in_use: self.in_use.batch(),
-            reserve: self.plan.reserve(self.allowed),
+            reserve: self.plan.reserve(self.allowed()),
+            long_left: self.allowance.own.saturating_sub(self.in_use.long()),
             now,
         }
     }
@@ -340,7 +364,8 @@ impl<W> Books<W> {
         let grant = Grant {
             tenant: want.tenant,
             priority: want.priority,
-            permits: want.permits.clamp(1, self.allowed),
+            permits: want.permits.clamp(1, self.allowed().max(1)),
+            term: want.term,
             granted_at: now,
             line: None,
         };
@@ -379,6 +404,31 @@ impl<W> Books<W> {
         };
         self.pressure.settle(now, limit, sight);
         let ours = self.pressure.allowed(limit, quota.headroom);
-        self.allowed = self.plan.part_of(ours);
+        self.stand(ours, now);
+    }
+
+    /// Gives the rate the shape that its plan and the host's standing ask for. A limiter of the same
+    /// shape stays as it is; one of another shape begins with the tokens that were left.
+    pub(super) fn resize_rate(&mut self, now: Moment) {
+        let limit = match &self.standing {
+            Standing::Fixed => self.plan.rate,
+            Standing::Part(_) | Standing::Share(_) => {
+                let permits = self.standing.usable(self.plan.total(), since_boot());
+                let quota = &self.plan.quota;
+                let part = f64::from(permits.unwrap_or(0)) / f64::from(self.plan.total());
+                RateLimit::part(quota.rate, quota.burst, part)
+            }
+        };
+        if self.rate.as_ref().map(|rate| rate.limit()) != limit {
+            self.rate = Rate::successor(limit, self.rate.take(), self.clock, now);
+        }
+    }
+
+    /// Brings up to date what passes by itself: others' load, loans.
+    pub(super) fn keep_up(&mut self, now: Moment) {
+        let has_lapsed = self.allowance.lapses_at.is_some_and(|at| at <= now);
+        if has_lapsed || self.pressure.is_passing() {
+            self.refresh(now);
+        }
     }
 }

@@ -7,6 +7,8 @@ use governor::clock::{Clock as GovernorClock, Reference};
 use governor::nanos::Nanos;
 use tokio::time::Instant;
 
+use super::boottime::since_boot;
+
 /// A point in time, in nanoseconds since the [`Clock`] was made; 584 years fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment(u64);
@@ -15,6 +17,8 @@ pub(super) struct Moment(u64);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     start: Instant,
+    /// How long the machine had been up then, suspensions included.
+    booted_before: Duration,
 }
 
 /// What [`Clock::instant`] gives for a moment that tokio cannot represent.
@@ -49,9 +53,7 @@ impl Moment {
 impl Clock {
     /// A clock that begins at zero, here and now.
     pub(super) fn new() -> Self {
-        Self {
-            start: Instant::now(),
-        }
+        Self::begun(Duration::ZERO)
     }
 
     /// A clock that began `ago`: what happened since has a moment too.
@@ -59,7 +61,14 @@ impl Clock {
         let now = Instant::now();
         Self {
             start: now.checked_sub(ago).unwrap_or(now),
+            booted_before: since_boot().saturating_sub(ago),
         }
+    }
+
+    /// How long the machine had been up at a moment, or less: suspensions since the clock was made
+    /// are left out.
+    pub(super) fn since_boot(&self, moment: Moment) -> Duration {
+        self.booted_before + Duration::from_nanos(moment.0)
     }
 
     /// The time.

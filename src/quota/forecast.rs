@@ -49,7 +49,7 @@ impl<W> Books<W> {
         let room = self.room(now);
         let places = match want.priority {
             Priority::Interactive => room.allowed,
-            Priority::Batch => room.allowed - room.reserve,
+            Priority::Batch => room.allowed.saturating_sub(room.reserve),
         };
         let at_ceiling = self.queue.is_at_ceiling(want.tenant, want.permits);
         let ahead = match place {

@@ -6,6 +6,7 @@ use crate::model::Priority;
 
 use super::clock::Moment;
 use super::record::Line;
+use super::share::Term;
 use super::tenant::TenantId;
 
 /// Permits in use, by slot, and those that settle, in the order of their aborts.
@@ -17,6 +18,8 @@ pub(super) struct InUse {
     total: u32,
     batch: u32,
     settling_permits: u32,
+    /// Those of long calls, settling ones among them.
+    long: u32,
     /// Permits of running calls that kintone may be working on.
     live: u32,
     /// The number of the last call sent.
@@ -36,6 +39,8 @@ pub(super) struct Grant {
     pub(super) priority: Priority,
     /// How many permits it is; zero in a vacant slot.
     pub(super) permits: u32,
+    /// How long it may be held.
+    pub(super) term: Term,
     /// Since when it is held.
     pub(super) granted_at: Moment,
     /// Where its call is written down, once it is sent.
@@ -98,6 +103,11 @@ impl InUse {
         self.batch
     }
 
+    /// Those of long calls.
+    pub(super) const fn long(&self) -> u32 {
+        self.long
+    }
+
     /// Those that settle.
     pub(super) const fn settling(&self) -> u32 {
         self.settling_permits
@@ -115,10 +125,7 @@ impl InUse {
 
     /// Takes permits into use.
     pub(super) fn begin(&mut self, grant: Grant) -> Slot {
-        self.total += grant.permits;
-        if grant.priority == Priority::Batch {
-            self.batch += grant.permits;
-        }
+        self.taken(grant);
         let running = Running {
             grant,
             sending: None,
@@ -230,10 +237,7 @@ impl InUse {
 
     /// Takes over a call that an earlier process sent and that was aborted then; it settles.
     pub(super) fn inherit(&mut self, grant: Grant, aborted_at: Moment) {
-        self.total += grant.permits;
-        if grant.priority == Priority::Batch {
-            self.batch += grant.permits;
-        }
+        self.taken(grant);
         self.settling_permits += grant.permits;
         let index = self
             .settling
@@ -323,10 +327,23 @@ impl InUse {
         grant
     }
 
+    fn taken(&mut self, grant: Grant) {
+        self.total += grant.permits;
+        if grant.priority == Priority::Batch {
+            self.batch += grant.permits;
+        }
+        if grant.term == Term::Long {
+            self.long += grant.permits;
+        }
+    }
+
     fn released(&mut self, grant: Grant) -> Grant {
         self.total -= grant.permits;
         if grant.priority == Priority::Batch {
             self.batch -= grant.permits;
+        }
+        if grant.term == Term::Long {
+            self.long -= grant.permits;
         }
         grant
     }
@@ -351,6 +368,7 @@ mod tests {
             tenant: TenantId(0),
             priority: Priority::Interactive,
             permits,
+            term: Term::Short,
             granted_at: at(0),
             line: None,
         }

@@ -19,9 +19,12 @@ use crate::config::Config;
 use crate::model::{Account, Denial, Priority, Table};
 
 pub use ask::Ask;
+pub use boottime::since_boot;
 pub use in_use::Owes;
 pub use permit::{Permit, Refused, YieldGuard};
 pub use record::{Boot, BootError, Damage, Found, Opened, RecordError};
+pub use share::{Loan, PartOf, Share, Term};
+pub use sharing::{Cut, Fence, Foreign, TenantUsage, Usage};
 pub use snapshot::{AccountSnapshot, Balance, RefusedCounts, TenantSnapshot, TenantTotals};
 pub use terms::Terms;
 
@@ -37,6 +40,7 @@ use wakes::Wakes;
 mod account;
 mod ask;
 mod books;
+mod boottime;
 mod clock;
 mod estimate;
 mod forecast;
@@ -50,6 +54,8 @@ mod rate;
 mod record;
 mod room;
 mod said;
+mod share;
+mod sharing;
 mod snapshot;
 mod tenant;
 mod terms;
@@ -87,6 +93,8 @@ struct Shared {
 #[derive(Debug)]
 struct Register {
     plans: Plans,
+    /// This host's part of what is shared, once that is settled.
+    part: Option<PartOf>,
     cells: Table<Account, Arc<Cell>>,
     /// What forgotten accounts did.
     forgotten: Balance,
@@ -138,6 +146,7 @@ impl Quotas {
             unknown,
             register: RwLock::new(Register {
                 plans: Plans::new(config),
+                part: None,
                 cells: Table::default(),
                 forgotten: Balance::default(),
                 numbers: 0,
@@ -174,6 +183,7 @@ impl Quotas {
             caller: ask.caller,
             priority: ask.priority,
             permits: ask.weight,
+            term: ask.term,
             place: Place::Back,
             asked_at: now,
             deadline: Deadline::Of {
@@ -288,6 +298,7 @@ impl Quotas {
             Arc::clone(plan),
             self.0.clock,
             Arc::clone(&self.0.wakes),
+            register.standing(),
         ));
         if let Some(aborted_at) = self.0.unknown {
             let is_over = aborted_at.after(settle) <= self.0.clock.moment();

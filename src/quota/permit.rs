@@ -14,6 +14,8 @@ use super::books::End;
 use super::clock::Moment;
 use super::in_use::Owes;
 use super::queue::Place;
+use super::share::Term;
+use super::sharing::{Cut, Fence};
 
 /// A permit, from before the first byte to kintone until after the last byte of its answer.
 ///
@@ -27,6 +29,7 @@ pub struct Permit {
     caller: CallerName,
     priority: Priority,
     permits: u32,
+    term: Term,
     asked_at: Moment,
     waited: Duration,
     deadline: Moment,
@@ -41,6 +44,7 @@ pub struct Refused {
     caller: CallerName,
     priority: Priority,
     permits: u32,
+    term: Term,
     asked_at: Moment,
     waited: Duration,
     refused_at: Moment,
@@ -79,6 +83,7 @@ impl Permit {
             caller: entrant.caller.clone(),
             priority: entrant.priority,
             permits: entrant.permits,
+            term: entrant.term,
             asked_at: entrant.asked_at,
             waited: held.granted_at.since(entrant.asked_at),
             deadline,
@@ -99,9 +104,56 @@ impl Permit {
     }
 
     /// The first byte is about to go to kintone: from here on a drop without [`finish`](Self::finish)
-    /// is an abort.
-    pub fn sent(&mut self) {
-        self.held.cell.books().sent(self.held.slot);
+    /// is an abort. A fence is given where the permit may be a borrowed one: it is to be asked just
+    /// before the first byte, and where it says no, none may go.
+    pub fn sent(&mut self) -> Option<Fence> {
+        let mut books = self.held.cell.books();
+        books.sent(self.held.slot);
+        if !books.is_on_loan() {
+            return None;
+        }
+        drop(books);
+        let cell = Arc::clone(&self.held.cell);
+        Some(Box::new(move || cell.may_send()))
+    }
+
+    /// How to end this call where it stands if it outlives a loan for longer than it may.
+    pub fn cut_by(&self, cut: Cut) {
+        self.held.cell.books().cut_by(self.held.slot, cut);
+    }
+
+    /// Whether the loan has ended on which this call would go, so that it must not.
+    #[must_use]
+    pub fn has_lapsed(&self) -> bool {
+        !self.held.cell.may_send()
+    }
+
+    /// Gives a permit that has lapsed back unused and waits for another one, before the others of its
+    /// tenant, within the wait that the call began with. Cancel-safe: dropped, it holds nothing.
+    ///
+    /// # Errors
+    /// The [`Denial`] of a call that waited too long.
+    pub async fn renew(self) -> Result<Self, Denial> {
+        let (cell, waited) = (Arc::clone(&self.held.cell), self.waited);
+        let tenant = self.held.close(|books, slot, now| {
+            let tenant = books.tenant_of(slot).clone();
+            books.end(slot, End::Unsent, now);
+            tenant
+        });
+        let entrant = Entrant {
+            tenant: tenant.as_str(),
+            caller: &self.caller,
+            priority: self.priority,
+            permits: self.permits,
+            term: self.term,
+            place: Place::Front,
+            asked_at: self.asked_at,
+            deadline: Deadline::At(self.deadline),
+        };
+        let lapsed_at = cell.clock.moment();
+        let mut permit = admit(Arc::clone(&cell), entrant, lapsed_at).await?;
+        permit.waited = waited + permit.held.granted_at.since(lapsed_at);
+        Ok(permit)
     }
 
     /// Nothing was sent after all: the connection had been closed before the first byte. A drop is
@@ -141,6 +193,7 @@ impl Permit {
             caller: self.caller,
             priority: self.priority,
             permits: self.permits,
+            term: self.term,
             asked_at: self.asked_at,
             waited: self.waited,
             refused_at,
@@ -199,6 +252,7 @@ impl Refused {
             caller: &self.caller,
             priority: self.priority,
             permits: self.permits,
+            term: self.term,
             place: Place::Front,
             asked_at: self.asked_at,
             deadline: Deadline::At(self.deadline),

@@ -1,10 +1,10 @@
 //! What the configuration says about accounts, in the form the books use.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, QuotaSettings, TenantSettings};
+use crate::config::{AccountPolicy, Config, QuotaSettings, TenantSettings};
 use crate::model::{Account, Priority, Tenant};
 
 use super::rate::RateLimit;
@@ -20,6 +20,8 @@ pub(super) struct Plan {
     pub(super) rate: Option<RateLimit>,
     /// Hosts that share it, at least one.
     pub(super) hosts: u32,
+    /// How long calls on a loan that has ended may still run.
+    pub(super) overrun: Duration,
 }
 
 /// The plans of all accounts.
@@ -27,6 +29,10 @@ pub(super) struct Plan {
 pub(super) struct Plans {
     usual: Arc<Plan>,
     own: HashMap<Account, Arc<Plan>>,
+    /// Accounts to which no call may go.
+    disabled: HashSet<Account>,
+    /// Which accounts may be reached.
+    policy: AccountPolicy,
 }
 
 /// Longest wait of a batch call whose caller has no wait of its own.
@@ -35,14 +41,21 @@ const BATCH_WAIT: Duration = Duration::from_secs(600);
 impl Plans {
     /// The plans of a configuration.
     pub(super) fn new(config: &Config) -> Self {
-        let hosts = hosts(config);
+        let (hosts, overrun) = (hosts(config), config.fleet.exchange.overrun);
         let own = config.accounts.iter().map(|(account, settings)| {
-            let plan = Plan::new(&settings.quota, settings.tenants.clone(), hosts);
+            let plan = Plan::new(&settings.quota, settings.tenants.clone(), hosts, overrun);
             (account.clone(), Arc::new(plan))
         });
+        let disabled = config
+            .accounts
+            .iter()
+            .filter(|(_, settings)| !settings.enabled);
+        let disabled = disabled.map(|(account, _)| account);
         Self {
-            usual: Arc::new(Plan::new(&config.quota, BTreeMap::new(), hosts)),
+            usual: Arc::new(Plan::new(&config.quota, BTreeMap::new(), hosts, overrun)),
             own: own.collect(),
+            disabled: disabled.cloned().collect(),
+            policy: config.upstream.accounts,
         }
     }
 
@@ -57,6 +70,12 @@ impl Plans {
         own.fold(self.usual_settle(), Duration::max)
     }
 
+    /// The permits of an account that all hosts share; `None`: no call may go there.
+    pub(super) fn total_of(&self, account: &Account) -> Option<u32> {
+        let is_known = self.policy == AccountPolicy::Any || self.own.contains_key(account);
+        (is_known && !self.disabled.contains(account)).then(|| self.of(account).total())
+    }
+
     /// The plan of an account.
     pub(super) fn of(&self, account: &Account) -> &Arc<Plan> {
         self.own.get(account).unwrap_or(&self.usual)
@@ -69,16 +88,29 @@ impl Plan {
         let settings = config.accounts.get(account);
         let tenants = settings.map(|settings| settings.tenants.clone());
         let tenants = tenants.unwrap_or_default();
-        Self::new(config.quota_of(account), tenants, hosts(config))
+        let overrun = config.fleet.exchange.overrun;
+        Self::new(config.quota_of(account), tenants, hosts(config), overrun)
     }
 
-    fn new(quota: &QuotaSettings, tenants: BTreeMap<Tenant, TenantSettings>, hosts: u32) -> Self {
+    fn new(
+        quota: &QuotaSettings,
+        tenants: BTreeMap<Tenant, TenantSettings>,
+        hosts: u32,
+        overrun: Duration,
+    ) -> Self {
         Self {
             rate: RateLimit::new(quota.rate, quota.burst, hosts),
             quota: Arc::new(quota.clone()),
             tenants,
             hosts,
+            overrun,
         }
+    }
+
+    /// The permits that all hosts share, as far as the configuration alone decides it.
+    pub(super) fn total(&self) -> u32 {
+        let quota = &self.quota;
+        quota.concurrency.saturating_sub(quota.headroom).max(1)
     }
 
     /// This host's part of the permits that are ours.

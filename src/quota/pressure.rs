@@ -130,7 +130,7 @@ impl Pressure {
         let mut load = least;
         if cut.sent > self.cut_after {
             self.cut_after = cut.sent_so_far;
-            let keep = (cut.at_kintone as f32 * CUT) as u32 * cut.hosts;
+            let keep = (cut.at_kintone as f32 * CUT * cut.hosts) as u32;
             load = load.max(sample.effective_limit.saturating_sub(keep + MARGIN));
         }
         self.before = [load; 2];
@@ -187,8 +187,8 @@ pub(super) struct Cut {
     pub sent_so_far: u64,
     /// Our calls that kintone may have been working on when it was sent, itself among them.
     pub at_kintone: u32,
-    /// Hosts that share the account.
-    pub hosts: u32,
+    /// For each permit of this host, so many of all hosts: with equal parts, their number.
+    pub hosts: f32,
 }
 
 #[cfg(test)]
@@ -234,7 +234,7 @@ mod tests {
             sent,
             sent_so_far: 1000,
             at_kintone: 80,
-            hosts: 1,
+            hosts: 1.0,
         };
         pressure.refused(at(0), sample(101, 80), cut(990));
         assert_eq!(pressure.allowed(100, 20), 56);

@@ -13,6 +13,7 @@ use crate::model::{Priority, Table, Tenant};
 
 use super::clock::Moment;
 use super::room::{Room, Turn};
+use super::share::Term;
 use super::tenant::{EXPECTED_BACK, TenantBook, TenantId, Ticket, Totals, Waiting};
 
 /// Calls waiting for a permit of one account, and its tenants.
@@ -134,10 +135,11 @@ impl<W> Queue<W> {
         &self,
         tenant: TenantId,
         priority: Priority,
-        permits: u32,
+        (permits, term): (u32, Term),
         room: &Room,
     ) -> bool {
         room.admits(priority, permits, Turn::Usual)
+            && room.lasts(term, permits)
             && self.tenant(tenant).below_ceiling(permits)
             && self.leaves_guests_room(self.tenant(tenant), permits, room)
     }
@@ -318,6 +320,7 @@ impl<W> Queue<W> {
                 continue;
             };
             if book.below_ceiling(head.permits)
+                && room.lasts(head.term, head.permits)
                 && self.leaves_guests_room(book, head.permits, room)
                 && best.is_none_or(|(other, _)| book.goes_before(other))
             {

@@ -30,6 +30,9 @@ pub(super) struct Rate {
     due: Option<Moment>,
 }
 
+/// The smallest part of a rate.
+const PART_MIN: f64 = 0.001;
+
 impl RateLimit {
     /// `per_s` tokens a second and `burst` at once, the `hosts`-th part of each; `None` if there is
     /// no rate.
@@ -39,6 +42,18 @@ impl RateLimit {
         Some(Self {
             period: period.max(Duration::from_nanos(1)),
             burst,
+        })
+    }
+
+    /// That part of a rate, from 0 to 1; `None` if there is no rate. No part is so small that there
+    /// are no tokens at all: without permits nobody asks for one.
+    pub(super) fn part(per_s: f64, burst: u32, part: f64) -> Option<Self> {
+        let part = part.clamp(PART_MIN, 1.0);
+        let limit = Self::new(per_s * part, 1, 1)?;
+        let burst = NonZeroU32::new((f64::from(burst) * part) as u32);
+        Some(Self {
+            burst: burst.unwrap_or(NonZeroU32::MIN),
+            ..limit
         })
     }
 
@@ -75,10 +90,11 @@ impl Rate {
         limit: Option<RateLimit>,
         before: Option<Box<Self>>,
         clock: Clock,
+        now: Moment,
     ) -> Option<Box<Self>> {
         let mut rate = Box::new(Self::new(limit?, clock));
         if let Some(before) = before {
-            rate.carry_over(&before, clock.moment());
+            rate.carry_over(&before, now);
         }
         Some(rate)
     }
@@ -163,6 +179,13 @@ mod tests {
         let half = RateLimit::new(10.0, 5, 2).expect("a rate");
         assert_eq!(half.period, Duration::from_millis(200));
         assert_eq!(half.burst.get(), 2);
+        let shared = RateLimit::part(10.0, 5, 0.5);
+        assert_eq!(shared, Some(half));
+        assert_eq!(RateLimit::part(0.0, 5, 0.5), None);
+        assert!(
+            RateLimit::part(10.0, 5, 0.0).is_some(),
+            "no part is no freedom"
+        );
         let part = RateLimit::new(1.0, 1, 4).expect("a rate");
         assert_eq!(part.burst.get(), 1);
     }

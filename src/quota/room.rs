@@ -3,6 +3,7 @@
 use crate::model::Priority;
 
 use super::clock::Moment;
+use super::share::Term;
 
 /// How many permits there are, and how many are in use.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +16,8 @@ pub(super) struct Room {
     pub(super) batch_in_use: u32,
     /// Those that batch calls leave alone.
     pub(super) reserve: u32,
+    /// Those that long calls may still take, free or not: the rest is borrowed, or theirs already.
+    pub(super) long_left: u32,
     /// The time.
     pub(super) now: Moment,
 }
@@ -29,7 +32,16 @@ pub(super) enum Turn {
 impl Room {
     /// Whether `permits` more are there at all. A call that wants more than there are goes alone.
     pub(super) const fn fits(&self, permits: u32) -> bool {
-        self.in_use == 0 || self.in_use.saturating_add(permits) <= self.allowed
+        let is_alone = self.in_use == 0 && self.allowed > 0;
+        is_alone || self.in_use.saturating_add(permits) <= self.allowed
+    }
+
+    /// Whether a call of this term may have one of the permits that there are.
+    pub(super) const fn lasts(&self, term: Term, permits: u32) -> bool {
+        match term {
+            Term::Short => true,
+            Term::Long => permits <= self.long_left,
+        }
     }
 
     /// Whether a call of this priority may take them.

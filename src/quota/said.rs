@@ -18,6 +18,7 @@ impl<W> Books<W> {
         if let Some(running) = running {
             // Of our live calls at sending and at receipt the smaller number is certainly in it.
             let ours = sending.live.min(self.in_use.live());
+            self.heard_of_others(slot, running, ours);
             self.prove_gone(sending.number, running.saturating_sub(ours), now);
         }
         let sample = self.sample(limit, running, sending.live);
@@ -39,7 +40,7 @@ impl<W> Books<W> {
             sent: sending.number,
             sent_so_far: self.in_use.sent(),
             at_kintone: sending.live + self.in_use.settling(),
-            hosts: self.plan.hosts,
+            hosts: self.of_all(),
         };
         self.pressure.refused(now, sample, cut);
         self.refresh(now);
@@ -50,7 +51,7 @@ impl<W> Books<W> {
     /// number counts: kintone may have counted at either end, and a rush of our own calls in
     /// between must not look like somebody else's.
     fn sample(&self, limit: Option<u32>, running: Option<u32>, live_then: u32) -> Sample {
-        let peers = self.allowed() * (self.plan.hosts - 1);
+        let peers = self.of_peers();
         Sample {
             limit,
             running,

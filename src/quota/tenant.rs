@@ -8,6 +8,7 @@ use crate::model::{Priority, Tenant};
 
 use super::clock::Moment;
 use super::estimate::ServiceTime;
+use super::share::Term;
 
 /// Which tenant of an account; valid while it has a permit or a waiting call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub(super) struct Totals {
 pub(super) struct Waiting<W> {
     /// Permits it wants.
     pub(super) permits: u32,
+    /// How long it may take.
+    pub(super) term: Term,
     /// Whatever its owner needs to answer it.
     pub(super) waiter: W,
 }

@@ -69,6 +69,7 @@ mod tests {
     use crate::config::file::{Environment, parse};
     use crate::model::{Account, CallerName, Priority};
 
+    use super::super::share::Term;
     use super::*;
 
     fn terms(tables: &str, ask: &Ask<'_>) -> Terms {
@@ -96,6 +97,7 @@ mod tests {
             caller_wait: Some(Duration::from_secs(4)),
             call_wait: Some(Duration::from_secs(2)),
             weight: 1,
+            term: Term::Short,
         };
         let usual = terms("", &ask);
         assert_eq!((usual.permits, usual.reserve, usual.hosts), (80, 8, 1));

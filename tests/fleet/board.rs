@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kintone_egress::config::Config;
 use kintone_egress::config::file::{Environment, parse};
-use kintone_egress::fleet::exchange::{Exchange, ExchangeError, ROW_BYTES_MAX, Reason, Seen};
+use kintone_egress::fleet::exchange::{Exchange, ExchangeError, ROW_BYTES_MAX, Reason};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -26,14 +26,21 @@ fn board(host: &str, url: &str) -> Exchange {
     Exchange::new(&config(host, url, "")).unwrap().unwrap()
 }
 
-fn rows(rows: [Option<&'static str>; 2]) -> Vec<Option<Bytes>> {
+/// Reads all rows, then hangs this one up.
+async fn beat(board: &mut Exchange, row: &[u8]) -> Result<Vec<Option<Bytes>>, ExchangeError> {
+    let rows = board.read().await?;
+    board.publish(row).await?;
+    Ok(rows)
+}
+
+fn rows<const N: usize>(rows: [Option<&'static str>; N]) -> Vec<Option<Bytes>> {
     rows.map(|row| row.map(Bytes::from)).into()
 }
 
 /// Beats until it succeeds; how long that took.
 async fn recovered(board: &mut Exchange) -> Duration {
     let begun = Instant::now();
-    while board.beat(b"back").await.is_err() {
+    while beat(board, b"back").await.is_err() {
         assert!(
             begun.elapsed() < Duration::from_secs(10),
             "it never recovers"
@@ -44,41 +51,24 @@ async fn recovered(board: &mut Exchange) -> Duration {
 }
 
 #[tokio::test]
-async fn hosts_read_each_others_rows_and_what_hung_in_their_own_place() {
+async fn hosts_read_each_others_rows_and_their_own() {
     let store = Store::with_acl();
     let [mut a, mut b] = ["gw-a", "gw-b"].map(|host| board(host, &store.url_of_user()));
     assert!(!a.is_connected());
-    let first = a.beat(b"a1").await.unwrap();
+    let error = a.publish(b"early").await.unwrap_err();
+    assert!(matches!(error, ExchangeError::NotConnected), "{error}");
+    assert_eq!(beat(&mut a, b"a1").await.unwrap(), rows([None, None, None]));
     assert_eq!(
-        first,
-        Seen {
-            own: None,
-            peers: rows([None, None])
-        }
+        beat(&mut b, b"b1").await.unwrap(),
+        rows([Some("a1"), None, None])
     );
-    let seen = b.beat(b"b1").await.unwrap();
     assert_eq!(
-        seen,
-        Seen {
-            own: None,
-            peers: rows([Some("a1"), None])
-        }
+        beat(&mut a, b"a2").await.unwrap(),
+        rows([Some("a1"), Some("b1"), None])
     );
-    let seen = a.beat(b"a2").await.unwrap();
     assert_eq!(
-        seen,
-        Seen {
-            own: Some(Bytes::from("a1")),
-            peers: rows([Some("b1"), None])
-        }
-    );
-    let seen = b.beat(b"b2").await.unwrap();
-    assert_eq!(
-        seen,
-        Seen {
-            own: Some(Bytes::from("b1")),
-            peers: rows([Some("a2"), None])
-        }
+        beat(&mut b, b"b2").await.unwrap(),
+        rows([Some("a2"), Some("b1"), None])
     );
 }
 
@@ -87,11 +77,11 @@ async fn a_beat_is_two_commands_and_a_nudge_one_that_peers_hear_at_once() {
     let store = Store::start(&[]);
     let [mut a, mut b] = ["gw-a", "gw-b"].map(|host| board(host, &store.url()));
     for board in [&mut a, &mut b] {
-        board.beat(b"row").await.unwrap();
+        beat(board, b"row").await.unwrap();
     }
     let before = store.commands();
     for _ in 0..50 {
-        a.beat(b"row").await.unwrap();
+        beat(&mut a, b"row").await.unwrap();
     }
     // One of them is the counting itself.
     assert_eq!(store.commands() - before, 100 + 1);
@@ -107,7 +97,7 @@ async fn the_documented_rights_are_enough_and_all_that_are_needed() {
     let store = Store::with_acl();
     let url = store.url_of_user();
     let mut board = board("gw-a", &url);
-    board.beat(b"row").await.unwrap();
+    beat(&mut board, b"row").await.unwrap();
     board.nudge("gw-a").await;
     assert!(board.is_connected(), "a nudge is within the rights");
     for command in ["SET", "MGET", "SUBSCRIBE", "PUBLISH"] {
@@ -117,7 +107,7 @@ async fn the_documented_rights_are_enough_and_all_that_are_needed() {
         let words: Vec<_> = ["ACL", "SETUSER"].into_iter().chain(words).collect();
         limited.tell(&[&words[..], &[&rights]].concat());
         let mut board = self::board("gw-a", &limited.url_of_user());
-        let beaten = board.beat(b"row").await;
+        let beaten = beat(&mut board, b"row").await;
         if command == "PUBLISH" {
             board.nudge("gw-a").await;
             assert!(!board.is_connected(), "a nudge needs {command}");
@@ -139,7 +129,9 @@ async fn refusals_of_the_store_name_the_remedy_and_no_secret() {
         store.address()
     );
     for url in [wrong, store.url()] {
-        let error = board("gw-a", &url).beat(b"row").await.unwrap_err();
+        let error = beat(&mut self::board("gw-a", &url), b"row")
+            .await
+            .unwrap_err();
         assert!(
             matches!(error, ExchangeError::Store(Reason::Credentials)),
             "{error}"
@@ -151,20 +143,13 @@ async fn refusals_of_the_store_name_the_remedy_and_no_secret() {
         );
     }
     let open = Store::start(&[]);
-    open.tell(&["LPUSH", "kintone-egress:row:gw-a", "no row"]);
-    let error = board("gw-a", &open.url()).beat(b"row").await.unwrap_err();
-    assert!(
-        matches!(error, ExchangeError::Store(Reason::Occupied)),
-        "{error}"
-    );
     let replica = Store::start(&["--replicaof", "127.0.0.1", &open.port.to_string()]);
     until("the replica has synchronised", || {
         replica
             .tell(&["INFO", "replication"])
             .contains("master_link_status:up")
     });
-    let error = board("gw-a", &replica.url())
-        .beat(b"row")
+    let error = beat(&mut self::board("gw-a", &replica.url()), b"row")
         .await
         .unwrap_err();
     assert!(
@@ -179,8 +164,8 @@ async fn garbage_of_peers_is_passed_on_and_what_is_too_long_is_not() {
     let mut board = board("gw-a", &store.url());
     store.tell(&["SET", "kintone-egress:row:gw-b", "\u{1}garbage"]);
     store.tell(&["LPUSH", "kintone-egress:row:gw-c", "no row"]);
-    let seen = board.beat(b"row").await.unwrap();
-    assert_eq!(seen.peers, rows([Some("\u{1}garbage"), None]));
+    let seen = beat(&mut board, b"row").await.unwrap();
+    assert_eq!(seen, rows([None, Some("\u{1}garbage"), None]));
     // A byte longer than a row may be: the row is none, the beat is whole.
     store.tell(&[
         "SETRANGE",
@@ -188,8 +173,8 @@ async fn garbage_of_peers_is_passed_on_and_what_is_too_long_is_not() {
         &ROW_BYTES_MAX.to_string(),
         "x",
     ]);
-    let seen = board.beat(b"row").await.unwrap();
-    assert_eq!(seen.peers, rows([None, None]));
+    let seen = beat(&mut board, b"row").await.unwrap();
+    assert_eq!(seen, rows([Some("row"), None, None]));
     // 64 MiB: it is not read to its end.
     store.tell(&[
         "SETRANGE",
@@ -197,7 +182,7 @@ async fn garbage_of_peers_is_passed_on_and_what_is_too_long_is_not() {
         &(64 << 20).to_string(),
         "x",
     ]);
-    let error = board.beat(b"row").await.unwrap_err();
+    let error = beat(&mut board, b"row").await.unwrap_err();
     assert!(
         matches!(error, ExchangeError::Store(Reason::Broken(_))),
         "{error}"
@@ -205,7 +190,7 @@ async fn garbage_of_peers_is_passed_on_and_what_is_too_long_is_not() {
     store.tell(&["DEL", "kintone-egress:row:gw-b"]);
     recovered(&mut board).await;
     let long = vec![0; ROW_BYTES_MAX + 1];
-    let error = board.beat(&long).await.unwrap_err();
+    let error = beat(&mut board, &long).await.unwrap_err();
     assert!(matches!(error, ExchangeError::RowTooLong { .. }), "{error}");
 }
 
@@ -213,16 +198,16 @@ async fn garbage_of_peers_is_passed_on_and_what_is_too_long_is_not() {
 async fn a_store_that_went_is_found_again_and_one_that_hangs_costs_its_timeout() {
     let mut store = Store::start(&[]);
     let mut board = board("gw-a", &store.url());
-    board.beat(b"row").await.unwrap();
+    beat(&mut board, b"row").await.unwrap();
     store.kill();
-    board.beat(b"row").await.unwrap_err();
-    let error = board.beat(b"row").await.unwrap_err();
+    beat(&mut board, b"row").await.unwrap_err();
+    let error = beat(&mut board, b"row").await.unwrap_err();
     assert!(matches!(error, ExchangeError::Connect { .. }), "{error}");
-    let error = board.beat(b"row").await.unwrap_err();
+    let error = beat(&mut board, b"row").await.unwrap_err();
     assert!(matches!(error, ExchangeError::Pausing { .. }), "{error}");
     for _ in 0..60 {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        board.beat(b"row").await.unwrap_err();
+        beat(&mut board, b"row").await.unwrap_err();
     }
     store.resume();
     let took = recovered(&mut board).await;
@@ -230,7 +215,7 @@ async fn a_store_that_went_is_found_again_and_one_that_hangs_costs_its_timeout()
     assert!(took < Duration::from_millis(1500), "{took:?}");
     store.signal("STOP");
     let begun = Instant::now();
-    let error = board.beat(b"row").await.unwrap_err();
+    let error = beat(&mut board, b"row").await.unwrap_err();
     assert!(
         matches!(error, ExchangeError::ResponseTimeout { .. }),
         "{error}"
@@ -245,7 +230,7 @@ async fn a_server_that_says_nothing_and_one_that_speaks_nonsense_are_left_in_tim
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
     let mut board = board("gw-a", &url);
-    let error = board.beat(b"row").await.unwrap_err();
+    let error = beat(&mut board, b"row").await.unwrap_err();
     assert!(
         matches!(error, ExchangeError::ConnectTimeout { .. }),
         "{error}"
@@ -260,7 +245,7 @@ async fn a_server_that_says_nothing_and_one_that_speaks_nonsense_are_left_in_tim
         }
     });
     let mut board = self::board("gw-a", &url);
-    board.beat(b"row").await.unwrap_err();
+    beat(&mut board, b"row").await.unwrap_err();
 }
 
 #[tokio::test]
@@ -292,13 +277,15 @@ async fn over_tls_a_certificate_of_the_named_authority_is_asked_for() {
     let trusting = format!("redis_ca_file = \"{}\"\n", path("cert.pem"));
     let config = config("gw-a", &url, &trusting);
     let mut board = Exchange::new(&config).unwrap().unwrap();
-    board.beat(b"row").await.unwrap();
+    beat(&mut board, b"row").await.unwrap();
     assert!(
         store
             .tell(&["GET", "kintone-egress:row:gw-a"])
             .contains("row")
     );
-    let error = self::board("gw-a", &url).beat(b"row").await.unwrap_err();
+    let error = beat(&mut self::board("gw-a", &url), b"row")
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("certificate"), "{error}");
 }
 
@@ -318,14 +305,14 @@ async fn sentinel_names_the_master_and_the_new_one_after_a_failover() {
         sentinel.port
     );
     let mut board = board("gw-a", &url);
-    board.beat(b"row").await.unwrap();
+    beat(&mut board, b"row").await.unwrap();
     assert!(
         first
             .tell(&["GET", "kintone-egress:row:gw-a"])
             .contains("row")
     );
     first.kill();
-    board.beat(b"row").await.unwrap_err();
+    beat(&mut board, b"row").await.unwrap_err();
     until("Sentinel has promoted the replica", || {
         sentinel.master("egress") == second.port
     });
@@ -337,8 +324,7 @@ async fn sentinel_names_the_master_and_the_new_one_after_a_failover() {
             .contains("back")
     );
     let unknown = format!("redis+sentinel://127.0.0.1:{}/nothing", sentinel.port);
-    let error = self::board("gw-a", &unknown)
-        .beat(b"row")
+    let error = beat(&mut self::board("gw-a", &unknown), b"row")
         .await
         .unwrap_err();
     assert!(matches!(error, ExchangeError::Sentinel { .. }), "{error}");

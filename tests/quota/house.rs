@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use kintone_egress::config::{
-    AccessLog, AccountPolicy, Admin, Callers, Config, Drain, Fleet, Limits, Listen, Log,
+    AccessLog, AccountPolicy, Admin, Callers, Config, Drain, Exchange, Fleet, Limits, Listen, Log,
     QuotaSettings, Upstream,
 };
 use kintone_egress::model::{Account, CallerName, Denial, Priority, Tenant};
-use kintone_egress::quota::{AccountSnapshot, Ask, Permit, Quotas};
+use kintone_egress::quota::{AccountSnapshot, Ask, Permit, Quotas, Term};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
@@ -58,6 +58,7 @@ pub fn config(quota: QuotaSettings) -> Config {
             host: "gw-a".into(),
             hosts: vec!["gw-a".into()],
             redis: None,
+            exchange: Exchange::default(),
         },
         verify: None,
         notify: None,
@@ -135,6 +136,7 @@ impl House {
                 caller_wait: None,
                 call_wait: wish.wait,
                 weight: wish.weight,
+                term: Term::Short,
             })
             .await
     }

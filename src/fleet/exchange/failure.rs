@@ -47,6 +47,9 @@ pub enum ExchangeError {
     /// The store refused or answered nonsense.
     #[error("{0}")]
     Store(Reason),
+    /// There is no connection.
+    #[error("there is no connection to the store")]
+    NotConnected,
     /// Our row is longer than a row may be.
     #[error(
         "this host's row has {bytes} bytes; {} are the most",
@@ -69,9 +72,7 @@ pub enum Reason {
     ReadOnly,
     /// It is loading, busy or out of memory.
     Unready(String),
-    /// Something else hangs where our row should.
-    Occupied,
-    /// It is older than Redis 6.2, or speaks another language.
+    /// It is older than Redis 6, or speaks another language.
     Unsuitable(String),
     /// The connection broke.
     Broken(String),
@@ -89,10 +90,6 @@ impl fmt::Display for Reason {
             ),
             Self::ReadOnly => f.write_str("the store is a replica; name its master, or Sentinel"),
             Self::Unready(code) => write!(f, "the store is not ready ({code})"),
-            Self::Occupied => f.write_str(
-                "something that is no row is kept under this host's key; delete it, or choose \
-                 another [fleet] redis_prefix",
-            ),
             Self::Unsuitable(code) => write!(
                 f,
                 "the store does not understand a beat ({code}); Redis 6.2 or Valkey 7.2 is the \
@@ -129,7 +126,6 @@ impl Reason {
             Some("NOAUTH" | "WRONGPASS") => Self::Credentials,
             Some("NOPERM") => Self::Rights,
             Some("READONLY") => Self::ReadOnly,
-            Some("WRONGTYPE") => Self::Occupied,
             Some(code) if UNREADY.contains(&code) => Self::Unready(code.to_owned()),
             Some(code) => Self::Unsuitable(code.to_owned()),
             None => Self::Broken(broken(error)),

@@ -4,9 +4,9 @@
 //! limits whatever it is told. So nothing here waits for a replica, retries a write or locks: a beat
 //! that fails is left out, and the next one says all there is to say.
 //!
-//! A beat is two commands, whatever the number of accounts and calls: `SET … PX … GET`, which hangs
-//! our row up and gives back what hung there, and `MGET` for the peers'. A nudge is one `PUBLISH`,
-//! which makes the peers beat at once. So a user of the store needs four commands:
+//! A beat is two commands, whatever the number of accounts and calls: `MGET` for the rows of all
+//! hosts, our own among them, and `SET … PX` for ours. A nudge is one `PUBLISH`, which makes the peers
+//! beat at once. So a user of the store needs four commands:
 //!
 //! ```text
 //! user kintone-egress on >PASSWORD resetkeys ~kintone-egress:* resetchannels &kintone-egress:* -@all +set +mget +publish +subscribe
@@ -36,8 +36,8 @@ mod sentinel;
 mod session;
 mod way;
 
-/// Longest row, in bytes: about 2,000 accounts that share at a time.
-pub const ROW_BYTES_MAX: usize = 256 << 10;
+/// Longest row, in bytes.
+pub const ROW_BYTES_MAX: usize = 512 << 10;
 
 /// How long a row hangs without being renewed. Only people look at one that old.
 const ROW_LIFE: Duration = Duration::from_secs(600);
@@ -48,20 +48,12 @@ pub struct Exchange {
     way: Way,
     settings: Settings,
     own_key: String,
-    peer_keys: Vec<String>,
+    /// Of all hosts, in the order of the configuration.
+    keys: Vec<String>,
     channel: String,
     session: Option<Session>,
     backoff: Backoff,
     nudged: Arc<Notify>,
-}
-
-/// What hung on the board at one beat.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// What hung in our own place before.
-    pub own: Option<Bytes>,
-    /// The peers' rows, in the order of their names; a row longer than [`ROW_BYTES_MAX`] is `None`.
-    pub peers: Vec<Option<Bytes>>,
 }
 
 impl Exchange {
@@ -77,11 +69,10 @@ impl Exchange {
         let settings = fleet.exchange.clone();
         let tls = to_own_server(settings.ca_file.as_deref())?;
         let key = |host: &String| format!("{}:row:{host}", settings.prefix);
-        let peers = fleet.hosts.iter().filter(|host| **host != fleet.host);
         Ok(Some(Self {
             way: Way::new(url.clone(), tls, settings.connect_timeout),
             own_key: key(&fleet.host),
-            peer_keys: peers.map(key).collect(),
+            keys: fleet.hosts.iter().map(key).collect(),
             channel: format!("{}:nudge", settings.prefix),
             session: None,
             backoff: Backoff::default(),
@@ -97,32 +88,41 @@ impl Exchange {
         self.backoff = Backoff::default();
     }
 
-    /// Hangs `row` up and reads what hangs there. Without a connection, it makes one if one is due.
+    /// Reads the rows of all hosts, our own among them, in the order of `[fleet] hosts`; a row longer
+    /// than [`ROW_BYTES_MAX`] is `None`. Without a connection, it makes one if one is due.
     ///
     /// # Errors
-    /// [`ExchangeError`]. Whether `row` hangs there is then unknown. The next call tries again; until
-    /// the pause after a failed connection is over it fails at once.
-    pub async fn beat(&mut self, row: &[u8]) -> Result<Seen, ExchangeError> {
+    /// [`ExchangeError`]. The next call tries again; until the pause after a failed connection is over
+    /// it fails at once.
+    pub async fn read(&mut self) -> Result<Vec<Option<Bytes>>, ExchangeError> {
+        let limit = self.settings.response_timeout;
+        let keys = self.keys.clone();
+        let session = self.session().await?;
+        let rows = session.read(&keys, limit).await;
+        self.judge(rows)
+    }
+
+    /// Hangs our row up, on the connection that there is.
+    ///
+    /// # Errors
+    /// [`ExchangeError`]. Whether the row hangs there is then unknown.
+    pub async fn publish(&mut self, row: &[u8]) -> Result<(), ExchangeError> {
         if row.len() > ROW_BYTES_MAX {
             return Err(ExchangeError::RowTooLong { bytes: row.len() });
         }
         let limit = self.settings.response_timeout;
-        let (own_key, peer_keys) = (self.own_key.clone(), self.peer_keys.clone());
-        let session = self.session().await?;
-        let seen = session
-            .beat(&own_key, row, ROW_LIFE, &peer_keys, limit)
-            .await;
-        if seen.is_err() {
-            self.session = None;
-        }
-        seen
+        let Some(session) = &mut self.session else {
+            return Err(ExchangeError::NotConnected);
+        };
+        let published = session.put(&self.own_key, row, ROW_LIFE, limit).await;
+        self.judge(published)
     }
 
     /// Makes the peers beat at once. Lost, it costs them a beat; so a failure is not told.
     pub async fn nudge(&mut self, host: &str) {
         let limit = self.settings.response_timeout;
         if let Some(session) = &mut self.session
-            && session.publish(&self.channel, host, limit).await.is_err()
+            && session.say(&self.channel, host, limit).await.is_err()
         {
             self.session = None;
         }
@@ -138,6 +138,14 @@ impl Exchange {
     #[must_use]
     pub const fn is_connected(&self) -> bool {
         self.session.is_some()
+    }
+
+    /// A connection on which something failed is not used again: what it says next may be late.
+    fn judge<T>(&mut self, done: Result<T, ExchangeError>) -> Result<T, ExchangeError> {
+        if done.is_err() {
+            self.session = None;
+        }
+        done
     }
 
     async fn session(&mut self) -> Result<&mut Session, ExchangeError> {
@@ -161,6 +169,6 @@ impl Exchange {
 
     /// What one beat may bring at most: every row at its longest, and what Redis says around them.
     fn bytes_max(&self) -> usize {
-        (self.peer_keys.len() + 1) * (ROW_BYTES_MAX + 64) + (16 << 10)
+        self.keys.len() * (ROW_BYTES_MAX + 64) + (16 << 10)
     }
 }

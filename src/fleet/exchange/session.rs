@@ -1,6 +1,5 @@
 //! One connection to the store.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::failure::ExchangeError;
 use super::way::{Allowance, Way};
-use super::{ROW_BYTES_MAX, Seen, sentinel};
+use super::{ROW_BYTES_MAX, sentinel};
 use crate::config::StoreServer;
 
 /// A connection on which we have introduced ourselves and hear nudges.
@@ -72,47 +71,53 @@ impl Session {
         Ok(session)
     }
 
-    /// Hangs a row up and reads the peers'.
-    pub(super) async fn beat(
+    /// The values of these keys, as far as they can be rows.
+    pub(super) async fn read(
         &mut self,
-        own_key: &str,
+        keys: &[String],
+        limit: Duration,
+    ) -> Result<Vec<Option<Bytes>>, ExchangeError> {
+        let command = redis::cmd("MGET").arg(keys).to_owned();
+        let rows: Vec<Value> = self.tell(&command, limit).await?;
+        let mut rows: Vec<_> = rows.into_iter().map(row_of).collect();
+        rows.resize(keys.len(), None);
+        Ok(rows)
+    }
+
+    /// Puts a row in its place.
+    pub(super) async fn put(
+        &mut self,
+        key: &str,
         row: &[u8],
         life: Duration,
-        peer_keys: &[String],
         limit: Duration,
-    ) -> Result<Seen, ExchangeError> {
-        let mut commands = redis::pipe();
+    ) -> Result<(), ExchangeError> {
         let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        commands
-            .cmd("SET")
-            .arg(own_key)
-            .arg(row)
-            .arg("PX")
-            .arg(life_ms)
-            .arg("GET");
-        if !peer_keys.is_empty() {
-            commands.cmd("MGET").arg(peer_keys);
-        }
-        self.allowance.set(self.bytes_max);
-        let asked = commands.query_async::<Vec<Value>>(&mut self.connection);
-        let mut answers = within(limit, asked).await?.into_iter();
-        let own = answers.next().and_then(row_of);
-        let rows = answers.next().and_then(|rows| rows.into_sequence().ok());
-        let mut peers: Vec<_> = rows.into_iter().flatten().map(row_of).collect();
-        peers.resize(peer_keys.len(), None);
-        Ok(Seen { own, peers })
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(row).arg("PX").arg(life_ms);
+        self.tell(&command, limit).await
     }
 
     /// Says a word to all who listen.
-    pub(super) async fn publish(
+    pub(super) async fn say(
         &mut self,
         channel: &str,
         word: &str,
         limit: Duration,
     ) -> Result<(), ExchangeError> {
         let command = redis::cmd("PUBLISH").arg(channel).arg(word).to_owned();
-        within(limit, command.query_async::<Value>(&mut self.connection)).await?;
-        Ok(())
+        self.tell(&command, limit).await
+    }
+
+    async fn tell<T: FromRedisValue>(
+        &mut self,
+        command: &redis::Cmd,
+        limit: Duration,
+    ) -> Result<T, ExchangeError> {
+        self.allowance.set(self.bytes_max);
+        let asked = Self::ask(&mut self.connection, command);
+        let answered = tokio::time::timeout(limit, asked).await;
+        answered.unwrap_or(Err(ExchangeError::ResponseTimeout { limit }))
     }
 
     /// Asks whatever `command` asks.
@@ -127,16 +132,6 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.driver.abort();
-    }
-}
-
-async fn within<T>(
-    limit: Duration,
-    asked: impl Future<Output = Result<T, RedisError>>,
-) -> Result<T, ExchangeError> {
-    match tokio::time::timeout(limit, asked).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(ExchangeError::ResponseTimeout { limit }),
     }
 }
 

@@ -14,6 +14,7 @@ impl Bench {
             in_use: 0,
             batch_in_use: 0,
             reserve: 0,
+            long_left: allowed,
             now: NOW,
         };
         Self {
@@ -28,7 +29,12 @@ impl Bench {
 
     fn push(&mut self, name: &str, priority: Priority, permits: u32, waiter: u32) -> Ticket {
         let tenant = self.tenant(name);
-        let waiting = Waiting { permits, waiter };
+        let term = Term::Short;
+        let waiting = Waiting {
+            permits,
+            term,
+            waiter,
+        };
         self.queue.push(tenant, priority, Place::Back, waiting)
     }
 
@@ -70,6 +76,7 @@ fn a_call_sent_again_stands_before_its_tenants_others() {
     bench.push("a", Priority::Interactive, 1, 1);
     let tenant = bench.tenant("a");
     let waiting = Waiting {
+        term: Term::Short,
         permits: 1,
         waiter: 0,
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use kintone_egress::config::QuotaSettings;
 use kintone_egress::model::{Priority, Tenant};
-use kintone_egress::quota::{Ask, Boot, Opened, Permit, Quotas};
+use kintone_egress::quota::{Ask, Boot, Opened, Permit, Quotas, Term};
 
 #[path = "../../quota/house.rs"]
 mod house;
@@ -24,6 +24,7 @@ fn ask(house: &House) -> Ask<'_> {
         caller_wait: None,
         call_wait: None,
         weight: 1,
+        term: Term::Short,
     }
 }
 

@@ -1,0 +1,288 @@
+//! What hosts that share permits ask of the quota, and what the books do with it.
+//!
+//! The quota never asks: shares are set from outside, and from then on no call starts beyond them. A
+//! loan ends by itself, by the clock that goes on while the machine is suspended. That is looked at
+//! twice: when a permit is granted, and, for calls beyond the host's own permits, once more by a
+//! [`Fence`] just before the first byte goes. In between, the process may have been stopped for any
+//! time.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Account, Tenant};
+
+use super::account::{Cell, Waiter};
+use super::books::Books;
+use super::boottime::since_boot;
+use super::clock::Moment;
+use super::in_use::Slot;
+use super::share::{PartOf, Share, Standing, Term, Time};
+use super::{Quotas, Register};
+
+/// Asks just before a call's first byte goes to kintone whether it still may.
+pub type Fence = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// Ends a call that has outlived the loan on which it started, where it stands. It must take no lock
+/// under which a [`Fence`] is asked.
+pub type Cut = Box<dyn Fn() + Send + Sync>;
+
+/// A call beyond the host's own permits.
+pub(super) struct OnLoan {
+    slot: Slot,
+    cut: Cut,
+}
+
+/// What an account's calls on this host use and want.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Usage {
+    /// Permits in use: granted ones whose call was not sent yet and settling ones among them.
+    pub in_use: u32,
+    /// Calls waiting.
+    pub queued: u32,
+    /// Its tenants with calls in flight or waiting, the largest demand first; empty: it is one.
+    pub tenants: Vec<TenantUsage>,
+    /// What kintone last said of calls that are not this host's.
+    pub foreign: Option<Foreign>,
+}
+
+/// What one tenant uses and wants on this host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TenantUsage {
+    /// Which.
+    pub tenant: Tenant,
+    /// Its weight.
+    pub weight: u32,
+    /// Its permits in use and its waiting calls.
+    pub demand: u32,
+}
+
+/// How many calls that are not this host's kintone had at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Foreign {
+    /// The call whose answer said so was sent at this time since the boot, or later.
+    pub sent_after: Duration,
+    /// How many.
+    pub calls: u32,
+}
+
+impl Quotas {
+    /// Every account with calls in flight or waiting, in no order.
+    #[must_use]
+    pub fn usages(&self) -> Vec<(Account, Usage)> {
+        let register = self.read();
+        let cells = register.cells.values();
+        cells
+            .filter_map(|cell| {
+                let usage = cell.books().usage()?;
+                Some((cell.account.clone(), usage))
+            })
+            .collect()
+    }
+
+    /// The permits of an account that all hosts share by the configuration; `None`: no call may go
+    /// there.
+    #[must_use]
+    pub fn total_of(&self, account: &Account) -> Option<u32> {
+        self.read().plans.total_of(account)
+    }
+
+    /// Lets this host use that share of an account from now on; tells how many permits are in use, in
+    /// one step: from then on calls start only while fewer are in use than the share allows.
+    pub fn set_share(&self, account: &Account, share: Share) -> u32 {
+        self.cell(account).step(|books, now| {
+            books.restand(Standing::Share(Box::new(share)), now);
+            books.in_use().total()
+        })
+    }
+
+    /// The account has its part again, and no share of its own.
+    pub fn unset_share(&self, account: &Account) {
+        let register = self.read();
+        let standing = register.standing();
+        let cell = register.cells.get(account).map(Arc::clone);
+        drop(register);
+        if let Some(cell) = cell {
+            cell.step(|books, now| books.restand(standing, now));
+        }
+    }
+
+    /// From now on, accounts without a share have this part of what is shared.
+    pub fn set_part(&self, part: &PartOf) {
+        let mut register = self.write();
+        register.part = Some(part.clone());
+        let cells: Vec<_> = register.cells.values().cloned().collect();
+        drop(register);
+        for cell in cells {
+            cell.step(|books, now| {
+                if !matches!(books.standing, Standing::Share(_)) {
+                    books.restand(Standing::Part(part.clone()), now);
+                }
+            });
+        }
+    }
+}
+
+impl fmt::Debug for OnLoan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.slot.fmt(f)
+    }
+}
+
+impl Register {
+    /// How this host stands for an account without a share.
+    pub(super) fn standing(&self) -> Standing {
+        let part = self.part.clone();
+        part.map_or(Standing::Fixed, Standing::Part)
+    }
+}
+
+impl Cell {
+    /// Whether a call beyond the host's own permits may still go.
+    pub(super) fn may_send(&self) -> bool {
+        let books = self.books();
+        let usable = books.standing.usable(books.plan.total(), since_boot());
+        usable.is_none_or(|usable| books.in_use().total() <= usable)
+    }
+}
+
+impl Books<Waiter> {
+    /// What its calls use and want; `None`: nothing.
+    fn usage(&self) -> Option<Usage> {
+        let (in_use, queued) = (self.in_use().total(), self.queue.len());
+        if in_use == 0 && queued == 0 {
+            return None;
+        }
+        let mut tenants: Vec<_> = self
+            .queue
+            .entries()
+            .filter(|(_, book)| !book.is_idle())
+            .map(|(_, book)| TenantUsage {
+                tenant: book.name.clone(),
+                weight: book.weight,
+                demand: book.in_use + u32::try_from(book.queued()).unwrap_or(u32::MAX),
+            })
+            .collect();
+        if tenants.len() < 2 {
+            tenants.clear();
+        }
+        tenants.sort_unstable_by(|one, other| other.demand.cmp(&one.demand));
+        Some(Usage {
+            in_use,
+            queued,
+            tenants,
+            foreign: self.foreign,
+        })
+    }
+}
+
+impl<W> Books<W> {
+    /// The most permits that a call of this term can have.
+    pub(super) fn most(&self, term: Term) -> u32 {
+        match term {
+            Term::Short => self.allowance.all,
+            Term::Long => self.allowance.own,
+        }
+    }
+
+    /// The host stands otherwise from now on.
+    pub(super) fn restand(&mut self, standing: Standing, now: Moment) {
+        // What has lapsed is noticed before the loans are forgotten.
+        self.keep_up(now);
+        self.standing = standing;
+        self.refresh(now);
+        self.resize_rate(now);
+    }
+
+    /// Brings the allowance up to date, if `ours` of all permits are there.
+    pub(super) fn stand(&mut self, ours: u32, now: Moment) {
+        let total = self.plan.total();
+        let mut time = Time {
+            now,
+            since_boot: Duration::ZERO,
+        };
+        if let Standing::Share(share) = &self.standing {
+            time.since_boot = since_boot();
+            let ends = share.loans.iter().map(|loan| loan.until);
+            let lapsed = ends.filter(|until| *until <= time.since_boot).min();
+            let usable = share.usable(time.since_boot);
+            if let Some(lapsed) = lapsed
+                && self.cut_at.is_none()
+                && self.in_use().total() > usable
+            {
+                let ago = time.since_boot - lapsed;
+                self.cut_at = Some(now.before(ago).after(self.plan.overrun));
+            }
+        }
+        let fixed = self.plan.part_of(ours);
+        self.allowance = self.standing.allowance(fixed, ours, total, time);
+    }
+
+    /// Cuts calls that have outlived their loan for too long, the youngest first.
+    pub(super) fn overrun(&mut self, now: Moment) {
+        if self.cut_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.cut_at = None;
+        let usable = self.standing.usable(self.plan.total(), since_boot());
+        let mut beyond = usable.map_or(0, |usable| self.in_use().total().saturating_sub(usable));
+        beyond = beyond.saturating_sub(self.in_use().settling());
+        while beyond > 0
+            && let Some(youngest) = self.on_loan.pop()
+        {
+            let permits = self.in_use().grant(youngest.slot).permits;
+            beyond = beyond.saturating_sub(permits);
+            (youngest.cut)();
+        }
+    }
+
+    /// Whether the call on this permit needs a fence: it is beyond what is this host's own.
+    pub(super) fn is_on_loan(&self) -> bool {
+        let own = self.standing.own(self.plan.total());
+        own.is_some_and(|own| self.in_use().total() > own)
+    }
+
+    /// How the call on this permit is cut.
+    pub(super) fn cut_by(&mut self, slot: Slot, cut: Cut) {
+        self.on_loan.push(OnLoan { slot, cut });
+    }
+
+    /// The call on this permit needs no cut any more.
+    pub(super) fn uncut(&mut self, slot: Slot) {
+        if !self.on_loan.is_empty() {
+            self.on_loan.retain(|call| call.slot != slot);
+        }
+    }
+
+    /// Permits of the other hosts, as far as is known here.
+    pub(super) fn of_peers(&self) -> u32 {
+        match &self.standing {
+            Standing::Fixed => self.allowance.all * (self.plan.hosts - 1),
+            Standing::Part(_) | Standing::Share(_) => {
+                self.plan.total().saturating_sub(self.allowance.all)
+            }
+        }
+    }
+
+    /// For each permit of this host, so many of all hosts.
+    pub(super) fn of_all(&self) -> f32 {
+        match &self.standing {
+            Standing::Fixed => self.plan.hosts as f32,
+            Standing::Part(_) | Standing::Share(_) => {
+                self.plan.total() as f32 / self.allowance.all.max(1) as f32
+            }
+        }
+    }
+
+    /// Notes what kintone said of calls that are not this host's.
+    pub(super) fn heard_of_others(&mut self, slot: Slot, running: u32, ours: u32) {
+        if matches!(self.standing, Standing::Fixed) {
+            return;
+        }
+        let granted_at = self.in_use().grant(slot).granted_at;
+        self.foreign = Some(Foreign {
+            sent_after: self.clock.since_boot(granted_at),
+            calls: running.saturating_sub(ours),
+        });
+    }
+}
