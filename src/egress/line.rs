@@ -12,9 +12,13 @@
 //!   closed before the first byte came; the reset says that nobody was there to read it (section
 //!   3.10.7).
 //!
+//! A call may come with a fence: before its first byte it is asked whether it still may go. However
+//! long the process was stopped since the call was let through, no byte of it leaves after a no.
+//!
 //! In every other case the outcome is unknown: a request may be read and executed by a server that
 //! then breaks the connection without a word.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
@@ -45,6 +49,10 @@ pub enum Arrival {
     Unknown,
 }
 
+/// Says just before the first byte of a call whether it still may go. It is asked under a lock: it
+/// must not wait, nor use the connection.
+pub type Fence = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// A socket, shared by the TLS over it and the call that uses it.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -56,9 +64,10 @@ pub(super) struct Line {
 #[derive(Debug)]
 pub(super) struct Wire(pub(super) Arc<Line>);
 
-#[derive(Debug)]
 struct Speech {
     manner: Manner,
+    /// What the first byte of the call has to pass.
+    fence: Option<Fence>,
     /// A call was begun whose end was not seen.
     busy: bool,
     /// Bytes that the kernel has taken, ever.
@@ -84,6 +93,7 @@ impl Line {
             stream,
             speech: Mutex::new(Speech {
                 manner: Manner::Free,
+                fence: None,
                 busy: false,
                 written: 0,
                 before: 0,
@@ -104,9 +114,10 @@ impl Line {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// A call is about to be sent.
-    pub(super) fn begin(&self) {
+    /// A call is about to be sent, if its fence lets it.
+    pub(super) fn begin(&self, fence: Option<Fence>) {
         let mut speech = self.speech();
+        speech.fence = fence;
         speech.before = speech.written;
         speech.busy = true;
     }
@@ -114,6 +125,12 @@ impl Line {
     /// The call has come to its end: neither side owes the other anything.
     pub(super) fn done(&self) {
         self.speech().busy = false;
+    }
+
+    /// Ends the connection at once, whatever is under way on it. It takes no lock.
+    pub(super) fn sever(&self) {
+        // It fails only on a socket that is closed already.
+        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Both);
     }
 
     /// What of the call can have come to kintone, which gave no answer. Nothing is sent from then
@@ -171,6 +188,12 @@ impl Line {
             }
             Manner::Careful | Manner::Free => speech.manner = Manner::Free,
         }
+        if let Some(may_go) = speech.fence.take()
+            && !may_go()
+        {
+            speech.manner = Manner::Silent;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         let written = write(&self.stream);
         match &written {
             Ok(written) => speech.written += *written as u64,
@@ -195,6 +218,16 @@ impl Drop for Line {
             // It fails only on a socket that has nothing to send any more.
             let _ = self.stream.set_zero_linger();
         }
+    }
+}
+
+impl fmt::Debug for Speech {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Speech")
+            .field("manner", &self.manner)
+            .field("is_fenced", &self.fence.is_some())
+            .field("busy", &self.busy)
+            .finish_non_exhaustive()
     }
 }
 
@@ -362,13 +395,39 @@ mod tests {
         far.write_all(b"hello").await.unwrap();
         wire.read_exact(&mut [0; 5]).await.unwrap();
         wire.0.wake();
-        wire.0.begin();
+        wire.0.begin(None);
         (wire, far)
     }
 
     /// Lets the line speak although kintone has closed, as if that were still on its way.
     fn look_away(wire: &Wire) {
         wire.0.speech().manner = Manner::Free;
+    }
+
+    #[tokio::test]
+    async fn a_fence_is_asked_once_before_the_first_byte_and_a_no_is_kept() {
+        let (mut wire, mut far) = pair().await;
+        wire.0.begin(Some(Box::new(|| true)));
+        wire.write_all(CALL).await.unwrap();
+        far.read_exact(&mut [0; CALL.len()]).await.unwrap();
+        wire.0.begin(Some(Box::new(|| false)));
+        wire.write_all(CALL).await.unwrap_err();
+        wire.write_all(CALL).await.unwrap_err();
+        assert_eq!(wire.0.arrival().await, Arrival::Never);
+        drop(wire);
+        let read = far.read(&mut [0; 1]).await;
+        assert!(!matches!(read, Ok(1..)), "a byte came through: {read:?}");
+    }
+
+    #[tokio::test]
+    async fn a_severed_line_ends_for_both_sides() {
+        let (mut wire, mut far) = pair().await;
+        wire.write_all(CALL).await.unwrap();
+        far.read_exact(&mut [0; CALL.len()]).await.unwrap();
+        wire.0.sever();
+        assert_eq!(wire.read(&mut [0; 1]).await.unwrap(), 0);
+        wire.write_all(CALL).await.unwrap_err();
+        assert_eq!(far.read(&mut [0; 1]).await.unwrap(), 0);
     }
 
     #[tokio::test]

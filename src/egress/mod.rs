@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::model::{Denial, Detail, Failure, Host};
 use crate::tls::Outbound;
 
-pub use line::Arrival;
+pub use line::{Arrival, Fence};
 pub use nameserver::ResolverError;
 pub use pool::{Checkout, Kept, Reuse, SendError};
 pub use preview::{Preview, preview};

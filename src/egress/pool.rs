@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
-use super::line::{Arrival, Line};
+use super::line::{Arrival, Fence, Line};
 use super::source::{Addresses, Source};
 use super::verdict::Timings;
 use crate::model::{Bind, Host, Table};
@@ -327,6 +327,17 @@ impl<B> Checkout<B> {
         self.origin == Origin::Pooled
     }
 
+    /// Something that ends the connection at once, whatever is under way on it; it does not keep it.
+    #[must_use]
+    pub fn severing(&self) -> impl Fn() + Send + Sync + 'static {
+        let line = Arc::downgrade(&self.line);
+        move || {
+            if let Some(line) = line.upgrade() {
+                line.sever();
+            }
+        }
+    }
+
     /// Back into the pool, for the next call to the same host name. For calls whose answer was
     /// read to its end and whose body was sent to its end; what kintone or hyper has closed goes
     /// no further.
@@ -359,13 +370,17 @@ impl<B> Checkout<B>
 where
     B: Body<Data = Bytes> + Send + 'static,
 {
-    /// Sends one request and waits for the head of its answer. Dropping the future closes the
-    /// connection.
+    /// Sends one request, if its fence lets it go, and waits for the head of its answer. Dropping the
+    /// future closes the connection.
     ///
     /// # Errors
     /// [`SendError`], which says whether kintone can have seen the request.
-    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, SendError> {
-        self.line.begin();
+    pub async fn send(
+        &mut self,
+        request: Request<B>,
+        fence: Option<Fence>,
+    ) -> Result<Response<Incoming>, SendError> {
+        self.line.begin(fence);
         match self.sender.try_send_request(request).await {
             Ok(response) => Ok(response),
             Err(error) => Err(SendError {

@@ -13,7 +13,7 @@ use super::held::{Held, HeldEnd, hold};
 use super::journey::Journey;
 use super::reply::Reason;
 use super::upload::{Fault, Outgoing};
-use crate::egress::{Arrival, Checkout, ConnectError, Reuse, SendError, Source, Verdict};
+use crate::egress::{Arrival, Checkout, ConnectError, Fence, Reuse, SendError, Source, Verdict};
 use crate::kintone::answer::{self as knowledge, Coding, Concurrency, Said, TOO_MANY_RUNNING};
 use crate::model::{Cause, Code, Denial, Detail, Failure};
 use crate::quota::Permit;
@@ -33,6 +33,8 @@ pub(super) enum Tried {
     Failed(Response<Incoming>, Held, Carriage, Cause),
     /// The connection had been closed before: kintone has seen nothing of it.
     Unsent(Permit),
+    /// The loan on which it would have gone has ended: kintone has seen nothing of it.
+    Lapsed(Permit),
     /// The outcome is unknown.
     Broken(Failure),
     Refused(Reason),
@@ -52,9 +54,12 @@ impl Journey<'_> {
             self.exchange.abandoned(Head::Withheld);
             return Tried::Left;
         }
-        permit.sent();
+        let fence = permit.sent();
+        if fence.is_some() {
+            permit.cut_by(Box::new(checkout.severing()));
+        }
         self.exchange.sent();
-        self.send(permit, checkout).await
+        self.send(permit, checkout, fence).await
     }
 
     async fn check_out(&mut self) -> Result<Checkout<Outgoing>, Tried> {
@@ -123,7 +128,12 @@ impl Journey<'_> {
         (record.address, record.bind) = (Some(source.published), Some(source.bind));
     }
 
-    async fn send(&mut self, permit: Permit, checkout: Checkout<Outgoing>) -> Tried {
+    async fn send(
+        &mut self,
+        permit: Permit,
+        checkout: Checkout<Outgoing>,
+        fence: Option<Fence>,
+    ) -> Tried {
         let expectation = match (&self.upload, self.expects_continue) {
             (Some(_), true) => Expectation::Continue,
             (Some(_) | None, _) => Expectation::Nothing,
@@ -133,7 +143,7 @@ impl Journey<'_> {
             .hears_interim
             .then(|| Arc::downgrade(&self.call.connection));
         let head = self.head.clone();
-        let mut flight = Flight::begin(head, expectation, upload, permit, checkout, listener);
+        let mut flight = Flight::begin(head, expectation, upload, permit, (checkout, fence), listener);
         let response_timeout = self.call.rules.config.upstream.response_timeout;
         let landed = tokio::select! {
             biased;
@@ -163,11 +173,14 @@ impl Journey<'_> {
     fn broken(&mut self, error: SendError, carriage: Carriage) -> Tried {
         let fault = self.upload.as_ref().and_then(|upload| upload.fault());
         if error.arrival == Arrival::Never && fault.is_none() {
-            self.unsent += 1;
-            self.reuse = Reuse::Never;
             let Carriage { mut permit, .. } = carriage;
             permit.not_sent();
             self.exchange.not_sent();
+            if permit.has_lapsed() && self.is_at_hand() {
+                return Tried::Lapsed(permit);
+            }
+            self.unsent += 1;
+            self.reuse = Reuse::Never;
             if self.unsent < UNSENT_MAX && self.is_at_hand() {
                 return Tried::Unsent(permit);
             }

@@ -16,7 +16,7 @@ use super::exchange::Exchange;
 use super::headers::{self, Trailers};
 use super::upload::{Outgoing, Upload};
 use super::wire;
-use crate::egress::{Checkout, SendError};
+use crate::egress::{Checkout, Fence, SendError};
 use crate::kintone::answer::Concurrency;
 use crate::model::{Detail, Outcome};
 use crate::quota::Permit;
@@ -49,12 +49,12 @@ impl Flight {
         expectation: Expectation,
         upload: Option<Arc<Upload>>,
         permit: Permit,
-        mut checkout: Checkout<Outgoing>,
+        (mut checkout, fence): (Checkout<Outgoing>, Option<Fence>),
         listener: Option<Weak<Connection>>,
     ) -> Self {
         let request = request(head, expectation, upload.as_ref(), listener);
         let landing = Box::pin(async move {
-            let sent = checkout.send(request).await;
+            let sent = checkout.send(request, fence).await;
             (sent, checkout)
         });
         Self {

@@ -137,6 +137,12 @@ impl Upload {
         })
     }
 
+    /// Whether its length is known and all of it can be kept.
+    pub(crate) fn is_short(&self) -> bool {
+        let length = self.hint.exact();
+        length.is_some_and(|length| length <= self.keep_max as u64)
+    }
+
     /// A body for one try.
     pub(crate) fn reader(self: &Arc<Self>) -> Outgoing {
         self.reader_behind(None)

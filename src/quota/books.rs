@@ -18,7 +18,7 @@ use super::rate::{Rate, RateLimit};
 use super::record::Line;
 use super::room::Room;
 use super::share::{Allowance, Standing, Term};
-use super::sharing::{Foreign, OnLoan};
+use super::sharing::Dealings;
 use super::tenant::{TenantId, Ticket, Waiting};
 use super::yields::Yields;
 
@@ -40,12 +40,8 @@ pub(super) struct Books<W> {
     pub(super) standing: Standing,
     /// What that comes to now.
     pub(super) allowance: Allowance,
-    /// When calls on loans that have ended are cut.
-    pub(super) cut_at: Option<Moment>,
-    /// The calls on loans, and how each is cut, the youngest last.
-    pub(super) on_loan: Vec<OnLoan>,
-    /// What kintone last said of calls that are not this host's.
-    pub(super) foreign: Option<Foreign>,
+    /// Boxed: only accounts that are shared have them.
+    pub(super) dealings: Option<Box<Dealings>>,
     pub(super) clock: Clock,
     used_at: Moment,
     /// When the clockwork looks here next.
@@ -113,9 +109,7 @@ impl<W> Books<W> {
             pen,
             standing,
             allowance: Allowance::default(),
-            cut_at: None,
-            on_loan: Vec::new(),
-            foreign: None,
+            dealings: None,
             clock,
             used_at: clock.moment(),
             wake: None,
@@ -282,7 +276,7 @@ impl<W> Books<W> {
 
     /// Whether nothing waits and nothing settles: then only calls change anything.
     pub(super) const fn is_settled(&self) -> bool {
-        let is_lasting = self.allowance.lapses_at.is_none() && self.cut_at.is_none();
+        let is_lasting = self.allowance.lapses_at.is_none() && self.cut_at().is_none();
         self.queue.len() == 0 && self.in_use.settling() == 0 && is_lasting
     }
 
@@ -290,7 +284,7 @@ impl<W> Books<W> {
     pub(super) fn next_wake(&self, now: Moment) -> Option<Moment> {
         let settled = self.in_use.settles_at(self.plan.quota.settle);
         let lapse = self.allowance.lapses_at;
-        let soonest = [settled, lapse, self.cut_at].into_iter().flatten().min();
+        let soonest = [settled, lapse, self.cut_at()].into_iter().flatten().min();
         if self.queue.len() == 0 {
             return soonest;
         }
@@ -413,7 +407,7 @@ impl<W> Books<W> {
         let limit = match &self.standing {
             Standing::Fixed => self.plan.rate,
             Standing::Part(_) | Standing::Share(_) => {
-                let permits = self.standing.usable(self.plan.total(), since_boot());
+                let permits = self.standing.usable(since_boot());
                 let quota = &self.plan.quota;
                 let part = f64::from(permits.unwrap_or(0)) / f64::from(self.plan.total());
                 RateLimit::part(quota.rate, quota.burst, part)

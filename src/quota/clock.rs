@@ -17,8 +17,8 @@ pub(super) struct Moment(u64);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     start: Instant,
-    /// How long the machine had been up then, suspensions included.
-    booted_before: Duration,
+    /// How long the machine had been up then, suspensions included, in nanoseconds.
+    up: u64,
 }
 
 /// What [`Clock::instant`] gives for a moment that tokio cannot represent.
@@ -61,14 +61,14 @@ impl Clock {
         let now = Instant::now();
         Self {
             start: now.checked_sub(ago).unwrap_or(now),
-            booted_before: since_boot().saturating_sub(ago),
+            up: nanos(since_boot().saturating_sub(ago)),
         }
     }
 
     /// How long the machine had been up at a moment, or less: suspensions since the clock was made
     /// are left out.
     pub(super) fn since_boot(&self, moment: Moment) -> Duration {
-        self.booted_before + Duration::from_nanos(moment.0)
+        Duration::from_nanos(self.up.saturating_add(moment.0))
     }
 
     /// The time.

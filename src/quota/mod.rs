@@ -35,6 +35,7 @@ use pen::Pen;
 use plan::Plans;
 use queue::Place;
 use record::Record;
+use share::Standing;
 use wakes::Wakes;
 
 mod account;
@@ -163,10 +164,16 @@ impl Quotas {
         let planned = register.cells.values();
         let planned: Vec<_> = planned
             .map(|cell| (Arc::clone(cell), Arc::clone(plans.of(&cell.account))))
+            .map(|(cell, plan)| (cell, register.standing(plan.total()), plan))
             .collect();
         drop(register);
-        for (cell, plan) in planned {
-            cell.step(|books, _| books.replan(plan, cell.clock));
+        for (cell, standing, plan) in planned {
+            cell.step(|books, now| {
+                books.replan(plan, cell.clock);
+                if !matches!(books.standing, Standing::Share(_)) {
+                    books.restand(standing, now);
+                }
+            });
         }
     }
 
@@ -298,7 +305,7 @@ impl Quotas {
             Arc::clone(plan),
             self.0.clock,
             Arc::clone(&self.0.wakes),
-            register.standing(),
+            register.standing(plan.total()),
         ));
         if let Some(aborted_at) = self.0.unknown {
             let is_over = aborted_at.after(settle) <= self.0.clock.moment();

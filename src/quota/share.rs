@@ -46,7 +46,7 @@ pub(super) enum Standing {
     /// Nothing is shared: it has its fixed part.
     Fixed,
     /// It has its part of what is shared.
-    Part(PartOf),
+    Part(u32),
     /// It has a share.
     Share(Box<Share>),
 }
@@ -109,7 +109,7 @@ impl Standing {
         };
         match self {
             Self::Fixed => lasting(fixed),
-            Self::Part(part) => lasting(scaled(part.of(total))),
+            Self::Part(permits) => lasting(scaled(*permits)),
             Self::Share(share) => {
                 let ends = share.loans.iter().map(|loan| loan.until);
                 let end = ends.filter(|until| time.since_boot < *until).min();
@@ -124,19 +124,19 @@ impl Standing {
 
     /// Permits that may be in use when a call starts now, whatever others use; `None`: as many as
     /// the fixed part, which nobody can claim.
-    pub(super) fn usable(&self, total: u32, since_boot: Duration) -> Option<u32> {
+    pub(super) fn usable(&self, since_boot: Duration) -> Option<u32> {
         match self {
             Self::Fixed => None,
-            Self::Part(part) => Some(part.of(total)),
+            Self::Part(permits) => Some(*permits),
             Self::Share(share) => Some(share.usable(since_boot)),
         }
     }
 
     /// Those of them that do not lapse.
-    pub(super) fn own(&self, total: u32) -> Option<u32> {
+    pub(super) fn own(&self) -> Option<u32> {
         match self {
             Self::Fixed => None,
-            Self::Part(part) => Some(part.of(total)),
+            Self::Part(permits) => Some(*permits),
             Self::Share(share) => Some(share.own),
         }
     }
@@ -203,19 +203,19 @@ mod tests {
                 lapses_at: None
             }
         );
-        assert_eq!(standing.usable(98, s(119)), Some(50));
-        assert_eq!(standing.own(98), Some(3));
+        assert_eq!(standing.usable(s(119)), Some(50));
+        assert_eq!(standing.own(), Some(3));
     }
 
     #[test]
     fn what_others_use_is_taken_from_all_hosts_in_proportion() {
-        let part = Standing::Part(PartOf::new(|total| total / 2));
+        let part = Standing::Part(49);
         let of = |ours| part.allowance(0, ours, 98, time(0, 0)).all;
         assert_eq!((of(98), of(49), of(1)), (49, 24, 1));
-        let none = Standing::Part(PartOf::new(|_| 0));
+        let none = Standing::Part(0);
         assert_eq!(none.allowance(0, 1, 98, time(0, 0)).all, 0);
         let fixed = Standing::Fixed.allowance(40, 80, 80, time(0, 0));
         assert_eq!((fixed.all, fixed.own), (40, 40));
-        assert_eq!(Standing::Fixed.usable(80, s(0)), None);
+        assert_eq!(Standing::Fixed.usable(s(0)), None);
     }
 }

@@ -27,6 +27,17 @@ pub type Fence = Box<dyn Fn() -> bool + Send + Sync>;
 /// under which a [`Fence`] is asked.
 pub type Cut = Box<dyn Fn() + Send + Sync>;
 
+/// What an account has to do with other hosts beside its share.
+#[derive(Debug, Default)]
+pub(super) struct Dealings {
+    /// When calls on loans that have ended are cut.
+    cut_at: Option<Moment>,
+    /// The calls on loans, and how each is cut, the youngest last.
+    on_loan: Vec<OnLoan>,
+    /// What kintone last said of calls that are not this host's.
+    foreign: Option<Foreign>,
+}
+
 /// A call beyond the host's own permits.
 pub(super) struct OnLoan {
     slot: Slot,
@@ -99,7 +110,7 @@ impl Quotas {
     /// The account has its part again, and no share of its own.
     pub fn unset_share(&self, account: &Account) {
         let register = self.read();
-        let standing = register.standing();
+        let standing = register.standing(register.plans.of(account).total());
         let cell = register.cells.get(account).map(Arc::clone);
         drop(register);
         if let Some(cell) = cell {
@@ -116,7 +127,8 @@ impl Quotas {
         for cell in cells {
             cell.step(|books, now| {
                 if !matches!(books.standing, Standing::Share(_)) {
-                    books.restand(Standing::Part(part.clone()), now);
+                    let permits = part.of(books.plan.total());
+                    books.restand(Standing::Part(permits), now);
                 }
             });
         }
@@ -130,10 +142,10 @@ impl fmt::Debug for OnLoan {
 }
 
 impl Register {
-    /// How this host stands for an account without a share.
-    pub(super) fn standing(&self) -> Standing {
-        let part = self.part.clone();
-        part.map_or(Standing::Fixed, Standing::Part)
+    /// How this host stands for an account without a share, of which so many permits are shared.
+    pub(super) fn standing(&self, total: u32) -> Standing {
+        let part = self.part.as_ref();
+        part.map_or(Standing::Fixed, |part| Standing::Part(part.of(total)))
     }
 }
 
@@ -141,7 +153,7 @@ impl Cell {
     /// Whether a call beyond the host's own permits may still go.
     pub(super) fn may_send(&self) -> bool {
         let books = self.books();
-        let usable = books.standing.usable(books.plan.total(), since_boot());
+        let usable = books.standing.usable(since_boot());
         usable.is_none_or(|usable| books.in_use().total() <= usable)
     }
 }
@@ -171,7 +183,7 @@ impl Books<Waiter> {
             in_use,
             queued,
             tenants,
-            foreign: self.foreign,
+            foreign: self.dealings.as_ref().and_then(|dealings| dealings.foreign),
         })
     }
 }
@@ -207,11 +219,12 @@ impl<W> Books<W> {
             let lapsed = ends.filter(|until| *until <= time.since_boot).min();
             let usable = share.usable(time.since_boot);
             if let Some(lapsed) = lapsed
-                && self.cut_at.is_none()
+                && self.cut_at().is_none()
                 && self.in_use().total() > usable
             {
                 let ago = time.since_boot - lapsed;
-                self.cut_at = Some(now.before(ago).after(self.plan.overrun));
+                let cut_at = now.before(ago).after(self.plan.overrun);
+                self.dealings().cut_at = Some(cut_at);
             }
         }
         let fixed = self.plan.part_of(ours);
@@ -220,15 +233,15 @@ impl<W> Books<W> {
 
     /// Cuts calls that have outlived their loan for too long, the youngest first.
     pub(super) fn overrun(&mut self, now: Moment) {
-        if self.cut_at.is_none_or(|at| now < at) {
+        if self.cut_at().is_none_or(|at| now < at) {
             return;
         }
-        self.cut_at = None;
-        let usable = self.standing.usable(self.plan.total(), since_boot());
+        self.dealings().cut_at = None;
+        let usable = self.standing.usable(since_boot());
         let mut beyond = usable.map_or(0, |usable| self.in_use().total().saturating_sub(usable));
         beyond = beyond.saturating_sub(self.in_use().settling());
         while beyond > 0
-            && let Some(youngest) = self.on_loan.pop()
+            && let Some(youngest) = self.dealings().on_loan.pop()
         {
             let permits = self.in_use().grant(youngest.slot).permits;
             beyond = beyond.saturating_sub(permits);
@@ -238,19 +251,19 @@ impl<W> Books<W> {
 
     /// Whether the call on this permit needs a fence: it is beyond what is this host's own.
     pub(super) fn is_on_loan(&self) -> bool {
-        let own = self.standing.own(self.plan.total());
+        let own = self.standing.own();
         own.is_some_and(|own| self.in_use().total() > own)
     }
 
     /// How the call on this permit is cut.
     pub(super) fn cut_by(&mut self, slot: Slot, cut: Cut) {
-        self.on_loan.push(OnLoan { slot, cut });
+        self.dealings().on_loan.push(OnLoan { slot, cut });
     }
 
     /// The call on this permit needs no cut any more.
     pub(super) fn uncut(&mut self, slot: Slot) {
-        if !self.on_loan.is_empty() {
-            self.on_loan.retain(|call| call.slot != slot);
+        if let Some(dealings) = &mut self.dealings {
+            dealings.on_loan.retain(|call| call.slot != slot);
         }
     }
 
@@ -280,9 +293,22 @@ impl<W> Books<W> {
             return;
         }
         let granted_at = self.in_use().grant(slot).granted_at;
-        self.foreign = Some(Foreign {
-            sent_after: self.clock.since_boot(granted_at),
+        let sent_after = self.clock.since_boot(granted_at);
+        self.dealings().foreign = Some(Foreign {
+            sent_after,
             calls: running.saturating_sub(ours),
         });
+    }
+
+    /// When calls on loans that have ended are cut.
+    pub(super) const fn cut_at(&self) -> Option<Moment> {
+        match &self.dealings {
+            Some(dealings) => dealings.cut_at,
+            None => None,
+        }
+    }
+
+    fn dealings(&mut self) -> &mut Dealings {
+        self.dealings.get_or_insert_default()
     }
 }

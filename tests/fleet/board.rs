@@ -22,7 +22,7 @@ fn config(host: &str, url: &str, keys: &str) -> Config {
     loaded.unwrap_or_else(|faults| panic!("{faults}")).config
 }
 
-fn board(host: &str, url: &str) -> Exchange {
+fn board_of(host: &str, url: &str) -> Exchange {
     Exchange::new(&config(host, url, "")).unwrap().unwrap()
 }
 
@@ -53,7 +53,7 @@ async fn recovered(board: &mut Exchange) -> Duration {
 #[tokio::test]
 async fn hosts_read_each_others_rows_and_their_own() {
     let store = Store::with_acl();
-    let [mut a, mut b] = ["gw-a", "gw-b"].map(|host| board(host, &store.url_of_user()));
+    let [mut a, mut b] = ["gw-a", "gw-b"].map(|host| board_of(host, &store.url_of_user()));
     assert!(!a.is_connected());
     let error = a.publish(b"early").await.unwrap_err();
     assert!(matches!(error, ExchangeError::NotConnected), "{error}");
@@ -75,7 +75,7 @@ async fn hosts_read_each_others_rows_and_their_own() {
 #[tokio::test]
 async fn a_beat_is_two_commands_and_a_nudge_one_that_peers_hear_at_once() {
     let store = Store::start(&[]);
-    let [mut a, mut b] = ["gw-a", "gw-b"].map(|host| board(host, &store.url()));
+    let [mut a, mut b] = ["gw-a", "gw-b"].map(|host| board_of(host, &store.url()));
     for board in [&mut a, &mut b] {
         beat(board, b"row").await.unwrap();
     }
@@ -96,7 +96,7 @@ async fn a_beat_is_two_commands_and_a_nudge_one_that_peers_hear_at_once() {
 async fn the_documented_rights_are_enough_and_all_that_are_needed() {
     let store = Store::with_acl();
     let url = store.url_of_user();
-    let mut board = board("gw-a", &url);
+    let mut board = board_of("gw-a", &url);
     beat(&mut board, b"row").await.unwrap();
     board.nudge("gw-a").await;
     assert!(board.is_connected(), "a nudge is within the rights");
@@ -106,7 +106,7 @@ async fn the_documented_rights_are_enough_and_all_that_are_needed() {
         let words = crate::store::ACL.split_whitespace().skip(1);
         let words: Vec<_> = ["ACL", "SETUSER"].into_iter().chain(words).collect();
         limited.tell(&[&words[..], &[&rights]].concat());
-        let mut board = self::board("gw-a", &limited.url_of_user());
+        let mut board = board_of("gw-a", &limited.url_of_user());
         let beaten = beat(&mut board, b"row").await;
         if command == "PUBLISH" {
             board.nudge("gw-a").await;
@@ -129,9 +129,7 @@ async fn refusals_of_the_store_name_the_remedy_and_no_secret() {
         store.address()
     );
     for url in [wrong, store.url()] {
-        let error = beat(&mut self::board("gw-a", &url), b"row")
-            .await
-            .unwrap_err();
+        let error = beat(&mut board_of("gw-a", &url), b"row").await.unwrap_err();
         assert!(
             matches!(error, ExchangeError::Store(Reason::Credentials)),
             "{error}"
@@ -149,7 +147,7 @@ async fn refusals_of_the_store_name_the_remedy_and_no_secret() {
             .tell(&["INFO", "replication"])
             .contains("master_link_status:up")
     });
-    let error = beat(&mut self::board("gw-a", &replica.url()), b"row")
+    let error = beat(&mut board_of("gw-a", &replica.url()), b"row")
         .await
         .unwrap_err();
     assert!(
@@ -161,7 +159,7 @@ async fn refusals_of_the_store_name_the_remedy_and_no_secret() {
 #[tokio::test]
 async fn garbage_of_peers_is_passed_on_and_what_is_too_long_is_not() {
     let store = Store::start(&[]);
-    let mut board = board("gw-a", &store.url());
+    let mut board = board_of("gw-a", &store.url());
     store.tell(&["SET", "kintone-egress:row:gw-b", "\u{1}garbage"]);
     store.tell(&["LPUSH", "kintone-egress:row:gw-c", "no row"]);
     let seen = beat(&mut board, b"row").await.unwrap();
@@ -197,7 +195,7 @@ async fn garbage_of_peers_is_passed_on_and_what_is_too_long_is_not() {
 #[tokio::test]
 async fn a_store_that_went_is_found_again_and_one_that_hangs_costs_its_timeout() {
     let mut store = Store::start(&[]);
-    let mut board = board("gw-a", &store.url());
+    let mut board = board_of("gw-a", &store.url());
     beat(&mut board, b"row").await.unwrap();
     store.kill();
     beat(&mut board, b"row").await.unwrap_err();
@@ -229,7 +227,7 @@ async fn a_store_that_went_is_found_again_and_one_that_hangs_costs_its_timeout()
 async fn a_server_that_says_nothing_and_one_that_speaks_nonsense_are_left_in_time() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
-    let mut board = board("gw-a", &url);
+    let mut board = board_of("gw-a", &url);
     let error = beat(&mut board, b"row").await.unwrap_err();
     assert!(
         matches!(error, ExchangeError::ConnectTimeout { .. }),
@@ -244,7 +242,7 @@ async fn a_server_that_says_nothing_and_one_that_speaks_nonsense_are_left_in_tim
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
-    let mut board = self::board("gw-a", &url);
+    let mut board = board_of("gw-a", &url);
     beat(&mut board, b"row").await.unwrap_err();
 }
 
@@ -283,9 +281,7 @@ async fn over_tls_a_certificate_of_the_named_authority_is_asked_for() {
             .tell(&["GET", "kintone-egress:row:gw-a"])
             .contains("row")
     );
-    let error = beat(&mut self::board("gw-a", &url), b"row")
-        .await
-        .unwrap_err();
+    let error = beat(&mut board_of("gw-a", &url), b"row").await.unwrap_err();
     assert!(error.to_string().contains("certificate"), "{error}");
 }
 
@@ -304,7 +300,7 @@ async fn sentinel_names_the_master_and_the_new_one_after_a_failover() {
         "redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{}/egress",
         sentinel.port
     );
-    let mut board = board("gw-a", &url);
+    let mut board = board_of("gw-a", &url);
     beat(&mut board, b"row").await.unwrap();
     assert!(
         first
@@ -324,7 +320,7 @@ async fn sentinel_names_the_master_and_the_new_one_after_a_failover() {
             .contains("back")
     );
     let unknown = format!("redis+sentinel://127.0.0.1:{}/nothing", sentinel.port);
-    let error = beat(&mut self::board("gw-a", &unknown), b"row")
+    let error = beat(&mut board_of("gw-a", &unknown), b"row")
         .await
         .unwrap_err();
     assert!(matches!(error, ExchangeError::Sentinel { .. }), "{error}");
