@@ -78,6 +78,7 @@ pub mod config;
 pub mod descriptors;
 pub mod drain;
 pub mod egress;
+pub mod fleet;
 pub mod gateway;
 pub mod kintone;
 pub mod model;
