@@ -31,6 +31,8 @@ words!(
         AccountConcurrency = "account_concurrency",
         /// A connection of the pool had been closed before anything was sent on it.
         StaleConnection = "stale_connection",
+        /// The loan of permits on which it would have gone had ended before its first byte.
+        LoanEnded = "loan_ended",
         /// The connection broke after sending; an effective GET, which is safe to repeat.
         Reset = "reset",
     }
