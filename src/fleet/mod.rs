@@ -22,5 +22,8 @@ pub use fleet::{Fleet, FleetView, OrderError, StoreView};
 mod budget;
 mod desk;
 mod driver;
-#[expect(clippy::module_inception, reason = "the fleet, as the rest of the program sees it")]
+#[expect(
+    clippy::module_inception,
+    reason = "the fleet, as the rest of the program sees it"
+)]
 mod fleet;

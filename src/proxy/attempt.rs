@@ -143,7 +143,14 @@ impl Journey<'_> {
             .hears_interim
             .then(|| Arc::downgrade(&self.call.connection));
         let head = self.head.clone();
-        let mut flight = Flight::begin(head, expectation, upload, permit, (checkout, fence), listener);
+        let mut flight = Flight::begin(
+            head,
+            expectation,
+            upload,
+            permit,
+            (checkout, fence),
+            listener,
+        );
         let response_timeout = self.call.rules.config.upstream.response_timeout;
         let landed = tokio::select! {
             biased;

@@ -221,8 +221,12 @@ impl Cell {
         let mut answers = self.grant(&mut books, now);
         let queued = books.line_up(entrant, want, deadline, now, &mut answers);
         answers.extend(self.grant(&mut books, now));
+        let is_pressed = books.queue.len() == 1 && !matches!(books.standing, Standing::Fixed);
         // Answers may hold permits: none of them may be dropped under the lock.
         drop(books);
+        if is_pressed {
+            self.wakes.pressed.notify_one();
+        }
         deliver(answers);
         let (ticket, answer) = queued?;
         Ok(Queued {

@@ -10,6 +10,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::model::{Account, Tenant};
 
 use super::account::{Cell, Waiter};
@@ -89,6 +91,12 @@ impl Quotas {
                 Some((cell.account.clone(), usage))
             })
             .collect()
+    }
+
+    /// Tells when calls begin to wait although another host may have permits for them.
+    #[must_use]
+    pub fn pressed(&self) -> Arc<Notify> {
+        Arc::clone(&self.0.wakes.pressed)
     }
 
     /// The permits of an account that all hosts share by the configuration; `None`: no call may go

@@ -1,7 +1,7 @@
 //! What the clockwork has to look at next, and when: at most one entry an account.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -12,6 +12,8 @@ use super::clock::Moment;
 pub(super) struct Wakes<V> {
     due: Mutex<BTreeMap<(Moment, u64), V>>,
     sooner: Notify,
+    /// Tells that calls wait whose permits hosts share.
+    pub(super) pressed: Arc<Notify>,
 }
 
 impl<V> Wakes<V> {
@@ -20,6 +22,7 @@ impl<V> Wakes<V> {
         Self {
             due: Mutex::new(BTreeMap::new()),
             sooner: Notify::new(),
+            pressed: Arc::new(Notify::new()),
         }
     }
 

@@ -69,7 +69,10 @@ impl Ledger {
 
     /// Whether no account uses more than its part, what is away and what is borrowed leave it.
     fn is_within(&self, active: &BTreeMap<Account, Usage>, permits: &mut impl Permits) -> bool {
-        let away = self.accounts.values().all(|entry| entry.away() <= entry.part);
+        let away = self
+            .accounts
+            .values()
+            .all(|entry| entry.away() <= entry.part);
         away && active.iter().all(|(account, usage)| {
             let most = match self.accounts.get(account) {
                 Some(entry) => entry.own() + self.listed_of_members(entry),
@@ -167,7 +170,9 @@ impl Ledger {
         if !self.rules.hold(Rule::SmallestTotal) {
             return mine;
         }
-        let rows = self.others().filter_map(|host| self.peers[host].row.as_ref());
+        let rows = self
+            .others()
+            .filter_map(|host| self.peers[host].row.as_ref());
         let totals = rows.filter_map(|row| row.account(account));
         totals.fold(mine, |least, row| least.min(row.total))
     }

@@ -131,9 +131,7 @@ impl Ledger {
         let standing = &self.standing;
         for entry in self.accounts.values_mut() {
             entry.lent.retain(|loan| !standing.is_evicted(loan.to));
-            entry
-                .held
-                .retain(|loan| !standing.is_evicted(loan.lender));
+            entry.held.retain(|loan| !standing.is_evicted(loan.lender));
         }
     }
 
@@ -150,7 +148,9 @@ impl Ledger {
         let Some(doubt) = self.doubt.take().filter(|doubt| now < doubt.back_at) else {
             return;
         };
-        let rows = self.others().filter_map(|host| self.peers[host].row.as_ref());
+        let rows = self
+            .others()
+            .filter_map(|host| self.peers[host].row.as_ref());
         let accounts = rows.flat_map(|row| &row.accounts);
         let accounts: Vec<_> = accounts.map(|row| row.account.clone()).collect();
         for account in accounts {
@@ -167,8 +167,12 @@ impl Ledger {
 
     /// Permits that other hosts list as lent by earlier starts of this one.
     pub(super) fn listed_of_earlier(&self, account: &Account) -> u32 {
-        let rows = self.others().filter_map(|host| self.peers[host].row.as_ref());
-        let held = rows.filter_map(|row| row.account(account)).flat_map(|row| &row.held);
+        let rows = self
+            .others()
+            .filter_map(|host| self.peers[host].row.as_ref());
+        let held = rows
+            .filter_map(|row| row.account(account))
+            .flat_map(|row| &row.held);
         let mine = held.filter(|held| {
             usize::from(held.lender) == self.me && held.incarnation < self.stamp.incarnation
         });

@@ -84,7 +84,10 @@ impl Ledger {
             doubt: self.doubt.map(|doubt| doubt.back_at.since(now)),
             members: self.standing.known.clone(),
             is_in_force: self.standing.used == self.standing.known,
-            peers: self.others().map(|host| self.peer_view(host, now)).collect(),
+            peers: self
+                .others()
+                .map(|host| self.peer_view(host, now))
+                .collect(),
             accounts: accounts
                 .map(|(account, entry)| account_view(account, entry, now))
                 .collect(),

@@ -1,0 +1,258 @@
+//! The fleet as the rest of the program sees it: how it stands, and what operators order.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+
+use super::exchange::ExchangeError;
+use super::ledger::{Access, Ledger, View};
+use super::moment::Moment;
+use crate::config::StoreUrl;
+use crate::quota::since_boot;
+
+/// A fleet that a [`super::Driver`] drives. Cloning is a reference count.
+#[derive(Clone, Debug)]
+pub struct Fleet(pub(super) Arc<Shared>);
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) ledger: Mutex<Ledger>,
+    pub(super) began_at: Moment,
+    pub(super) store: Mutex<Store>,
+    /// Something was ordered, or the store has moved.
+    pub(super) ordered: Notify,
+    /// Where the store is from now on.
+    pub(super) moved: ArcSwapOption<StoreUrl>,
+}
+
+/// How the exchange stands.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pub(super) heard_at: Option<Moment>,
+    pub(super) is_up: bool,
+    pub(super) last_error: Option<String>,
+    pub(super) bad_rows: Vec<(String, String)>,
+    pub(super) beats: u64,
+    pub(super) failures: u64,
+}
+
+/// How the fleet stands.
+#[derive(Debug, Clone)]
+pub struct FleetView {
+    /// By the ledger.
+    pub ledger: View,
+    /// The store.
+    pub store: StoreView,
+}
+
+/// How the store stands.
+#[derive(Debug, Clone)]
+pub struct StoreView {
+    /// Whether the last beat reached it.
+    pub is_up: bool,
+    /// How long ago a beat reached it.
+    pub age: Option<Duration>,
+    /// Why the last beat that failed did.
+    pub last_error: Option<String>,
+    /// Hosts whose rows make no sense, and why.
+    pub bad_rows: Vec<(String, String)>,
+    /// Beats that were due so far.
+    pub beats: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+}
+
+/// Why an order is not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// It is no host of the fleet.
+    #[error("{0:?} is not one of [fleet] hosts")]
+    Unknown(String),
+    /// It is the host that is asked.
+    #[error("{0:?} is this host; ask another one")]
+    Oneself(String),
+    /// It may be alive.
+    #[error(
+        "{host:?} was seen {} s ago; a host can be evicted when it was not seen for {} s. Stop it, and wait",
+        age.as_secs(),
+        EVICTABLE_AFTER.as_secs()
+    )]
+    Seen {
+        /// Which.
+        host: String,
+        /// How long ago it was.
+        age: Duration,
+    },
+    /// There is nothing to do.
+    #[error("{0:?} is evicted already")]
+    Evicted(String),
+    /// There is nothing to do.
+    #[error("{0:?} is not evicted")]
+    Admitted(String),
+}
+
+/// A host that was seen later than this ago cannot be evicted.
+pub const EVICTABLE_AFTER: Duration = Duration::from_secs(300);
+
+impl Fleet {
+    pub(super) fn new(ledger: Ledger, began_at: Moment) -> Self {
+        Self(Arc::new(Shared {
+            ledger: Mutex::new(ledger),
+            began_at,
+            store: Mutex::new(Store::default()),
+            ordered: Notify::new(),
+            moved: ArcSwapOption::empty(),
+        }))
+    }
+
+    /// How it stands now.
+    #[must_use]
+    pub fn view(&self) -> FleetView {
+        let now = Moment::from_boot(since_boot());
+        let ledger = self.0.ledger().view(now);
+        let store = self.0.store();
+        FleetView {
+            ledger,
+            store: StoreView {
+                is_up: store.is_up,
+                age: store.heard_at.map(|at| now.since(at)),
+                last_error: store.last_error.clone(),
+                bad_rows: store.bad_rows.clone(),
+                beats: store.beats,
+                failures: store.failures,
+            },
+        }
+    }
+
+    /// Takes a host's part away for the others. Whoever orders it has made sure that the host does not
+    /// run.
+    ///
+    /// # Errors
+    /// [`OrderError`], with the reason why not.
+    pub fn evict(&self, host: &str) -> Result<(), OrderError> {
+        let now = Moment::from_boot(since_boot());
+        let mut ledger = self.0.ledger();
+        let view = ledger.view(now);
+        let peer = find(&view, host)?;
+        let age = peer.age.unwrap_or_else(|| now.since(self.0.began_at));
+        if age < EVICTABLE_AFTER {
+            let host = host.to_owned();
+            return Err(OrderError::Seen { host, age });
+        }
+        let members = ledger.members().evict(host);
+        let members = members.ok_or_else(|| OrderError::Evicted(host.to_owned()))?;
+        ledger.learn(&members);
+        drop(ledger);
+        tracing::warn!(
+            host,
+            "evicted: the other hosts have its part of every account"
+        );
+        self.0.ordered.notify_one();
+        Ok(())
+    }
+
+    /// Gives an evicted host its part again, for when it returns.
+    ///
+    /// # Errors
+    /// [`OrderError`], with the reason why not.
+    pub fn admit(&self, host: &str) -> Result<(), OrderError> {
+        let mut ledger = self.0.ledger();
+        let is_me = ledger.view(Moment::from_boot(since_boot())).host == host;
+        if !is_me {
+            find(&ledger.view(Moment::from_boot(since_boot())), host)?;
+        }
+        let members = ledger.members().admit(host);
+        let members = members.ok_or_else(|| OrderError::Admitted(host.to_owned()))?;
+        ledger.learn(&members);
+        drop(ledger);
+        tracing::warn!(
+            host,
+            "admitted: it has its part of every account when it asks for it"
+        );
+        self.0.ordered.notify_one();
+        Ok(())
+    }
+
+    /// Goes to another store, or to the same one with other credentials.
+    pub fn move_to(&self, url: StoreUrl) {
+        self.0.moved.store(Some(Arc::new(url)));
+        self.0.ordered.notify_one();
+    }
+
+    /// Why calls should not be sent here because of the fleet.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        let view = self.0.ledger().view(Moment::from_boot(since_boot()));
+        let host = &view.host;
+        if let Some(doubt) = view.doubt {
+            return Some(format!(
+                "this host waits {} s more, or until every other host has answered: nobody knows \
+                 what it had lent before it started",
+                doubt.as_secs() + 1
+            ));
+        }
+        if view.members.evicted.contains(host) {
+            return Some(format!(
+                "this host is evicted: kintone-egress fleet admit {host}, on another host"
+            ));
+        }
+        match view.access {
+            Access::Open => None,
+            Access::Unproven => {
+                Some("this host waits until every other host has answered".to_owned())
+            }
+            Access::Superseded => Some(format!(
+                "another process that began later is {host:?} too: each host needs a name of its own"
+            )),
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    /// Notes how a beat went, and says so where that has changed.
+    pub(super) fn note(&mut self, result: Result<(), &ExchangeError>, now: Moment) {
+        self.beats += 1;
+        match result {
+            Ok(()) => {
+                if !self.is_up {
+                    tracing::info!("the fleet's store is reached: permits are shared");
+                }
+                (self.is_up, self.heard_at, self.last_error) = (true, Some(now), None);
+            }
+            Err(error) => {
+                self.failures += 1;
+                if !matches!(error, ExchangeError::Pausing { .. }) {
+                    let error = error.to_string();
+                    if self.last_error.as_ref() != Some(&error) {
+                        tracing::warn!(
+                            %error,
+                            "the fleet's store is not reached: this host keeps its own permits"
+                        );
+                    }
+                    self.last_error = Some(error);
+                }
+                self.is_up = false;
+            }
+        }
+    }
+}
+
+fn find<'a>(view: &'a View, host: &str) -> Result<&'a super::ledger::PeerView, OrderError> {
+    if view.host == host {
+        return Err(OrderError::Oneself(host.to_owned()));
+    }
+    let peer = view.peers.iter().find(|peer| peer.host == host);
+    peer.ok_or_else(|| OrderError::Unknown(host.to_owned()))
+}
