@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use crate::fleet::moment::Moment;
 
-use super::{Access, Ledger};
 use super::beat::Urgency;
 use super::entry::Entry;
 use super::lend::Plan;
 use super::rules::Rule;
+use super::standing::Access;
+use super::state::Ledger;
 
 /// For so long permits that nobody else wants are kept without need.
 const KEPT: Duration = Duration::from_secs(10);
@@ -23,8 +24,7 @@ impl Ledger {
         if entry.demand() > entry.own() {
             entry.needed_at = now;
         }
-        let is_covered =
-            entry.own() >= self.terms.workers || !self.rules.hold(Rule::CoverThreads);
+        let is_covered = entry.own() >= self.terms.workers || !self.rules.hold(Rule::CoverThreads);
         let is_idle = now.since(entry.needed_at) >= KEPT;
         let is_open = self.standing.access == Access::Open;
         let mut surplus = plan.surplus(entry);
@@ -42,12 +42,7 @@ impl Ledger {
     }
 
     /// Lists no more of the loans than calls need: those that run, and those that may start.
-    pub(super) fn give_back(
-        &self,
-        entry: &mut Entry,
-        in_use: u32,
-        now: Moment,
-    ) -> Urgency {
+    pub(super) fn give_back(&self, entry: &mut Entry, in_use: u32, now: Moment) -> Urgency {
         let needed = in_use.max(entry.usable(now)).saturating_sub(entry.own());
         let mut excess = match self.rules.hold(Rule::ReturnDrained) {
             true => entry.listed().saturating_sub(needed),
@@ -65,6 +60,10 @@ impl Ledger {
             excess -= back;
         }
         entry.held.retain(|held| held.permits > 0);
-        if entry.listed() < before { Urgency::Nudge } else { Urgency::None }
+        if entry.listed() < before {
+            Urgency::Nudge
+        } else {
+            Urgency::None
+        }
     }
 }

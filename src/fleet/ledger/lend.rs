@@ -10,8 +10,9 @@ use crate::model::Account;
 use super::beat::{Urgency, tenant_rows};
 use super::entry::{Entry, Lent, Life};
 use super::rules::Rule;
+use super::standing::Access;
+use super::state::Ledger;
 use super::want::{Station, targets};
-use super::{Access, Ledger};
 
 /// What should become of an account's permits in this beat.
 #[derive(Debug, Clone, Default)]
@@ -179,9 +180,7 @@ impl Ledger {
         if !entry.held.is_empty() || self.standing.access != Access::Open || self.doubt.is_some() {
             return 0;
         }
-        entry
-            .own()
-            .saturating_sub(keeps.max(entry.usage.in_use))
+        entry.own().saturating_sub(keeps.max(entry.usage.in_use))
     }
 
     /// What was lent to a host and is not in its row yet.
@@ -218,7 +217,11 @@ impl Ledger {
             loan.recalled = wanted.min(loan.permits);
             wanted -= loan.recalled;
         }
-        if is_more { Urgency::Nudge } else { Urgency::None }
+        if is_more {
+            Urgency::Nudge
+        } else {
+            Urgency::None
+        }
     }
 
     /// Lends, as planned, what is free in the very step that takes it away.

@@ -5,8 +5,10 @@ use crate::fleet::row::Members;
 use crate::model::Account;
 
 use super::entry::Old;
+use super::kept::Before;
 use super::rules::Rule;
-use super::{Access, Before, Doubt, Ledger};
+use super::standing::Access;
+use super::state::{Doubt, Ledger};
 
 impl Members {
     /// The next word, by which a host is evicted too; `None` if it is already.
@@ -131,9 +133,7 @@ impl Ledger {
         let standing = &self.standing;
         for entry in self.accounts.values_mut() {
             entry.lent.retain(|loan| !standing.is_evicted(loan.to));
-            entry
-                .held
-                .retain(|loan| !standing.is_evicted(loan.lender));
+            entry.held.retain(|loan| !standing.is_evicted(loan.lender));
         }
     }
 
@@ -150,7 +150,9 @@ impl Ledger {
         let Some(doubt) = self.doubt.take().filter(|doubt| now < doubt.back_at) else {
             return;
         };
-        let rows = self.others().filter_map(|host| self.peers[host].row.as_ref());
+        let rows = self
+            .others()
+            .filter_map(|host| self.peers[host].row.as_ref());
         let accounts = rows.flat_map(|row| &row.accounts);
         let accounts: Vec<_> = accounts.map(|row| row.account.clone()).collect();
         for account in accounts {
@@ -167,8 +169,12 @@ impl Ledger {
 
     /// Permits that other hosts list as lent by earlier starts of this one.
     pub(super) fn listed_of_earlier(&self, account: &Account) -> u32 {
-        let rows = self.others().filter_map(|host| self.peers[host].row.as_ref());
-        let held = rows.filter_map(|row| row.account(account)).flat_map(|row| &row.held);
+        let rows = self
+            .others()
+            .filter_map(|host| self.peers[host].row.as_ref());
+        let held = rows
+            .filter_map(|row| row.account(account))
+            .flat_map(|row| &row.held);
         let mine = held.filter(|held| {
             usize::from(held.lender) == self.me && held.incarnation < self.stamp.incarnation
         });

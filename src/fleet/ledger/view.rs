@@ -7,7 +7,8 @@ use crate::fleet::row::{Members, Stamp};
 use crate::model::Account;
 
 use super::entry::{Entry, Life};
-use super::{Access, Ledger};
+use super::standing::Access;
+use super::state::Ledger;
 
 /// A ledger at one instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +85,10 @@ impl Ledger {
             doubt: self.doubt.map(|doubt| doubt.back_at.since(now)),
             members: self.standing.known.clone(),
             is_in_force: self.standing.used == self.standing.known,
-            peers: self.others().map(|host| self.peer_view(host, now)).collect(),
+            peers: self
+                .others()
+                .map(|host| self.peer_view(host, now))
+                .collect(),
             accounts: accounts
                 .map(|(account, entry)| account_view(account, entry, now))
                 .collect(),

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::fleet::code::CodeError;
+use crate::model::Account;
 
 fn row() -> Row {
     Row {
@@ -69,10 +71,22 @@ fn what_is_no_row_is_refused_by_what_it_is() {
     assert_eq!(Row::decode(&[0; 64]), Err(CodeError::Strange));
     let mut newer = bytes.clone();
     newer[4] = 2;
-    assert_eq!(Row::decode(&newer), Err(CodeError::Version { found: 2, expected: 1 }));
+    assert_eq!(
+        Row::decode(&newer),
+        Err(CodeError::Version {
+            found: 2,
+            expected: 1
+        })
+    );
     let long = vec![0; ROW_BYTES_MAX + 1];
     let found = long.len();
-    assert_eq!(Row::decode(&long), Err(CodeError::Long { found, longest: ROW_BYTES_MAX }));
+    assert_eq!(
+        Row::decode(&long),
+        Err(CodeError::Long {
+            found,
+            longest: ROW_BYTES_MAX
+        })
+    );
     for length in 13..bytes.len() {
         assert_eq!(Row::decode(&bytes[..length]), Err(CodeError::Torn));
     }
