@@ -21,6 +21,7 @@
 //! | 3 | [`quota`] | may this call go: permits, rate, fair queue; what is in flight, over restarts | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
 //! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool | `tls`, `config`, `model` |
+//! | 4 | [`fleet`] | permits shared with other hosts: who lends what to whom | `quota`, `config`, `model` |
 //! | 5 | [`proxy`] | the life of a call | the floors below |
 //! | 5 | [`admin`] | what operators see and order | the floors below |
 //! | 6 | [`gateway`] | builds, wires, spawns, drains | everything above |
@@ -65,6 +66,13 @@
 //! 5. A connection to kintone never carries two host names; one account's caller never sees
 //!    another's bytes.
 //! 6. No secret is in a log, metric, error or page.
+//!
+//! # Many hosts, one limit
+//! `fleet/ledger` is the protocol, pure: every host owns a fixed part of each account's permits and
+//! lends what it does not need, for a time. It takes the permits away from itself before it tells, and
+//! a borrower's calls begin before a moment that its own clock shows; so the store between the hosts is
+//! a notice board that may lose, delay, repeat or forget. `fleet/row` is what hosts tell each other,
+//! `fleet/share` what the ledger and `quota` do.
 //!
 //! # Absent on purpose
 //! `quota` knows no HTTP and no metrics; `egress` knows no quota; `telemetry` calls nobody back;

@@ -13,7 +13,30 @@ use super::entry::Entry;
 use super::hear::BEATS_MAX;
 use super::kept::Kept;
 use super::rules::Rule;
-use super::{Access, Beat, Ledger, Pace};
+use super::standing::Access;
+use super::state::Ledger;
+
+/// What a beat brings.
+#[derive(Debug, Clone)]
+pub struct Beat {
+    /// What to publish; nothing once this process is superseded.
+    pub row: Option<Row>,
+    /// What must be on disk before, if it has changed.
+    pub keep: Option<Kept>,
+    /// Whether to tell the other hosts to look at once. If that is lost, they look a little later.
+    pub nudge: bool,
+    /// When the next beat is due.
+    pub pace: Pace,
+}
+
+/// How often beats are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Every 200 ms: permits are away, borrowed, or wanted.
+    Busy,
+    /// Every second.
+    Idle,
+}
 
 /// Whether other hosts should look at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +47,7 @@ pub(super) enum Urgency {
 }
 
 impl Ledger {
-    /// One beat. `now` was read before the rows that were heard since the last one.
+    /// One beat. `now` is read after the rows came that were heard, and before the row goes out.
     pub fn beat(&mut self, now: Moment, permits: &mut impl Permits) -> Beat {
         self.stamp.beat += 1;
         self.beats.push_back(now);

@@ -8,7 +8,8 @@ use super::beat::Urgency;
 use super::entry::Entry;
 use super::lend::Plan;
 use super::rules::Rule;
-use super::{Access, Ledger};
+use super::standing::Access;
+use super::state::Ledger;
 
 /// For so long permits that nobody else wants are kept without need.
 const KEPT: Duration = Duration::from_secs(10);

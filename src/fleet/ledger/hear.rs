@@ -5,15 +5,36 @@ use crate::fleet::row::{LOANS_MAX, Members, Row, Stamp};
 
 use super::entry::{Held, Life};
 use super::rules::Rule;
+use super::standing::Access;
+use super::state::Ledger;
 use super::terms::Terms;
-use super::{Access, Heard, Ledger};
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It was taken into account.
+    New,
+    /// It was already, or a later one.
+    Old,
+    /// It is of no host of this configuration.
+    Stranger,
+    /// Its host has another list of hosts: nothing is lent or borrowed, and the smallest part counts.
+    OtherHosts,
+    /// It is this host's own.
+    Own,
+    /// It is of a process that has this host's name and began later: this one starts no more calls
+    /// ([`Access::Superseded`]) and should end.
+    Twin,
+    /// It is of an earlier process of this host's name: dead if there is one gateway to a host.
+    Earlier,
+}
 
 /// Beats that are remembered: those of a loan's time, at the quickest pace of one every 20 ms.
 pub(super) const BEATS_MAX: usize = 2_048;
 
 impl Ledger {
     /// Takes a row into account, that of this host too. Rows may come in any order and any number of
-    /// times.
+    /// times; `now` is read after this one came.
     pub fn hear(&mut self, now: Moment, row: &Row) -> Heard {
         if row.host == self.standing.me {
             return self.hear_own(now, row);

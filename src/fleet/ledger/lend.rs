@@ -10,8 +10,9 @@ use crate::model::Account;
 use super::beat::{Urgency, tenant_rows};
 use super::entry::{Entry, Lent, Life};
 use super::rules::Rule;
+use super::standing::Access;
+use super::state::Ledger;
 use super::want::{Station, targets};
-use super::{Access, Ledger};
 
 /// What should become of an account's permits in this beat.
 #[derive(Debug, Clone, Default)]

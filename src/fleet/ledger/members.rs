@@ -5,8 +5,10 @@ use crate::fleet::row::Members;
 use crate::model::Account;
 
 use super::entry::Old;
+use super::kept::Before;
 use super::rules::Rule;
-use super::{Access, Before, Doubt, Ledger};
+use super::standing::Access;
+use super::state::{Doubt, Ledger};
 
 impl Members {
     /// The next word, by which a host is evicted too; `None` if it is already.

@@ -7,7 +7,8 @@ use crate::fleet::row::{Members, Stamp};
 use crate::model::Account;
 
 use super::entry::{Entry, Life};
-use super::{Access, Ledger};
+use super::standing::Access;
+use super::state::Ledger;
 
 /// A ledger at one instant.
 #[derive(Debug, Clone, PartialEq, Eq)]

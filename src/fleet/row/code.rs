@@ -3,7 +3,7 @@
 use crate::fleet::code::{CodeError, Form, Reader, Writer};
 use crate::model::Account;
 
-use super::{
+use super::content::{
     ACCOUNTS_MAX, AccountRow, HOSTS_MAX, HeldRow, LOANS_MAX, LentRow, ROW_BYTES_MAX, Row,
     TENANTS_MAX, TenantRow,
 };

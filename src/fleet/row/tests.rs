@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::fleet::code::CodeError;
+use crate::model::Account;
 
 fn row() -> Row {
     Row {

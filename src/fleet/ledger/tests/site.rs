@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::fleet::ledger::{Access, Beat, Before, Heard, Ledger, Setup, Terms};
+use crate::fleet::ledger::{Access, Beat, Before, Heard, Ledger, Rule, Setup, Terms};
 use crate::fleet::moment::Moment;
 use crate::fleet::row::Row;
 use crate::fleet::share::{Part, Permits, Share, Usage};
@@ -119,6 +119,14 @@ impl Site {
             hosts: names.iter().map(host).collect(),
             store: BTreeMap::new(),
         }
+    }
+
+    /// The same with a rule broken on every host.
+    pub(super) fn without(mut self, rule: Rule) -> Self {
+        for host in &mut self.hosts {
+            host.ledger = host.ledger.clone().without(rule);
+        }
+        self
     }
 
     /// Time passes.
