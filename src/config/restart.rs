@@ -13,6 +13,13 @@ impl Config {
                 kept.push(key.to_owned());
             }
         };
+        keep(
+            "fleet.redis",
+            self.fleet.redis.is_some() != running.fleet.redis.is_some(),
+        );
+        if self.fleet.redis.is_some() != running.fleet.redis.is_some() {
+            self.fleet.redis.clone_from(&running.fleet.redis);
+        }
         macro_rules! keep {
             ($($key:literal = $($field:ident).+),* $(,)?) => {$(
                 keep($key, self.$($field).+ != running.$($field).+);

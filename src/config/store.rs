@@ -138,6 +138,21 @@ impl StoreUrl {
     }
 }
 
+impl StoreUrl {
+    /// Whether it leads to the same store by the same credentials.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let password = |url: &Self| {
+            url.password
+                .as_ref()
+                .map(|secret| secret.expose().to_owned())
+        };
+        (&self.servers, &self.sentinel, self.wire) == (&other.servers, &other.sentinel, other.wire)
+            && (&self.user, self.database) == (&other.user, other.database)
+            && password(self) == password(other)
+    }
+}
+
 impl StoreServer {
     fn parse(text: &str, usual_port: u16) -> Result<Self, &'static str> {
         let bad_port = "has a port that is none";

@@ -28,6 +28,8 @@ pub struct Driver {
     exchange: Exchange,
     desk: Desk,
     keep: Keep,
+    /// What could not be brought to disk: nothing is told before it is.
+    owed: Option<Kept>,
     /// The time between two beats while there is something to do.
     beat: Duration,
     hosts: Vec<String>,
@@ -46,8 +48,8 @@ const BEAT_COMMANDS: u32 = 2;
 const UNACKED: Duration = Duration::from_secs(20);
 
 impl Driver {
-    /// A fleet that begins: its first look at the store takes a moment. `before` is what an earlier
-    /// start of this host left, `workers` how many threads serve calls.
+    /// A fleet that begins, with its first beat: the look at the store takes a moment. `before` is what
+    /// an earlier start of this host left, `workers` how many threads serve calls.
     pub async fn begin(
         config: &Config,
         mut exchange: Exchange,
@@ -83,17 +85,19 @@ impl Driver {
             terms: terms(config, workers),
         };
         let fleet = Fleet::new(Ledger::new(setup, began_at), began_at);
-        let driver = Self {
+        let mut driver = Self {
             nudged: exchange.nudged(),
             pressed: quotas.pressed(),
             fleet: fleet.clone(),
             exchange,
             desk: Desk(quotas),
             keep,
+            owed: None,
             beat: config.fleet.exchange.beat,
             hosts: config.fleet.hosts.clone(),
             budget: Budget::new(),
         };
+        driver.beat().await;
         (fleet, driver)
     }
 
@@ -139,15 +143,11 @@ impl Driver {
             let beat = ledger.beat(now, &mut self.desk);
             (beat.keep, beat.row, beat.nudge, beat.pace)
         };
-        let done = match (read, keep) {
-            (Err(error), keep) => {
-                if let Some(kept) = keep {
-                    self.keep(&kept).await;
-                }
-                Err(error)
-            }
-            (Ok(_), Some(kept)) if !self.keep(&kept).await => Ok(()),
-            (Ok(_), _) => self.hang_up(row.as_ref(), nudge).await,
+        let is_kept = self.keep(keep).await;
+        let done = match read {
+            Err(error) => Err(error),
+            Ok(_) if !is_kept => Ok(()),
+            Ok(_) => self.hang_up(row.as_ref(), nudge).await,
         };
         shared.store().note(done.as_ref().copied(), now);
         match pace {
@@ -204,20 +204,18 @@ impl Driver {
     }
 
     /// Brings to disk what a later start must find. Without it nothing may be told.
-    async fn keep(&self, kept: &Kept) -> bool {
+    async fn keep(&mut self, news: Option<Kept>) -> bool {
+        let Some(kept) = news.or_else(|| self.owed.take()) else {
+            return true;
+        };
         let (keep, bytes) = (Arc::clone(&self.keep), kept.encode());
         let written = tokio::task::spawn_blocking(move || keep(&bytes)).await;
-        match written {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "[state] dir cannot be written: this host lends nothing");
-                false
-            }
-            Err(panic) => {
-                tracing::error!(%panic, "[state] dir cannot be written: this host lends nothing");
-                false
-            }
+        let written = written.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        if let Err(error) = &written {
+            tracing::error!(%error, "[state] dir cannot be written: other hosts hear nothing");
+            self.owed = Some(kept);
         }
+        written.is_ok()
     }
 }
 

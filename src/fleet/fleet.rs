@@ -6,10 +6,11 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
+use super::driver::terms;
 use super::exchange::ExchangeError;
 use super::ledger::{Access, Ledger, View};
 use super::moment::Moment;
-use crate::config::StoreUrl;
+use crate::config::{Config, StoreUrl};
 use crate::quota::since_boot;
 
 /// A fleet that a [`super::Driver`] drives. Cloning is a reference count.
@@ -94,7 +95,7 @@ pub enum OrderError {
 }
 
 /// A host that was seen later than this ago cannot be evicted.
-pub const EVICTABLE_AFTER: Duration = Duration::from_secs(300);
+const EVICTABLE_AFTER: Duration = Duration::from_secs(300);
 
 impl Fleet {
     pub(super) fn new(ledger: Ledger, began_at: Moment) -> Self {
@@ -175,9 +176,10 @@ impl Fleet {
         Ok(())
     }
 
-    /// Goes to another store, or to the same one with other credentials.
-    pub fn move_to(&self, url: StoreUrl) {
-        self.0.moved.store(Some(Arc::new(url)));
+    /// Applies a new configuration: where the store is, and how long calls settle.
+    pub fn reload(&self, config: &Config, workers: u32) {
+        self.0.ledger().set_terms(terms(config, workers));
+        self.0.moved.store(config.fleet.redis.clone().map(Arc::new));
         self.0.ordered.notify_one();
     }
 

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::admin::ports::PortCount;
 use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::{Egress, EgressError};
+use crate::fleet::exchange::Exchange;
 use crate::proxy::{Outgoing, Proxy};
 use crate::quota::{Quotas, RecordError};
 use crate::server::{Hooks, Server};
@@ -29,12 +30,14 @@ use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
 use crate::telemetry::{LimitName, Telemetry};
 use crate::tls::outbound::{Outbound, TlsError};
 
+use fleet::Beginning;
 use source::VERSION;
 use state::Running;
 
 pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
+mod fleet;
 mod orders;
 mod record;
 mod source;
@@ -53,6 +56,8 @@ pub struct Gateway {
     proxy: Vec<TcpListener>,
     admin: TcpListener,
     metrics: Option<TcpListener>,
+    /// Of a fleet that shares permits.
+    beginning: Option<Beginning>,
     commands: (mpsc::Sender<admin::Command>, mpsc::Receiver<admin::Command>),
 }
 
@@ -101,6 +106,9 @@ impl Gateway {
     /// [`BuildError`], with the key and the remedy.
     pub fn build(config: Config, source: Source, log: AccessLogHandle) -> Result<Self, BuildError> {
         let record = record::open(&config, &source.environment)?;
+        let boot = record::boot(&source.environment).map_err(RecordError::from)?;
+        let beginning = Exchange::new(&config)?
+            .map(|exchange| Beginning::new(exchange, &config.state_dir, boot, record.found()));
         let listen = &config.listen;
         let bind = |key, address: SocketAddr| {
             TcpListener::bind(address)
@@ -150,6 +158,7 @@ impl Gateway {
             drain,
             limits,
             log,
+            fleet: OnceLock::new(),
         };
         let running = Arc::new(running);
         Ok(Self {
@@ -157,6 +166,7 @@ impl Gateway {
             proxy,
             admin,
             metrics,
+            beginning,
             commands: mpsc::channel(ORDERS),
         })
     }
@@ -199,12 +209,16 @@ impl Gateway {
             proxy,
             admin,
             metrics,
+            beginning,
             commands,
         } = self;
         let (ended, end) = tokio::sync::watch::channel(());
         let threads = serve_admin(&running, admin, metrics, commands.0, &end)?;
         let mut background = JoinSet::new();
         spawn_background(&running, &mut background);
+        if let Some(beginning) = beginning {
+            fleet::begin(&running, beginning, &mut background).await;
+        }
         serve_proxy(&running, proxy)?;
         let orders = orders::obey(Arc::clone(&running), commands.1, signals);
         let result = tokio::select! {

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use super::state::Running;
 use crate::config::Config;
 use crate::config::file::Environment;
-use crate::quota::{Boot, Found, Opened, RecordError};
+use crate::quota::{Boot, BootError, Found, Opened, RecordError};
 
 /// Takes the state directory, and says what was found there.
 pub(super) fn open(config: &Config, environment: &Environment) -> Result<Opened, RecordError> {
-    let root = environment.root.as_deref();
-    let boot = Boot::read(root.unwrap_or_else(|| Path::new("/")))?;
+    let boot = boot(environment)?;
     let opened = Opened::open(&config.state_dir, boot)?;
     let (dir, settle) = (config.state_dir.display(), config.quota.settle);
     let permits = opened.permits();
@@ -47,6 +46,12 @@ pub(super) fn open(config: &Config, environment: &Environment) -> Result<Opened,
         ),
     }
     Ok(opened)
+}
+
+/// Which run of which machine's kernel this is.
+pub(super) fn boot(environment: &Environment) -> Result<Boot, BootError> {
+    let root = environment.root.as_deref();
+    Boot::read(root.unwrap_or_else(|| Path::new("/")))
 }
 
 /// Closes the record of a gateway that has drained, so that a restart of the machine costs no wait.

@@ -1,6 +1,6 @@
 //! The parts of a running gateway, and how a new configuration reaches them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
@@ -10,6 +10,7 @@ use crate::config::Limits;
 use crate::config::file::{Loaded, load};
 use crate::drain::Drain;
 use crate::egress::Egress;
+use crate::fleet::Fleet;
 use crate::proxy::{Outgoing, Proxy};
 use crate::quota::Quotas;
 use crate::server::Server;
@@ -30,6 +31,8 @@ pub(super) struct Running {
     pub(super) drain: Drain,
     pub(super) limits: Arc<ArcSwap<Limits>>,
     pub(super) log: AccessLogHandle,
+    /// Set before the first call is served, where hosts share permits.
+    pub(super) fleet: OnceLock<Fleet>,
 }
 
 /// A configuration that is in use from here on.
@@ -58,6 +61,7 @@ impl Running {
             Ok(loaded) => loaded,
             Err(faults) => return refused(faults.0.iter().map(ToString::to_string).collect()),
         };
+        let workers = super::fleet::workers();
         let needs_restart = config.keep_until_restart(&self.config.load());
         // All that can fail comes before anything changes.
         let tls = match Outbound::new(config.upstream.ca_file.as_deref()) {
@@ -75,6 +79,9 @@ impl Running {
         self.limits.store(Arc::new(config.limits.clone()));
         self.server.limits_changed();
         self.quotas.reload(&config);
+        if let Some(fleet) = self.fleet.get() {
+            fleet.reload(&config, workers);
+        }
         self.proxy.reload(Arc::clone(&config));
         self.telemetry.reloaded(&config);
         self.config.store(config);

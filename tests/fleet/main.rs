@@ -11,4 +11,6 @@
 mod support;
 
 mod board;
+mod pair;
+mod sharing;
 mod store;

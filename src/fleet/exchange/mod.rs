@@ -36,8 +36,7 @@ mod sentinel;
 mod session;
 mod way;
 
-/// Longest row, in bytes.
-pub const ROW_BYTES_MAX: usize = 512 << 10;
+pub use super::row::ROW_BYTES_MAX;
 
 /// How long a row hangs without being renewed. Only people look at one that old.
 const ROW_LIFE: Duration = Duration::from_secs(600);
@@ -81,8 +80,11 @@ impl Exchange {
         }))
     }
 
-    /// Goes to another store, or to the same one with other credentials.
+    /// Goes to another store, or to the same one with other credentials, if it is not there already.
     pub fn move_to(&mut self, url: StoreUrl) {
+        if url.is_same(&self.way.url) {
+            return;
+        }
         self.way.url = url;
         self.session = None;
         self.backoff = Backoff::default();

@@ -65,6 +65,17 @@ impl Boot {
         })
     }
 
+    /// Which run of which machine's kernel it is, as a line of text.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let BootId([high, low]) = self.id;
+        let machine = self.machine.map_or([0; 2], |machine| machine.0);
+        format!(
+            "{high:016x}{low:016x} {:016x}{:016x}",
+            machine[0], machine[1]
+        )
+    }
+
     /// When it was looked at.
     pub(super) fn now(self) -> Stamp {
         Stamp::of(self.up)

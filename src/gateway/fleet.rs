@@ -1,0 +1,169 @@
+//! What a gateway of a fleet finds again when it starts, and what begins with it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::state::Running;
+use crate::fleet::exchange::Exchange;
+use crate::fleet::ledger::{Before, Kept};
+use crate::fleet::moment::Moment;
+use crate::fleet::{Driver, Keep};
+use crate::quota::{Boot, Found, since_boot};
+
+/// Where the ledger is kept, in the state directory.
+const FILE: &str = "fleet";
+/// Longest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 2 << 20;
+
+/// What there is to begin a fleet with.
+pub(super) struct Beginning {
+    pub(super) exchange: Exchange,
+    pub(super) before: Before,
+    pub(super) keep: Keep,
+}
+
+impl Beginning {
+    /// Reads what an earlier start left; `found` is what the flight record says of it.
+    pub(super) fn new(exchange: Exchange, dir: &Path, boot: Boot, found: &Found) -> Self {
+        let path = dir.join(FILE);
+        let before = before(&path, boot, found);
+        match &before {
+            Before::Nothing => tracing::info!("no ledger of a fleet: this host has lent nothing"),
+            Before::Kept(kept) => {
+                let lent: u32 = kept.lent.iter().map(|(_, permits)| permits).sum();
+                tracing::info!(
+                    lent,
+                    "permits that the last process had lent stay away for a while"
+                );
+            }
+            Before::Unknown(_) => tracing::warn!(
+                "nobody knows what the last process had lent: calls wait until every other host has \
+                 answered, or until no such loan can last"
+            ),
+        }
+        let name = boot.name();
+        let keep: Keep = Arc::new(move |bytes| write(&path, &name, bytes));
+        Self {
+            exchange,
+            before,
+            keep,
+        }
+    }
+}
+
+/// Begins the fleet, with its first beat, before any call is served.
+pub(super) async fn begin(
+    running: &Arc<Running>,
+    beginning: Beginning,
+    background: &mut JoinSet<()>,
+) {
+    let config = running.config.load_full();
+    let quotas = running.quotas.clone();
+    let Beginning {
+        exchange,
+        before,
+        keep,
+    } = beginning;
+    let driver = Driver::begin(&config, exchange, quotas, before, keep, workers());
+    let (fleet, driver) = driver.await;
+    // Set once, here.
+    let _ = running.fleet.set(fleet);
+    background.spawn(driver.run());
+}
+
+/// How many threads serve calls.
+pub(super) fn workers() -> u32 {
+    let workers = tokio::runtime::Handle::current().metrics().num_workers();
+    u32::try_from(workers).unwrap_or(u32::MAX)
+}
+
+fn before(path: &Path, boot: Boot, found: &Found) -> Before {
+    let now = Moment::from_boot(since_boot());
+    let text = match read(path) {
+        Ok(Some(text)) => text,
+        // A fleet that is new to this host. One that lost its state has no flight record either.
+        Ok(None) if matches!(found, Found::Nothing | Found::SameBoot | Found::Closed) => {
+            return Before::Nothing;
+        }
+        Ok(None) | Err(_) => return Before::Unknown(now),
+    };
+    let line = text.iter().position(|byte| *byte == b'\n');
+    let Some((name, bytes)) = line.map(|at| text.split_at(at)) else {
+        return Before::Unknown(now);
+    };
+    if name == boot.name().as_bytes() {
+        return Kept::decode(&bytes[1..]).map_or(Before::Unknown(now), Before::Kept);
+    }
+    match found {
+        // The same machine, started again: whatever was lent was lent before.
+        Found::Closed | Found::PowerLoss => Before::Unknown(Moment::from_boot(Duration::ZERO)),
+        Found::Nothing | Found::SameBoot | Found::Moved | Found::Missing | Found::Damaged(_) => {
+            Before::Unknown(now)
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > FILE_BYTES_MAX => Err(io::ErrorKind::FileTooLarge.into()),
+        Ok(_) => fs::read(path).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes it whole or not at all, for a start in the same run of the kernel: that sees what was
+/// written, on disk or not. After the end of the machine the name of the run is another one.
+fn write(path: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let beside: PathBuf = path.with_extension("new");
+    fs::write(&beside, [name.as_bytes(), b"\n", bytes].concat())?;
+    fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boot(dir: &Path, id: &str) -> Boot {
+        let kernel = dir.join("proc/sys/kernel/random");
+        fs::create_dir_all(&kernel).unwrap();
+        fs::write(kernel.join("boot_id"), id).unwrap();
+        fs::write(dir.join("proc/uptime"), "100.00 1.00\n").unwrap();
+        Boot::read(dir).unwrap()
+    }
+
+    #[test]
+    fn what_was_kept_is_found_in_the_same_boot_and_doubted_in_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let same = boot(dir.path(), "7d16c1d4-6b0f-4a0e-9f6b-0c8c3f1f0a11\n");
+        let of = |boot, found: &Found| before(&path, boot, found);
+        assert_eq!(of(same, &Found::SameBoot), Before::Nothing);
+        assert!(
+            matches!(of(same, &Found::Missing), Before::Unknown(at) if at.since_boot() > Duration::ZERO)
+        );
+        let kept = Kept {
+            incarnation: 7,
+            ..Kept::default()
+        };
+        write(&path, &same.name(), &kept.encode()).unwrap();
+        assert_eq!(of(same, &Found::SameBoot), Before::Kept(kept));
+        let other = boot(dir.path(), "11111111-6b0f-4a0e-9f6b-0c8c3f1f0a11\n");
+        let since_boot = Before::Unknown(Moment::default());
+        assert_eq!(of(other, &Found::PowerLoss), since_boot);
+        assert_eq!(of(other, &Found::Closed), since_boot);
+        assert_ne!(of(other, &Found::Moved), since_boot);
+        for damaged in ["", "no line end", "name\nbytes"] {
+            fs::write(&path, damaged).unwrap();
+            assert!(
+                matches!(of(same, &Found::SameBoot), Before::Unknown(_)),
+                "{damaged:?}"
+            );
+        }
+    }
+}
