@@ -47,9 +47,11 @@ impl<W> Books<W> {
     /// When the next call like this one could go. It does not wait itself yet, or any more.
     pub(super) fn forecast(&self, want: Want, place: Place, now: Moment) -> Forecast {
         let room = self.room(now);
+        // What is lent comes back when calls wait for it.
+        let expected = room.allowed.max(self.comes_back());
         let places = match want.priority {
-            Priority::Interactive => room.allowed,
-            Priority::Batch => room.allowed.saturating_sub(room.reserve),
+            Priority::Interactive => expected,
+            Priority::Batch => expected.saturating_sub(room.reserve),
         };
         let at_ceiling = self.queue.is_at_ceiling(want.tenant, want.permits);
         let ahead = match place {
@@ -64,6 +66,9 @@ impl<W> Books<W> {
         let permit = if completions == 0 {
             Some(Duration::ZERO)
         } else {
+            let sooner = u64::from(completions) * u64::from(room.allowed.max(1));
+            let completions = sooner.div_ceil(u64::from(expected.max(1)));
+            let completions = u32::try_from(completions).unwrap_or(u32::MAX);
             self.completion(completions, at_ceiling.then_some(want.tenant), now)
         };
         let rate = self.rate.as_ref();

@@ -205,6 +205,14 @@ impl<W> Books<W> {
         }
     }
 
+    /// The permits that are this host's when calls wait for them: none are forecast while they are away.
+    pub(super) fn comes_back(&self) -> u32 {
+        match &self.standing {
+            Standing::Share(_) => self.plan.part_of(self.plan.total()),
+            Standing::Fixed | Standing::Part(_) => 0,
+        }
+    }
+
     /// The host stands otherwise from now on.
     pub(super) fn restand(&mut self, standing: Standing, now: Moment) {
         // What has lapsed is noticed before the loans are forgotten.

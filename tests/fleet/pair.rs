@@ -56,9 +56,6 @@ pub(crate) struct Host {
     ca_pem: String,
 }
 
-const ADDRESSES: &str = "[[egress.address]]\npublished = \"18.177.83.94\"\n\
-    bind = { gw-a = \"127.0.1.94\", gw-b = \"127.0.1.95\", gw-c = \"127.0.1.96\" }\n";
-
 impl Wish {
     pub(crate) fn new(redis: String) -> Self {
         Self {
@@ -75,7 +72,7 @@ impl Wish {
 impl Pair {
     pub(crate) async fn new(wish: Wish) -> Self {
         let options = Options {
-            keep: Keep::Counts,
+            keep: Keep::Executions,
             ..Options::default()
         };
         let sim = Sim::start(options).await.unwrap();
@@ -90,10 +87,9 @@ impl Pair {
         let dir = self.dir.path().join(name);
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("ca.pem"), self.sim.ca_pem()).unwrap();
-        let addresses = wish.hosts.iter().fold(ADDRESSES.to_owned(), |text, _| text);
         let plan = Plan {
             quota: wish.quota.clone(),
-            addresses: bind_of(&addresses, wish.hosts),
+            addresses: addresses(wish.hosts),
             tables: format!(
                 "[fleet]\nhost = \"{name}\"\nhosts = {:?}\nredis = \"{}\"\n{}",
                 wish.hosts, wish.redis, wish.fleet
@@ -204,9 +200,11 @@ pub(crate) async fn until(what: &str, limit: Duration, condition: impl Fn() -> b
     begun.elapsed()
 }
 
-fn bind_of(addresses: &str, hosts: &[&str]) -> String {
-    if hosts.len() > 2 {
-        return addresses.to_owned();
-    }
-    addresses.replace(", gw-c = \"127.0.1.96\"", "")
+fn addresses(hosts: &[&str]) -> String {
+    let binds = hosts.iter().zip(94..);
+    let binds: Vec<_> = binds
+        .map(|(host, last)| format!("{host} = \"127.0.1.{last}\""))
+        .collect();
+    let binds = binds.join(", ");
+    format!("[[egress.address]]\npublished = \"18.177.83.94\"\nbind = {{ {binds} }}\n")
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use kintone_sim::{Latency, TenantSettings};
+use kintone_egress::model::Account;
+use kintone_sim::TenantSettings;
 use tokio::time::{Instant, sleep};
 
-use crate::pair::{Pair, Wish, until};
+use crate::pair::{Host, Pair, Wish, until};
 use crate::store::Store;
 use crate::support::ACME;
 use crate::support::crowd::flood;
@@ -13,11 +14,10 @@ use crate::support::crowd::flood;
 const RECORDS: &str = "http://acme.cybozu.com/k/v1/records.json?app=1";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn slow(ms: u64) -> TenantSettings {
-    TenantSettings {
-        latency: Latency::Fixed(Duration::from_millis(ms)),
-        ..TenantSettings::default()
-    }
+fn slow(base_ms: u64) -> TenantSettings {
+    let mut tenant = TenantSettings::default();
+    tenant.latency.base_ms = base_ms;
+    tenant
 }
 
 fn wish(store: &Store) -> Wish {
@@ -25,6 +25,28 @@ fn wish(store: &Store) -> Wish {
         tenant: slow(200),
         ..Wish::new(store.url_of_user())
     }
+}
+
+/// The most permits in use over half a second, on average, until `end`: others' load on the machine
+/// can only make it less.
+async fn best_use(hosts: &[&Host], end: Instant) -> f64 {
+    let account = Account::from_normal(ACME);
+    let mut best = 0.0_f64;
+    while Instant::now() < end {
+        let (mut sum, mut looks) = (0, 0);
+        let window = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < window {
+            let in_use = hosts.iter().map(|host| {
+                let snapshot = host.quotas.snapshot_of(&account);
+                snapshot.map_or(0, |snapshot| snapshot.in_flight + snapshot.settling)
+            });
+            sum += in_use.sum::<u32>();
+            looks += 1;
+            sleep(Duration::from_millis(2)).await;
+        }
+        best = best.max(f64::from(sum) / f64::from(looks));
+    }
+    best
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,25 +64,24 @@ async fn one_busy_host_of_two_has_nearly_all_within_a_second_and_both_share_all(
     };
     let took = until("one host has 95", PATIENCE, || a.allowed() >= 95).await;
     println!("95 permits after {took:?}");
-    sleep(Duration::from_millis(3000).saturating_sub(begun.elapsed())).await;
-    let accounting = pair.sim.accounting(ACME);
-    let mean = accounting.mean_between(begun + Duration::from_secs(1), Instant::now());
-    println!("in flight of one busy host: {mean:.1}");
+    let alone = best_use(&[&a], begun + Duration::from_secs(3)).await;
+    println!("permits in use, one busy host: {alone:.1}");
     let caller = b.caller();
-    let both = begun + Duration::from_secs(6);
+    let both = begun + Duration::from_secs(7);
     let other = tokio::spawn(async move { flood(&caller, 150, RECORDS, both).await });
-    sleep(Duration::from_millis(4000).saturating_sub(begun.elapsed())).await;
-    let shared = [a.allowed(), b.allowed()];
-    println!("both busy: {shared:?}");
-    let from = Instant::now();
-    sleep(Duration::from_millis(1500)).await;
-    let accounting = pair.sim.accounting(ACME);
-    let mean_both = accounting.mean_between(from, Instant::now());
-    println!("in flight of both: {mean_both:.1}");
+    let arrived = Instant::now();
+    until("both have their half", PATIENCE, || {
+        a.allowed() == 49 && b.allowed() == 49
+    })
+    .await;
+    println!("halves after {:?}", arrived.elapsed());
+    let shared = best_use(&[&a, &b], begun + Duration::from_secs(6)).await;
+    println!("permits in use, both busy: {shared:.1}");
     let (one, two) = (busy.await.unwrap(), other.await.unwrap());
-    assert!(one.is_all_well() && two.is_all_well(), "{one:?} {two:?}");
+    println!("answers {:?} {:?}", one.statuses, two.statuses);
+    assert!(one.is_all_well() && two.is_all_well());
     assert!(took < Duration::from_secs(1), "{took:?}");
-    assert!(shared.iter().sum::<u32>() >= 96, "{shared:?}");
+    assert!(alone >= 94.0 && shared >= 0.97 * 98.0, "{alone} {shared}");
     a.leave().await;
     b.leave().await;
     pair.check();
@@ -68,8 +89,9 @@ async fn one_busy_host_of_two_has_nearly_all_within_a_second_and_both_share_all(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_do_not_grow_with_calls() {
-    let store = Store::with_acl();
+    let store = Store::start(&[]);
     let pair = Pair::new(Wish {
+        redis: store.url(),
         tenant: slow(20),
         ..wish(&store)
     })
@@ -134,7 +156,7 @@ async fn without_the_store_each_keeps_its_part_and_shares_again_when_it_is_back(
     let back = until("they share again", PATIENCE, || a.allowed() >= 95).await;
     println!("shared again {back:?} after the store's return");
     let tally = busy.await.unwrap();
-    assert!(tally.is_all_well(), "{tally:?}");
+    assert!(tally.is_all_well(), "{:?}", tally.statuses);
     a.leave().await;
     b.leave().await;
     pair.check();
