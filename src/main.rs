@@ -16,6 +16,7 @@ use kintone_egress::config::{AccessLog, Config};
 use kintone_egress::descriptors;
 use kintone_egress::gateway::{Gateway, Source, listen_for_signals};
 use kintone_egress::operator::explain::{Explainer, Mode, Question};
+use kintone_egress::operator::fleet::{AskError, Wish, ask};
 use kintone_egress::telemetry::access_log::AccessLogHandle;
 use kintone_egress::telemetry::logging;
 
@@ -54,12 +55,42 @@ enum Verb {
     /// Explain the decision that the gateway would take about a call, step by step: exit status 0 if
     /// it is allowed, 3 if it is refused. Nothing is sent.
     Explain(Box<Call>),
+    /// Say how this host stands in its fleet, or what becomes of another host. It asks the gateway that
+    /// runs on this host under the same configuration.
+    Fleet {
+        #[command(subcommand)]
+        verb: FleetVerb,
+    },
     /// Read a caller's token from standard input and print its token_sha256; the line end is not
     /// part of the token.
     HashToken {
         /// Make a token of 256 random bits instead, and print both
         #[arg(long)]
         generate: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum FleetVerb {
+    /// Print how this host stands: peers, the store, permits own, lent, borrowed and stranded, as JSON
+    Status(ConfigFile),
+    /// Let the other hosts have the part of HOST, which does not run. Refused while HOST was seen less
+    /// than 5 minutes ago
+    Evict {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Your word that HOST does not run and will not start before it is admitted again
+        #[arg(long, required = true)]
+        stopped: bool,
+        /// Its name in [fleet] hosts
+        host: String,
+    },
+    /// Let an evicted HOST have its part again
+    Admit {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Its name in [fleet] hosts
+        host: String,
     },
 }
 
@@ -100,12 +131,39 @@ fn main() -> ExitCode {
         Verb::Serve(file) => serve(file),
         Verb::Check { file, print } => check(&file, print),
         Verb::Explain(call) => explain(*call),
+        Verb::Fleet { verb } => fleet(verb),
         Verb::HashToken { generate } => print_token_hash(generate),
     };
     result.unwrap_or_else(|error| {
         say(&format!("kintone-egress: {error:#}"));
         ExitCode::FAILURE
     })
+}
+
+fn fleet(verb: FleetVerb) -> anyhow::Result<ExitCode> {
+    let (file, wish) = match verb {
+        FleetVerb::Status(file) => (file, Wish::Status),
+        FleetVerb::Evict { file, host, .. } => (file, Wish::Evict(host)),
+        FleetVerb::Admit { file, host } => (file, Wish::Admit(host)),
+    };
+    let Some(config) = read(&file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    match runtime.block_on(ask(&config, &wish)) {
+        Ok(answer) => {
+            write_out(&answer)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error @ AskError::Refused(_)) => {
+            say(&format!("kintone-egress: {error}"));
+            Ok(ExitCode::from(REFUSED))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {

@@ -4,12 +4,14 @@
 //! the rest of the gateway only through the closures of [`Admin`]. What changes something is an
 //! [`Order`] sent over a channel; whoever wires the gateway carries it out.
 
+pub use fleet::FleetOrder;
 pub use order::{AfterDrain, Carried, Command, Order, Refusal};
 pub use routes::{read_only_router, router};
 pub use serve::spawn;
 pub use state::{Admin, Readiness};
 
 pub mod answers;
+pub mod fleet;
 pub mod guard;
 pub mod order;
 pub mod page;

@@ -19,6 +19,7 @@ use super::answers::{
     AccountDetail, AccountItem, AccountLimits, Accounts, AddressItem, Addresses, Failure,
     FailureItem, Ready, RequestItem, Requests, Sort, json, text,
 };
+use super::fleet;
 use super::guard::{self, Names, Refused};
 use super::order::{AfterDrain, Command, Order};
 use super::page;
@@ -40,6 +41,7 @@ type Shared = State<Arc<Admin>>;
 pub fn router(admin: Arc<Admin>) -> Router {
     let guarded = Arc::clone(&admin);
     read_only_routes()
+        .merge(fleet::routes())
         .route("/", get(status_page))
         .route("/api/v1/config", get(config))
         .route("/api/v1/accounts", get(accounts))

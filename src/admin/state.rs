@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::fleet::FleetOrder;
 use super::order::Command;
 use super::ports::PortCount;
 use crate::config::{QuotaSettings, Secret};
 use crate::model::Account;
-use crate::telemetry::{AccountView, AddressView, Balance, Telemetry, Views};
+use crate::telemetry::{AccountView, AddressView, Balance, FleetView, Telemetry, Views};
 
 /// A question to the rest of the gateway. It must answer without waiting.
 pub type Ask<T> = Box<dyn Fn() -> T + Send + Sync>;
@@ -18,6 +19,9 @@ pub type AskAccount = Box<dyn Fn(&str) -> Option<AccountView> + Send + Sync>;
 
 /// What the configuration says about an account.
 pub type AskQuota = Box<dyn Fn(&Account) -> QuotaSettings + Send + Sync>;
+
+/// An order about another host, carried out at once.
+pub type OrderFleet = Box<dyn Fn(&FleetOrder) -> Result<(), String> + Send + Sync>;
 
 /// Where the answers of the admin listener come from.
 pub struct Admin {
@@ -37,6 +41,10 @@ pub struct Admin {
     pub readiness: Ask<Readiness>,
     /// Whether this host is out of rotation or shutting down.
     pub draining: Ask<bool>,
+    /// How it stands in its fleet.
+    pub fleet: Ask<FleetView>,
+    /// Carries out an order about another host; the fault if it is refused.
+    pub order_fleet: OrderFleet,
     /// The configuration in force, secrets as `***`.
     pub config_json: Ask<serde_json::Value>,
     /// `[admin] token` in force.
@@ -71,6 +79,7 @@ impl Admin {
             addresses,
             balance: (self.balance)(),
             draining: (self.draining)(),
+            fleet: Some((self.fleet)()),
         }
     }
 }

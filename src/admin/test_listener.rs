@@ -17,8 +17,8 @@ use crate::config::Secret;
 use crate::model::{Account, Bind, CallerName, Priority, Published, Tenant};
 use crate::telemetry::test_support::config;
 use crate::telemetry::{
-    AccessLogHandle, AccountLoad, AccountView, AddressView, Balance, Presence, Telemetry,
-    TenantView, WaitingView,
+    AccessLogHandle, AccountLoad, AccountView, AddressView, Balance, FleetView, Presence,
+    Telemetry, TenantView, WaitingView,
 };
 
 /// A listener that answers until it is dropped.
@@ -57,6 +57,8 @@ impl Running {
             }),
             readiness: Box::new(move || of_admin.lock().unwrap().clone()),
             draining: Box::new(|| false),
+            fleet: Box::new(FleetView::default),
+            order_fleet: Box::new(|_| Err("this host is alone".to_owned())),
             config_json: Box::new(|| json!({"admin": {"token": "***"}})),
             token: Box::new(move || token.map(|it| Secret::new(it.into()))),
             own_names: vec!["gw-a".into()],

@@ -328,7 +328,6 @@ impl<B> Checkout<B> {
     }
 
     /// Something that ends the connection at once, whatever is under way on it; it does not keep it.
-    #[must_use]
     pub fn severing(&self) -> impl Fn() + Send + Sync + 'static {
         let line = Arc::downgrade(&self.line);
         move || {

@@ -38,6 +38,7 @@ pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
 mod fleet;
+mod fleet_view;
 mod orders;
 mod record;
 mod source;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::fleet_view;
 use super::source::VERSION;
 use super::state::Running;
 use crate::admin::ports::PortCount;
@@ -12,6 +13,7 @@ use crate::config::show::effective_json;
 use crate::config::{AddressState, Config};
 use crate::drain::Stage;
 use crate::egress::{AddressSnapshot, Presence};
+use crate::fleet::Fleet;
 use crate::model::Account;
 use crate::quota::{AccountSnapshot, TenantSnapshot};
 use crate::telemetry::{
@@ -60,6 +62,11 @@ pub(super) fn admin(
         }),
         readiness: ask(running, readiness),
         draining: ask(running, is_draining),
+        fleet: ask(running, fleet_view::fleet),
+        order_fleet: {
+            let running = Arc::clone(running);
+            Box::new(move |order| fleet_view::order(&running, order))
+        },
         config_json: ask(running, |running| effective_json(&running.config.load())),
         token: ask(running, |running| running.config.load().admin.token.clone()),
         own_names: vec![own_name],
@@ -101,6 +108,8 @@ fn readiness(running: &Running) -> Readiness {
              kintone, until `settle` has passed"
         ));
     }
+    let fleet = running.fleet.get();
+    reasons.extend(fleet.and_then(Fleet::unready));
     Readiness { reasons }
 }
 

@@ -338,6 +338,10 @@ impl<'a> Journey<'a> {
         }
     }
 
+    #[expect(
+        clippy::result_large_err,
+        reason = "made and taken apart once a call, never kept"
+    )]
     fn admitted(&mut self, admitted: Option<Result<Permit, Denial>>) -> Result<Permit, End> {
         match admitted {
             Some(Ok(permit)) => {

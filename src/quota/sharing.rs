@@ -6,6 +6,7 @@
 //! [`Fence`] just before the first byte goes. In between, the process may have been stopped for any
 //! time.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,7 +187,7 @@ impl Books<Waiter> {
         if tenants.len() < 2 {
             tenants.clear();
         }
-        tenants.sort_unstable_by(|one, other| other.demand.cmp(&one.demand));
+        tenants.sort_unstable_by_key(|tenant| Reverse(tenant.demand));
         Some(Usage {
             in_use,
             queued,

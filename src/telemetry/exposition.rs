@@ -7,6 +7,7 @@ use prometheus::{GaugeVec, IntCounterVec, Registry, TextEncoder};
 
 use super::account_series::AccountLabel;
 use super::accounts::AccountTable;
+use super::fleet;
 use super::metrics::Metrics;
 use super::tenants::TenantShelf;
 use super::views::{AccountLoad, Balance, Presence, Views};
@@ -39,6 +40,7 @@ impl Exposition {
         set_accounts(metrics, accounts, views);
         set_addresses(metrics, views);
         set_permits(metrics, &state.balance, &views.balance);
+        fleet::set_gauges(metrics, views.fleet.as_ref());
         set_alone(&metrics.draining, f64::from(u8::from(views.draining)));
         state.balance = views.balance;
         raise(&metrics.access_log_dropped_total, state.dropped, dropped);

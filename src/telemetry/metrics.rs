@@ -174,6 +174,17 @@ metrics! {
     tunnel_bytes_total: IntCounterVec ["direction"] =
         "Bytes carried in tunnels. Bytes; sum over hosts.";
 
+    fleet_peer_up: GaugeVec ["peer"] =
+        "1 if another host of the fleet was heard of within the last seconds, else 0. Each host.";
+    fleet_peer_age_seconds: GaugeVec ["peer"] =
+        "How long ago the newest word of another host came. Seconds; each host.";
+    fleet_peer_differs: GaugeVec ["peer"] =
+        "1 if another host's configuration or row differs from this host's, else 0. Each host.";
+    fleet_store_up: GaugeVec [] =
+        "1 if the last beat reached the fleet's store, else 0. Minimum over hosts.";
+    fleet_permits: GaugeVec ["state"] =
+        "Permits of accounts in which something is lent, borrowed or wanted: own, lent, borrowed, stranded. Permits; sum over hosts.";
+
     config_info: GaugeVec ["hash"] =
         "1, with the SHA-256 of the configuration in force. Differing hashes between hosts are a fault; do not sum.";
     build_info: GaugeVec ["version"] =

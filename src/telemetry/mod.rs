@@ -21,6 +21,9 @@ use metrics::Metrics;
 
 pub use access_log::{AccessLogError, AccessLogHandle, Flushed};
 pub use account_series::{AccountLabel, RecentFailure};
+pub use fleet::{
+    FleetAccountView, FleetPeerView, FleetPermits, FleetStoreView, FleetView, PEER_UP_BEATS,
+};
 pub use labels::{Alpn, ConnectResult, LimitName, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
@@ -33,6 +36,7 @@ pub mod account_series;
 pub mod accounts;
 pub mod callers;
 pub mod exposition;
+pub mod fleet;
 pub mod labels;
 pub mod line;
 pub mod live;

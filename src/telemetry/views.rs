@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::fleet::FleetView;
 use crate::model::{Account, Bind, CallerName, Priority, Published, Tenant};
 
 /// An account that is in use on this host.
@@ -141,6 +142,8 @@ pub struct Views {
     pub draining: bool,
     /// The permits.
     pub balance: Balance,
+    /// How this host stands in its fleet.
+    pub fleet: Option<FleetView>,
 }
 
 /// Serializes what has a text form as that text.

@@ -44,7 +44,6 @@ pub(crate) struct Pair {
 
 /// One gateway of it.
 pub(crate) struct Host {
-    pub(crate) name: &'static str,
     pub(crate) proxy: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) quotas: Quotas,
@@ -82,7 +81,7 @@ impl Pair {
     }
 
     /// Starts a host, or starts it again: its state is kept.
-    pub(crate) async fn start(&self, name: &'static str) -> Host {
+    pub(crate) fn start(&self, name: &'static str) -> Host {
         let wish = &self.wish;
         let dir = self.dir.path().join(name);
         std::fs::create_dir_all(&dir).unwrap();
@@ -115,7 +114,6 @@ impl Pair {
         let running = tokio::spawn(gateway.run(receiver));
         let watch = Some(Watch::start(quotas.clone()));
         Host {
-            name,
             proxy,
             admin,
             quotas,
@@ -146,10 +144,6 @@ impl Pair {
 impl Host {
     pub(crate) fn caller(&self) -> Caller {
         Caller::new(self.proxy, &self.ca_pem, "events", TOKEN)
-    }
-
-    pub(crate) fn caller_as(&self, user: &str) -> Caller {
-        Caller::new(self.proxy, &self.ca_pem, user, TOKEN)
     }
 
     /// Permits that it may use of the account now.

@@ -53,7 +53,7 @@ async fn best_use(hosts: &[&Host], end: Instant) -> f64 {
 async fn one_busy_host_of_two_has_nearly_all_within_a_second_and_both_share_all() {
     let store = Store::with_acl();
     let pair = Pair::new(wish(&store)).await;
-    let (a, b) = (pair.start("gw-a").await, pair.start("gw-b").await);
+    let (a, b) = (pair.start("gw-a"), pair.start("gw-b"));
     sleep(Duration::from_secs(2)).await;
     let begun = Instant::now();
     let busy = {
@@ -96,7 +96,7 @@ async fn commands_do_not_grow_with_calls() {
         ..wish(&store)
     })
     .await;
-    let (a, b) = (pair.start("gw-a").await, pair.start("gw-b").await);
+    let (a, b) = (pair.start("gw-a"), pair.start("gw-b"));
     sleep(Duration::from_secs(1)).await;
     let before = store.commands();
     let begun = Instant::now();
@@ -140,7 +140,7 @@ async fn without_the_store_each_keeps_its_part_and_shares_again_when_it_is_back(
         ..wish(&store)
     })
     .await;
-    let (a, b) = (pair.start("gw-a").await, pair.start("gw-b").await);
+    let (a, b) = (pair.start("gw-a"), pair.start("gw-b"));
     let caller = a.caller();
     let begun = Instant::now();
     let end = begun + Duration::from_secs(16);
