@@ -175,11 +175,11 @@ metrics! {
         "Bytes carried in tunnels. Bytes; sum over hosts.";
 
     fleet_peer_up: GaugeVec ["peer"] =
-        "1 if another host of the fleet was heard of within the last seconds, else 0. Each host.";
+        "1 if another host of the fleet was heard of within the last seconds, else 0. Take the minimum over hosts.";
     fleet_peer_age_seconds: GaugeVec ["peer"] =
-        "How long ago the newest word of another host came. Seconds; each host.";
+        "How long ago the newest word of another host came. Seconds; maximum over hosts.";
     fleet_peer_differs: GaugeVec ["peer"] =
-        "1 if another host's configuration or row differs from this host's, else 0. Each host.";
+        "1 if another host's configuration or row differs from this host's, else 0. Take the maximum over hosts.";
     fleet_store_up: GaugeVec [] =
         "1 if the last beat reached the fleet's store, else 0. Minimum over hosts.";
     fleet_permits: GaugeVec ["state"] =

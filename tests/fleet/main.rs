@@ -11,6 +11,9 @@
 mod support;
 
 mod board;
+mod operate;
 mod pair;
+#[path = "../e2e/schema.rs"]
+mod schema;
 mod sharing;
 mod store;

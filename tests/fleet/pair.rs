@@ -20,6 +20,7 @@ use crate::support::output::Output;
 use crate::support::{ACME, API_TOKEN, BATCH_TOKEN, Plan, TOKEN, config_text};
 
 /// What a pair is built with.
+#[derive(Clone)]
 pub(crate) struct Wish {
     /// Lines of `[quota]`.
     pub(crate) quota: String,
@@ -38,7 +39,7 @@ pub(crate) struct Wish {
 /// A fleet in one process.
 pub(crate) struct Pair {
     pub(crate) sim: Sim,
-    wish: Wish,
+    pub(crate) wish: Wish,
     dir: tempfile::TempDir,
 }
 
@@ -82,8 +83,12 @@ impl Pair {
 
     /// Starts a host, or starts it again: its state is kept.
     pub(crate) fn start(&self, name: &'static str) -> Host {
-        let wish = &self.wish;
-        let dir = self.dir.path().join(name);
+        self.start_with(name, name, &self.wish)
+    }
+
+    /// Starts a host with a state directory of that name, and otherwise as this wish has it.
+    pub(crate) fn start_with(&self, name: &str, folder: &str, wish: &Wish) -> Host {
+        let dir = self.dir.path().join(folder);
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("ca.pem"), self.sim.ca_pem()).unwrap();
         let plan = Plan {

@@ -11,10 +11,10 @@ use crate::store::Store;
 use crate::support::ACME;
 use crate::support::crowd::flood;
 
-const RECORDS: &str = "http://acme.cybozu.com/k/v1/records.json?app=1";
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const RECORDS: &str = "http://acme.cybozu.com/k/v1/records.json?app=1";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-fn slow(base_ms: u64) -> TenantSettings {
+pub(crate) fn slow(base_ms: u64) -> TenantSettings {
     let mut tenant = TenantSettings::default();
     tenant.latency.base_ms = base_ms;
     tenant
