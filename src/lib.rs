@@ -83,6 +83,7 @@ pub mod kintone;
 pub mod model;
 pub mod operator;
 pub mod proxy;
+pub mod published;
 pub mod quota;
 pub mod server;
 pub mod telemetry;
