@@ -149,7 +149,7 @@ fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {
         tracing::info!(
             proxy = ?gateway.proxy_addresses()?,
             admin = %gateway.admin_address()?,
-            public = ?gateway.public_address()?,
+            public = gateway.public_address()?.map(tracing::field::display),
             "serving"
         );
         // Without a service manager there is nobody to tell.

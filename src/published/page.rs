@@ -31,6 +31,8 @@ struct En<'a> {
 
 struct Page<'a> {
     style: &'static str,
+    /// The service, if the configuration names it; else it is called `service` in sentences only.
+    name: Option<&'a str>,
     service: &'a str,
     contact: Option<&'a str>,
     /// What customers paste.
@@ -76,6 +78,7 @@ pub(super) fn render(list: &List, public: &Public, language: Language) -> String
     });
     let page = Page {
         style: STYLE,
+        name: public.service.as_deref(),
         service: public.service.as_deref().unwrap_or(unnamed),
         contact: public.contact.as_deref(),
         line: wanted.join(", "),
