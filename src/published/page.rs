@@ -40,7 +40,7 @@ struct Page<'a> {
     /// How many addresses customers must allow.
     wanted: usize,
     rows: Vec<Row>,
-    changes: Vec<Row>,
+    changes: Vec<Change>,
     updated: String,
     minimum_notice_days: u16,
     overlap_days: u16,
@@ -55,6 +55,13 @@ struct Row {
     text: String,
 }
 
+/// A change of the list.
+struct Change {
+    date: String,
+    address: String,
+    text: String,
+}
+
 /// The page in one language.
 pub(super) fn render(list: &List, public: &Public, language: Language) -> String {
     let wanted: Vec<_> = list
@@ -65,16 +72,10 @@ pub(super) fn render(list: &List, public: &Public, language: Language) -> String
         Language::Ja => "当サービス",
         Language::En => "our service",
     };
-    let changes = list.changes.iter().take(PAGE_CHANGES).map(|change| Row {
+    let changes = list.changes.iter().take(PAGE_CHANGES).map(|change| Change {
+        date: language.date(day(change.at)),
         address: change.address.to_string(),
-        is_wanted: false,
-        state: "",
-        class: "",
-        text: format!(
-            "{}: {}",
-            language.date(day(change.at)),
-            language.change(change.what)
-        ),
+        text: language.change(change.what),
     });
     let page = Page {
         style: STYLE,
