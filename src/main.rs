@@ -214,7 +214,7 @@ fn addresses(
         say(&format!("{}: {}", dir.display(), names.join(", ")));
     }
     if out.is_none() || format.is_some() {
-        write_out(addresses.text(format.unwrap_or(Format::Text)))?;
+        write_bytes(addresses.text(format.unwrap_or(Format::Text)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -294,9 +294,13 @@ fn open_access_log(config: &Config) -> anyhow::Result<AccessLogHandle> {
     })
 }
 
-fn write_out(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
+fn write_out(text: &str) -> anyhow::Result<()> {
+    write_bytes(text.as_bytes())
+}
+
+fn write_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     std::io::stdout()
-        .write_all(text.as_ref())
+        .write_all(bytes)
         .context("cannot write to standard output")
 }
 

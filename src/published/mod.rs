@@ -1,7 +1,7 @@
 //! For customers: the addresses that they allow, as a page and as feeds, and how slowly that list
 //! changes.
 //!
-//! [`judge`] decides, from the configuration, from what was published last ([`memory`]) and from the
+//! [`judge()`] decides, from the configuration, from what was published last ([`memory`]) and from the
 //! time, which addresses are on the [`list`] in which state; the gateway uses the active ones alone.
 //! [`documents`] renders the list, once for each change: [`serve`] answers with what was rendered,
 //! and `kintone-egress addresses` writes the same. [`publisher`] ties these together and keeps the
