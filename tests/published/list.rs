@@ -4,7 +4,7 @@
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::support::caller::fetch_plain;
+use crate::support::caller::{ask_raw, fetch_plain};
 use crate::support::invariants::check_refusal;
 use crate::support::{ACME, House, Plan, house};
 use crate::{FIRST, FORMER, PUBLIC, SECOND, memory};
@@ -51,6 +51,15 @@ async fn published(house: &House) -> Vec<[String; 2]> {
         .collect()
 }
 
+/// Reads the configuration again, and has done so when this returns.
+async fn reload(house: &House) {
+    let head = format!(
+        "POST /api/v1/reload HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        house.admin
+    );
+    assert_eq!(ask_raw(house.admin, head.as_bytes()).await.status, 200);
+}
+
 fn entry(address: &str, state: &str) -> [String; 2] {
     [format!("{address}/32"), state.to_owned()]
 }
@@ -88,11 +97,7 @@ async fn a_new_address_is_not_used_before_its_notice_is_over() {
         assert_eq!(addresses["addresses"][1]["state"], "planned");
         // A reload is no way around it.
         house.reconfigure(|text| format!("{text}\n[log]\nlevel = \"warn\"\n"));
-        house
-            .signals
-            .send(kintone_egress::gateway::Signal::Reload)
-            .await
-            .unwrap();
+        reload(&house).await;
         assert_eq!(used(&house).await, [FIRST]);
     })
     .await;
@@ -166,6 +171,38 @@ async fn before_its_first_day_nothing_leaves() {
         assert_eq!(ready(&house).await.0, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(published(&house).await, [entry(FIRST, "planned")]);
         assert_eq!(house.sim.accounting(ACME).peak, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_list_that_changes_is_used_without_a_restart() {
+    let addresses = format!(
+        "[egress]\nminimum_notice = \"30d\"\n\
+         [[egress.address]]\npublished = \"{FIRST}\"\nbind = \"127.0.1.94\"\n\
+         [[egress.address]]\npublished = \"{SECOND}\"\nbind = \"127.0.1.241\"\n"
+    );
+    let known = memory(&[(FIRST, "active", 400), (SECOND, "planned", 3)]);
+    let plan = Plan {
+        addresses,
+        ..plan(known)
+    };
+    house(plan, async |house| {
+        assert_eq!(used(&house).await, [FIRST]);
+        let before = fetch_plain(house.public.unwrap(), "/egress-ips.json").await;
+        house.reconfigure(|text| text.replace("\"30d\"", "\"2d\""));
+        reload(&house).await;
+        assert_eq!(used(&house).await, [FIRST, SECOND]);
+        let list = [entry(FIRST, "active"), entry(SECOND, "active")];
+        assert_eq!(published(&house).await, list);
+        let after = fetch_plain(house.public.unwrap(), "/egress-ips.json").await;
+        assert_ne!(before, after);
+        let (_, ready) = ready(&house).await;
+        assert_eq!(ready["warnings"], serde_json::json!([]));
+        // A longer notice comes too late for it.
+        house.reconfigure(|text| text.replace("\"2d\"", "\"30d\""));
+        reload(&house).await;
+        assert_eq!(used(&house).await, [FIRST, SECOND]);
     })
     .await;
 }
