@@ -11,14 +11,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::ports::PortCount;
 use crate::admin::{
-    Admin, Carried, Command, Order, Readiness, Refusal, read_only_router, router, spawn,
+    Admin, CONNECTIONS, Carried, Command, Order, Readiness, Refusal, read_only_router, router,
+    spawn,
 };
 use crate::config::Secret;
 use crate::model::{Account, Bind, CallerName, Priority, Published, Tenant};
 use crate::telemetry::test_support::config;
 use crate::telemetry::{
     AccessLogHandle, AccountLoad, AccountView, AddressView, Balance, FleetView, Presence,
-    Telemetry, TenantView, WaitingView,
+    PublishedView, Telemetry, TenantView, WaitingView,
 };
 
 /// A listener that answers until it is dropped.
@@ -56,6 +57,7 @@ impl Running {
                 held: 2,
             }),
             readiness: Box::new(move || of_admin.lock().unwrap().clone()),
+            published: Box::new(PublishedView::default),
             draining: Box::new(|| false),
             fleet: Box::new(FleetView::default),
             order_fleet: Box::new(|_| Err("this host is alone".to_owned())),
@@ -76,7 +78,7 @@ impl Running {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let thread = spawn("admin", listener, router, shutdown).unwrap();
+        let thread = spawn("admin", listener, router, CONNECTIONS, shutdown).unwrap();
         Self {
             address,
             telemetry,

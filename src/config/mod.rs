@@ -21,6 +21,7 @@ mod fleet;
 mod listen;
 mod name;
 mod network;
+mod public;
 mod quota;
 mod read;
 mod restart;

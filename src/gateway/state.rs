@@ -1,8 +1,9 @@
 //! The parts of a running gateway, and how a new configuration reaches them.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 
 use super::source::Source;
 use crate::config::Config;
@@ -12,6 +13,7 @@ use crate::drain::Drain;
 use crate::egress::Egress;
 use crate::fleet::Fleet;
 use crate::proxy::{Outgoing, Proxy};
+use crate::published::{Publisher, in_force};
 use crate::quota::Quotas;
 use crate::server::Server;
 use crate::telemetry::Telemetry;
@@ -27,6 +29,9 @@ pub(super) struct Running {
     pub(super) proxy: Proxy,
     pub(super) quotas: Quotas,
     pub(super) egress: Arc<Egress<Outgoing>>,
+    pub(super) publisher: Arc<Publisher>,
+    /// Held while a configuration or a list goes to the parts, so that an older one never comes last.
+    pub(super) changing: Mutex<()>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) drain: Drain,
     pub(super) limits: Arc<ArcSwap<Limits>>,
@@ -75,6 +80,7 @@ impl Running {
             return refused(vec![error.to_string()]);
         }
         let config = Arc::new(config);
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.egress.trust(tls);
         self.limits.store(Arc::new(config.limits.clone()));
         self.server.limits_changed();
@@ -82,7 +88,10 @@ impl Running {
         if let Some(fleet) = self.fleet.get() {
             fleet.reload(&config, workers);
         }
-        self.proxy.reload(Arc::clone(&config));
+        self.publisher.refresh(&config, Timestamp::now());
+        let states = self.publisher.states();
+        self.egress.obey(&states);
+        self.proxy.reload(in_force(&config, &states));
         self.telemetry.reloaded(&config);
         self.config.store(config);
         let warnings = warnings.iter().map(ToString::to_string).collect();

@@ -329,6 +329,11 @@ impl<W> Books<W> {
         &self.in_use
     }
 
+    /// The same, to change.
+    pub(super) const fn in_use_mut(&mut self) -> &mut InUse {
+        &mut self.in_use
+    }
+
     fn has_room(&self, want: Want, now: Moment) -> bool {
         let room = self.room(now);
         self.queue

@@ -216,6 +216,7 @@ impl<W> Books<W> {
 
     /// The host stands otherwise from now on.
     pub(super) fn restand(&mut self, standing: Standing, now: Moment) {
+        self.in_use_mut().share();
         // What has lapsed is noticed before the loans are forgotten.
         self.keep_up(now);
         self.standing = standing;
