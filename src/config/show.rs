@@ -53,35 +53,7 @@ fn effective(config: &Config) -> Table {
     );
     set_some(&mut root, "inspect", config.inspect.as_ref().map(inspect));
     set(&mut root, "limits", limits(config));
-    let mut fleet = table([
-        ("host", config.fleet.host.clone().into()),
-        ("hosts", config.fleet.hosts.clone().into()),
-    ]);
-    set_some(
-        &mut fleet,
-        "redis",
-        config.fleet.redis.as_ref().map(|_| HIDDEN),
-    );
-    let exchange = &config.fleet.exchange;
-    set_some(
-        &mut fleet,
-        "redis_ca_file",
-        exchange
-            .ca_file
-            .as_ref()
-            .map(|path| path.display().to_string()),
-    );
-    set(&mut fleet, "redis_prefix", exchange.prefix.clone());
-    for (key, value) in [
-        ("redis_connect_timeout", exchange.connect_timeout),
-        ("redis_response_timeout", exchange.response_timeout),
-        ("beat", exchange.beat),
-        ("loan", exchange.loan),
-        ("overrun", exchange.overrun),
-    ] {
-        set(&mut fleet, key, duration(value));
-    }
-    set(&mut root, "fleet", fleet);
+    set(&mut root, "fleet", fleet(config));
     set_some(&mut root, "verify", config.verify.as_ref().map(verify));
     set_some(&mut root, "notify", config.notify.as_ref().map(notify));
     let token = config.admin.token.as_ref();
@@ -378,6 +350,38 @@ fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
+}
+
+fn fleet(config: &Config) -> Table {
+    let mut fleet = table([
+        ("host", config.fleet.host.clone().into()),
+        ("hosts", config.fleet.hosts.clone().into()),
+    ]);
+    set_some(
+        &mut fleet,
+        "redis",
+        config.fleet.redis.as_ref().map(|_| HIDDEN),
+    );
+    let exchange = &config.fleet.exchange;
+    set_some(
+        &mut fleet,
+        "redis_ca_file",
+        exchange
+            .ca_file
+            .as_ref()
+            .map(|path| path.display().to_string()),
+    );
+    set(&mut fleet, "redis_prefix", exchange.prefix.clone());
+    for (key, value) in [
+        ("redis_connect_timeout", exchange.connect_timeout),
+        ("redis_response_timeout", exchange.response_timeout),
+        ("beat", exchange.beat),
+        ("loan", exchange.loan),
+        ("overrun", exchange.overrun),
+    ] {
+        set(&mut fleet, key, duration(value));
+    }
+    fleet
 }
 
 fn set(table: &mut Table, key: &str, value: impl Into<Value>) {

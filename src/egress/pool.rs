@@ -330,11 +330,7 @@ impl<B> Checkout<B> {
     /// Something that ends the connection at once, whatever is under way on it; it does not keep it.
     pub fn severing(&self) -> impl Fn() + Send + Sync + 'static {
         let line = Arc::downgrade(&self.line);
-        move || {
-            if let Some(line) = line.upgrade() {
-                line.sever();
-            }
-        }
+        move || line.upgrade().iter().for_each(|line| line.sever())
     }
 
     /// Back into the pool, for the next call to the same host name. For calls whose answer was
@@ -369,8 +365,8 @@ impl<B> Checkout<B>
 where
     B: Body<Data = Bytes> + Send + 'static,
 {
-    /// Sends one request, if its fence lets it go, and waits for the head of its answer. Dropping the
-    /// future closes the connection.
+    /// Sends one request, if its fence lets it go, and waits for the head of its answer. Dropped, it
+    /// closes the connection.
     ///
     /// # Errors
     /// [`SendError`], which says whether kintone can have seen the request.

@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::record;
 use super::state::Running;
+use crate::config::Config;
+use crate::config::file::Environment;
 use crate::fleet::exchange::Exchange;
 use crate::fleet::ledger::{Before, Kept};
 use crate::fleet::moment::Moment;
 use crate::fleet::{Driver, Keep};
-use crate::quota::{Boot, Found, since_boot};
+use crate::quota::{Boot, Found, RecordError, since_boot};
 
 /// Where the ledger is kept, in the state directory.
 const FILE: &str = "fleet";
@@ -28,8 +31,19 @@ pub(super) struct Beginning {
 }
 
 impl Beginning {
-    /// Reads what an earlier start left; `found` is what the flight record says of it.
-    pub(super) fn new(exchange: Exchange, dir: &Path, boot: Boot, found: &Found) -> Self {
+    /// Reads what an earlier start left; `found` is what the flight record says of it. `None`: nothing
+    /// is shared.
+    pub(super) fn of(
+        exchange: Option<Exchange>,
+        config: &Config,
+        environment: &Environment,
+        found: &Found,
+    ) -> Result<Option<Self>, RecordError> {
+        let boot = record::boot(environment)?;
+        Ok(exchange.map(|exchange| Self::new(exchange, &config.state_dir, boot, found)))
+    }
+
+    fn new(exchange: Exchange, dir: &Path, boot: Boot, found: &Found) -> Self {
         let path = dir.join(FILE);
         let before = before(&path, boot, found);
         match &before {

@@ -111,9 +111,8 @@ impl Gateway {
     /// [`BuildError`], with the key and the remedy.
     pub fn build(config: Config, source: Source, log: AccessLogHandle) -> Result<Self, BuildError> {
         let record = record::open(&config, &source.environment)?;
-        let boot = record::boot(&source.environment).map_err(RecordError::from)?;
-        let beginning = Exchange::new(&config)?
-            .map(|exchange| Beginning::new(exchange, &config.state_dir, boot, record.found()));
+        let exchange = Exchange::new(&config)?;
+        let beginning = Beginning::of(exchange, &config, &source.environment, record.found())?;
         let listen = &config.listen;
         let bind = |key, address: SocketAddr| {
             TcpListener::bind(address)
@@ -124,20 +123,18 @@ impl Gateway {
                     source,
                 })
         };
+        let bind_some = |key, address: Option<SocketAddr>| {
+            let bound = address.map(|address| bind(key, address));
+            bound.transpose()
+        };
         let proxy = listen
             .proxy
             .iter()
             .map(|address| bind("proxy", *address))
             .collect::<Result<_, _>>()?;
         let admin = bind("admin", listen.admin)?;
-        let metrics = listen
-            .metrics
-            .map(|address| bind("metrics", address))
-            .transpose()?;
-        let public = listen
-            .public
-            .map(|address| bind("public", address))
-            .transpose()?;
+        let metrics = bind_some("metrics", listen.metrics)?;
+        let public = bind_some("public", listen.public)?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
         let publisher = Arc::new(Publisher::open(&config, Timestamp::now()));

@@ -42,6 +42,7 @@ use exchange::Exchange;
 use reply::{After, Story};
 use shared::Shared;
 
+mod admission;
 mod allowlist;
 mod answer;
 mod attempt;

@@ -7,10 +7,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use crate::model::outcome::QuotaFigures;
-use crate::model::{Account, CallerName, Denial, Priority, Tenant};
+use crate::model::{Account, CallerName, Denial, Priority};
 
 use super::books::{Books, Want};
 use super::clock::{Clock, Moment};
+use super::entrant::{Deadline, Entrant};
 use super::forecast::{Forecast, Reason};
 use super::in_use::Slot;
 use super::pen::Pen;
@@ -49,34 +50,6 @@ pub(super) struct Held {
     pub(super) slot: Slot,
     pub(super) granted_at: Moment,
     is_open: bool,
-}
-
-/// A call at the door.
-#[derive(Debug)]
-pub(super) struct Entrant<'a> {
-    pub(super) tenant: &'a str,
-    pub(super) caller: &'a CallerName,
-    pub(super) priority: Priority,
-    pub(super) permits: u32,
-    pub(super) term: Term,
-    pub(super) place: Place,
-    pub(super) asked_at: Moment,
-    /// When its wait ends.
-    pub(super) deadline: Deadline,
-}
-
-/// When a wait ends.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Deadline {
-    /// After the shortest of these and the account's.
-    Of {
-        /// The caller's wait.
-        caller: Option<Duration>,
-        /// The call's own.
-        call: Option<Duration>,
-    },
-    /// Then.
-    At(Moment),
 }
 
 /// What became of an entrant.
@@ -321,13 +294,6 @@ impl Drop for Queued {
         if self.is_waiting {
             self.cell.step(|books, _| books.queue.remove(self.ticket));
         }
-    }
-}
-
-impl Entrant<'_> {
-    /// The tenant of a call: the one it names, else its caller.
-    pub(super) fn tenant_of<'a>(tenant: Option<&'a Tenant>, caller: &'a CallerName) -> &'a str {
-        tenant.map_or_else(|| caller.as_str(), Tenant::as_str)
     }
 }
 

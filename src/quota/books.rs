@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use crate::model::{Priority, Tenant};
 
-use super::boottime::since_boot;
 use super::clock::{Clock, Moment};
 use super::estimate::ServiceTime;
 use super::in_use::{Grant, InUse, Kind, Owes, Slot};
 use super::pen::Pen;
 use super::plan::Plan;
-use super::pressure::{Pressure, Sight};
+use super::pressure::Pressure;
 use super::queue::{Place, Queue};
-use super::rate::{Rate, RateLimit};
+use super::rate::Rate;
 use super::record::Line;
 use super::room::Room;
 use super::share::{Allowance, Standing, Term};
@@ -390,44 +389,6 @@ impl<W> Books<W> {
         while self.in_use.settles_at(settle).is_some_and(|at| at <= now) {
             let grant = self.in_use.settle_first();
             self.released(grant, now);
-        }
-    }
-
-    /// Brings the allowance up to date.
-    pub(super) fn refresh(&mut self, now: Moment) {
-        let quota = &self.plan.quota;
-        let limit = self.pressure.effective_limit(quota.concurrency);
-        let sight = match (self.queue.len(), self.in_use.live()) {
-            (1.., 0) => Sight::None,
-            (_, _) => Sight::Clear,
-        };
-        self.pressure.settle(now, limit, sight);
-        let ours = self.pressure.allowed(limit, quota.headroom);
-        self.stand(ours, now);
-    }
-
-    /// Gives the rate the shape that its plan and the host's standing ask for. A limiter of the same
-    /// shape stays as it is; one of another shape begins with the tokens that were left.
-    pub(super) fn resize_rate(&mut self, now: Moment) {
-        let limit = match &self.standing {
-            Standing::Fixed => self.plan.rate,
-            Standing::Part(_) | Standing::Share(_) => {
-                let permits = self.standing.usable(since_boot());
-                let quota = &self.plan.quota;
-                let part = f64::from(permits.unwrap_or(0)) / f64::from(self.plan.total());
-                RateLimit::part(quota.rate, quota.burst, part)
-            }
-        };
-        if self.rate.as_ref().map(|rate| rate.limit()) != limit {
-            self.rate = Rate::successor(limit, self.rate.take(), self.clock, now);
-        }
-    }
-
-    /// Brings up to date what passes by itself: others' load, loans.
-    pub(super) fn keep_up(&mut self, now: Moment) {
-        let has_lapsed = self.allowance.lapses_at.is_some_and(|at| at <= now);
-        if has_lapsed || self.pressure.is_passing() {
-            self.refresh(now);
         }
     }
 }

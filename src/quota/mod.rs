@@ -13,6 +13,7 @@ use std::io;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
 use crate::config::Config;
@@ -28,13 +29,15 @@ pub use sharing::{Cut, Fence, Foreign, TenantUsage, Usage};
 pub use snapshot::{AccountSnapshot, Balance, RefusedCounts, TenantSnapshot, TenantTotals};
 pub use terms::Terms;
 
-use account::{Cell, Deadline, Entrant};
+use account::Cell;
 use books::Left;
 use clock::{Clock, Moment};
+use entrant::{Deadline, Entrant};
 use pen::Pen;
 use plan::Plans;
 use queue::Place;
 use record::Record;
+use register::Register;
 use share::Standing;
 use wakes::Wakes;
 
@@ -43,6 +46,7 @@ mod ask;
 mod books;
 mod boottime;
 mod clock;
+mod entrant;
 mod estimate;
 mod forecast;
 mod in_use;
@@ -53,6 +57,7 @@ mod pressure;
 mod queue;
 mod rate;
 mod record;
+mod register;
 mod room;
 mod said;
 mod share;
@@ -78,9 +83,6 @@ const UNKNOWN_TENANT: &str = "before-restart";
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// How often idle accounts are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
-/// The part of the accounts (one in so many) that is forgotten when there are too many.
-const FORGOTTEN_PART: usize = 64;
-
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
@@ -89,17 +91,6 @@ struct Shared {
     /// Calls sent before this moment may be at kintone although nobody knows of them.
     unknown: Option<Moment>,
     register: RwLock<Register>,
-}
-
-#[derive(Debug)]
-struct Register {
-    plans: Plans,
-    /// This host's part of what is shared, once that is settled.
-    part: Option<PartOf>,
-    cells: Table<Account, Arc<Cell>>,
-    /// What forgotten accounts did.
-    forgotten: Balance,
-    numbers: u64,
 }
 
 impl Quotas {
@@ -281,6 +272,49 @@ impl Quotas {
         balance
     }
 
+    /// Every account with calls in flight or waiting, in no order.
+    #[must_use]
+    pub fn usages(&self) -> Vec<(Account, Usage)> {
+        let register = self.read();
+        register
+            .cells
+            .values()
+            .filter_map(|cell| cell.usage())
+            .collect()
+    }
+
+    /// Tells when calls begin to wait although another host may have permits for them.
+    #[must_use]
+    pub fn pressed(&self) -> Arc<Notify> {
+        Arc::clone(&self.0.wakes.pressed)
+    }
+
+    /// The permits of an account that all hosts share by the configuration; `None`: no call may go
+    /// there.
+    #[must_use]
+    pub fn total_of(&self, account: &Account) -> Option<u32> {
+        self.read().plans.total_of(account)
+    }
+
+    /// Lets this host use that share of an account from now on; tells how many permits are in use, in
+    /// one step: from then on calls start only while fewer are in use than the share allows.
+    pub fn set_share(&self, account: &Account, share: Share) -> u32 {
+        self.cell(account).stand(Standing::Share(Box::new(share)))
+    }
+
+    /// The account has its part again, and no share of its own.
+    pub fn unset_share(&self, account: &Account) {
+        let standing = self.read().standing_of(account);
+        let cell = self.read().cells.get(account).map(Arc::clone);
+        cell.map(|cell| cell.stand(standing));
+    }
+
+    /// From now on, accounts without a share have this part of what is shared.
+    pub fn set_part(&self, part: &PartOf) {
+        let cells = self.write().set_part(part);
+        cells.iter().for_each(|cell| cell.stand_by(part));
+    }
+
     fn cell(&self, account: &Account) -> Arc<Cell> {
         if let Some(cell) = self.read().cells.get(account) {
             return Arc::clone(cell);
@@ -355,36 +389,6 @@ impl Quotas {
             .register
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Register {
-    /// Forgets an account if nobody has it in hand: under the write lock none can be taken up.
-    fn forget(&mut self, account: &Account, now: Moment) {
-        let Some(cell) = self.cells.get(account) else {
-            return;
-        };
-        if Arc::strong_count(cell) == 1 && cell.idle(now).is_some() {
-            self.forgotten.add(cell);
-            self.cells.remove(account);
-        }
-    }
-
-    /// Forgets the accounts that were idle longest.
-    fn make_room(&mut self, now: Moment) {
-        let mut idle: Vec<_> = self
-            .cells
-            .values()
-            .filter(|cell| Arc::strong_count(cell) == 1 && cell.idle(now).is_some())
-            .map(|cell| (cell.books().used_at(), cell.account.clone()))
-            .collect();
-        let part = (self.cells.len() / FORGOTTEN_PART).min(idle.len());
-        if part > 0 {
-            idle.select_nth_unstable(part - 1);
-            for (_, account) in &idle[..part] {
-                self.forget(account, now);
-            }
-        }
     }
 }
 

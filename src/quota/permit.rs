@@ -9,9 +9,10 @@ use tokio::time::{Instant, sleep};
 use crate::config::QuotaSettings;
 use crate::model::{CallerName, Denial, Priority, Tenant};
 
-use super::account::{Cell, Deadline, Entered, Entrant, Held};
+use super::account::{Cell, Entered, Held};
 use super::books::End;
 use super::clock::Moment;
+use super::entrant::{Deadline, Entrant};
 use super::in_use::Owes;
 use super::queue::Place;
 use super::share::Term;

@@ -11,8 +11,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use crate::model::{Account, Tenant};
 
 use super::account::{Cell, Waiter};
@@ -20,8 +18,9 @@ use super::books::Books;
 use super::boottime::since_boot;
 use super::clock::Moment;
 use super::in_use::Slot;
-use super::share::{PartOf, Share, Standing, Term, Time};
-use super::{Quotas, Register};
+use super::pressure::Sight;
+use super::rate::{Rate, RateLimit};
+use super::share::{PartOf, Standing, Term, Time};
 
 /// Asks just before a call's first byte goes to kintone whether it still may.
 pub type Fence = Box<dyn Fn() -> bool + Send + Sync>;
@@ -80,85 +79,37 @@ pub struct Foreign {
     pub calls: u32,
 }
 
-impl Quotas {
-    /// Every account with calls in flight or waiting, in no order.
-    #[must_use]
-    pub fn usages(&self) -> Vec<(Account, Usage)> {
-        let register = self.read();
-        let cells = register.cells.values();
-        cells
-            .filter_map(|cell| {
-                let usage = cell.books().usage()?;
-                Some((cell.account.clone(), usage))
-            })
-            .collect()
-    }
-
-    /// Tells when calls begin to wait although another host may have permits for them.
-    #[must_use]
-    pub fn pressed(&self) -> Arc<Notify> {
-        Arc::clone(&self.0.wakes.pressed)
-    }
-
-    /// The permits of an account that all hosts share by the configuration; `None`: no call may go
-    /// there.
-    #[must_use]
-    pub fn total_of(&self, account: &Account) -> Option<u32> {
-        self.read().plans.total_of(account)
-    }
-
-    /// Lets this host use that share of an account from now on; tells how many permits are in use, in
-    /// one step: from then on calls start only while fewer are in use than the share allows.
-    pub fn set_share(&self, account: &Account, share: Share) -> u32 {
-        self.cell(account).step(|books, now| {
-            books.restand(Standing::Share(Box::new(share)), now);
-            books.in_use().total()
-        })
-    }
-
-    /// The account has its part again, and no share of its own.
-    pub fn unset_share(&self, account: &Account) {
-        let register = self.read();
-        let standing = register.standing(register.plans.of(account).total());
-        let cell = register.cells.get(account).map(Arc::clone);
-        drop(register);
-        if let Some(cell) = cell {
-            cell.step(|books, now| books.restand(standing, now));
-        }
-    }
-
-    /// From now on, accounts without a share have this part of what is shared.
-    pub fn set_part(&self, part: &PartOf) {
-        let mut register = self.write();
-        register.part = Some(part.clone());
-        let cells: Vec<_> = register.cells.values().cloned().collect();
-        drop(register);
-        for cell in cells {
-            cell.step(|books, now| {
-                if !matches!(books.standing, Standing::Share(_)) {
-                    let permits = part.of(books.plan.total());
-                    books.restand(Standing::Part(permits), now);
-                }
-            });
-        }
-    }
-}
-
 impl fmt::Debug for OnLoan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.slot.fmt(f)
     }
 }
 
-impl Register {
-    /// How this host stands for an account without a share, of which so many permits are shared.
-    pub(super) fn standing(&self, total: u32) -> Standing {
-        let part = self.part.as_ref();
-        part.map_or(Standing::Fixed, |part| Standing::Part(part.of(total)))
-    }
-}
-
 impl Cell {
+    /// What its calls use and want; `None`: nothing.
+    pub(super) fn usage(&self) -> Option<(Account, Usage)> {
+        let usage = self.books().usage()?;
+        Some((self.account.clone(), usage))
+    }
+
+    /// It has its part of what is shared from now on, unless it has a share.
+    pub(super) fn stand_by(self: &Arc<Self>, part: &PartOf) {
+        self.step(|books, now| {
+            if !matches!(books.standing, Standing::Share(_)) {
+                let permits = part.of(books.plan.total());
+                books.restand(Standing::Part(permits), now);
+            }
+        });
+    }
+
+    /// It stands so from now on; tells how many permits are in use, in one step.
+    pub(super) fn stand(self: &Arc<Self>, standing: Standing) -> u32 {
+        self.step(|books, now| {
+            books.restand(standing, now);
+            books.in_use().total()
+        })
+    }
+
     /// Whether a call beyond the host's own permits may still go.
     pub(super) fn may_send(&self) -> bool {
         let books = self.books();
@@ -247,6 +198,44 @@ impl<W> Books<W> {
         }
         let fixed = self.plan.part_of(ours);
         self.allowance = self.standing.allowance(fixed, ours, total, time);
+    }
+
+    /// Gives the rate the shape that its plan and the host's standing ask for. A limiter of the same
+    /// shape stays as it is; one of another shape begins with the tokens that were left.
+    pub(super) fn resize_rate(&mut self, now: Moment) {
+        let limit = match &self.standing {
+            Standing::Fixed => self.plan.rate,
+            Standing::Part(_) | Standing::Share(_) => {
+                let permits = self.standing.usable(since_boot());
+                let quota = &self.plan.quota;
+                let part = f64::from(permits.unwrap_or(0)) / f64::from(self.plan.total());
+                RateLimit::part(quota.rate, quota.burst, part)
+            }
+        };
+        if self.rate.as_ref().map(|rate| rate.limit()) != limit {
+            self.rate = Rate::successor(limit, self.rate.take(), self.clock, now);
+        }
+    }
+
+    /// Brings the allowance up to date.
+    pub(super) fn refresh(&mut self, now: Moment) {
+        let quota = &self.plan.quota;
+        let limit = self.pressure.effective_limit(quota.concurrency);
+        let sight = match (self.queue.len(), self.in_use.live()) {
+            (1.., 0) => Sight::None,
+            (_, _) => Sight::Clear,
+        };
+        self.pressure.settle(now, limit, sight);
+        let ours = self.pressure.allowed(limit, quota.headroom);
+        self.stand(ours, now);
+    }
+
+    /// Brings up to date what passes by itself: others' load, loans.
+    pub(super) fn keep_up(&mut self, now: Moment) {
+        let has_lapsed = self.allowance.lapses_at.is_some_and(|at| at <= now);
+        if has_lapsed || self.pressure.is_passing() {
+            self.refresh(now);
+        }
     }
 
     /// Cuts calls that have outlived their loan for too long, the youngest first.

@@ -27,12 +27,15 @@ fn wish(store: &Store) -> Wish {
     }
 }
 
-/// The most permits in use over half a second, on average, until `end`: others' load on the machine
-/// can only make it less.
-async fn best_use(hosts: &[&Host], end: Instant) -> f64 {
+/// The most permits in use over half a second, on average, in the first of eight windows that has
+/// `enough`: others' load on the machine can only make it less.
+async fn best_use(hosts: &[&Host], enough: f64) -> f64 {
     let account = Account::from_normal(ACME);
     let mut best = 0.0_f64;
-    while Instant::now() < end {
+    for _ in 0..8 {
+        if best >= enough {
+            break;
+        }
         let (mut sum, mut looks) = (0, 0);
         let window = Instant::now() + Duration::from_millis(500);
         while Instant::now() < window {
@@ -55,27 +58,20 @@ async fn one_busy_host_of_two_has_nearly_all_within_a_second_and_both_share_all(
     let pair = Pair::new(wish(&store)).await;
     let (a, b) = (pair.start("gw-a"), pair.start("gw-b"));
     sleep(Duration::from_secs(2)).await;
-    let begun = Instant::now();
-    let busy = {
-        let caller = a.caller();
-        tokio::spawn(
-            async move { flood(&caller, 150, RECORDS, begun + Duration::from_secs(6)).await },
-        )
-    };
+    let (caller, stop) = (a.caller(), Instant::now() + Duration::from_secs(12));
+    let busy = tokio::spawn(async move { flood(&caller, 150, RECORDS, stop).await });
     let took = until("one host has 95", PATIENCE, || a.allowed() >= 95).await;
     println!("95 permits after {took:?}");
-    let alone = best_use(&[&a], begun + Duration::from_secs(3)).await;
+    let alone = best_use(&[&a], 94.0).await;
     println!("permits in use, one busy host: {alone:.1}");
     let caller = b.caller();
-    let both = begun + Duration::from_secs(7);
-    let other = tokio::spawn(async move { flood(&caller, 150, RECORDS, both).await });
-    let arrived = Instant::now();
-    until("both have their half", PATIENCE, || {
+    let other = tokio::spawn(async move { flood(&caller, 150, RECORDS, stop).await });
+    let halves = until("both have their half", PATIENCE, || {
         a.allowed() == 49 && b.allowed() == 49
     })
     .await;
-    println!("halves after {:?}", arrived.elapsed());
-    let shared = best_use(&[&a, &b], begun + Duration::from_secs(6)).await;
+    println!("halves after {halves:?}");
+    let shared = best_use(&[&a, &b], 0.97 * 98.0).await;
     println!("permits in use, both busy: {shared:.1}");
     let (one, two) = (busy.await.unwrap(), other.await.unwrap());
     println!("answers {:?} {:?}", one.statuses, two.statuses);

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use redis::{ErrorKind, RedisError};
 
+use crate::fleet::row::ROW_BYTES_MAX;
+
 /// Why a beat did not take place. None repeats a credential or what the store said.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
@@ -51,10 +53,7 @@ pub enum ExchangeError {
     #[error("there is no connection to the store")]
     NotConnected,
     /// Our row is longer than a row may be.
-    #[error(
-        "this host's row has {bytes} bytes; {} are the most",
-        super::ROW_BYTES_MAX
-    )]
+    #[error("this host's row has {bytes} bytes; {} are the most", ROW_BYTES_MAX)]
     RowTooLong {
         /// Its length.
         bytes: usize,

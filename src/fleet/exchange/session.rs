@@ -10,9 +10,10 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::failure::ExchangeError;
+use super::sentinel;
 use super::way::{Allowance, Way};
-use super::{ROW_BYTES_MAX, sentinel};
 use crate::config::StoreServer;
+use crate::fleet::row::ROW_BYTES_MAX;
 
 /// A connection on which we have introduced ourselves and hear nudges.
 #[derive(Debug)]

@@ -1,0 +1,73 @@
+//! The accounts that are remembered.
+
+use std::sync::Arc;
+
+use crate::model::{Account, Table};
+
+use super::account::Cell;
+use super::clock::Moment;
+use super::plan::Plans;
+use super::share::{PartOf, Standing};
+use super::snapshot::Balance;
+
+/// The part of the accounts (one in so many) that is forgotten when there are too many.
+const FORGOTTEN_PART: usize = 64;
+
+/// The accounts in use or remembered, and what the configuration says of all.
+#[derive(Debug)]
+pub(super) struct Register {
+    pub(super) plans: Plans,
+    /// This host's part of what is shared, once that is settled.
+    pub(super) part: Option<PartOf>,
+    pub(super) cells: Table<Account, Arc<Cell>>,
+    /// What forgotten accounts did.
+    pub(super) forgotten: Balance,
+    pub(super) numbers: u64,
+}
+
+impl Register {
+    /// Forgets an account if nobody has it in hand: under the write lock none can be taken up.
+    pub(super) fn forget(&mut self, account: &Account, now: Moment) {
+        let Some(cell) = self.cells.get(account) else {
+            return;
+        };
+        if Arc::strong_count(cell) == 1 && cell.idle(now).is_some() {
+            self.forgotten.add(cell);
+            self.cells.remove(account);
+        }
+    }
+
+    /// Forgets the accounts that were idle longest.
+    pub(super) fn make_room(&mut self, now: Moment) {
+        let mut idle: Vec<_> = self
+            .cells
+            .values()
+            .filter(|cell| Arc::strong_count(cell) == 1 && cell.idle(now).is_some())
+            .map(|cell| (cell.books().used_at(), cell.account.clone()))
+            .collect();
+        let part = (self.cells.len() / FORGOTTEN_PART).min(idle.len());
+        if part > 0 {
+            idle.select_nth_unstable(part - 1);
+            for (_, account) in &idle[..part] {
+                self.forget(account, now);
+            }
+        }
+    }
+
+    /// From now on this is the part of accounts without a share; all accounts, to be told.
+    pub(super) fn set_part(&mut self, part: &PartOf) -> Vec<Arc<Cell>> {
+        self.part = Some(part.clone());
+        self.cells.values().cloned().collect()
+    }
+
+    /// How this host stands for an account without a share.
+    pub(super) fn standing_of(&self, account: &Account) -> Standing {
+        self.standing(self.plans.of(account).total())
+    }
+
+    /// How this host stands for an account without a share, of which so many permits are shared.
+    pub(super) fn standing(&self, total: u32) -> Standing {
+        let part = self.part.as_ref();
+        part.map_or(Standing::Fixed, |part| Standing::Part(part.of(total)))
+    }
+}
