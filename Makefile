@@ -9,7 +9,7 @@ CARGO ?= cargo
 # of its own and runs no documentation tests, which therefore come first.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help setup run test check fmt clippy doc tidy deny lab bench
+.PHONY: help setup run test check fmt clippy doc tidy deny lab chaos bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ deny: ## bans, licences and sources by cargo-deny, if it is installed
 
 lab: ## the laboratory: real addresses in network namespaces, every packet checked (root); SCENARIO=NAME for some
 	tests/lab/run $(SCENARIO)
+
+chaos: ## two gateways, a real Redis, and half an hour of faults (CHAOS_SECONDS, CHAOS_SEED)
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-1800} $(CARGO) test --locked --test chaos -- --nocapture
 
 bench: ## benchmarks; with BENCH_HARNESS=FOLDER also beside other proxies (tests/bench/compare.sh)
 	$(CARGO) bench --locked -p kintone-egress-bench

@@ -20,6 +20,7 @@ have ip iproute2
 have jq jq
 have logrotate logrotate
 have redis-server redis-server
+have nft nftables
 have redis-cli redis-tools
 have systemd-analyze systemd
 have node nodejs

@@ -183,7 +183,6 @@ fn what_is_not_built_is_told_and_has_no_effect() {
         "account.\"acme.cybozu.com\".contacts",
         "account.\"acme.cybozu.com\".tenant.company-1.contacts",
         "inspect",
-        "fleet.redis",
         "notify",
     ];
     assert_eq!(keys, expected);
