@@ -21,6 +21,7 @@
 //! | 3 | [`quota`] | may this call go: permits, rate, fair queue; what is in flight, over restarts | `config`, `kintone`, `model` |
 //! | 3 | [`published`] | for customers: the list of addresses, its notice, its page and feeds | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
+//! | 4 | [`fleet`] | permits shared with other hosts: the ledger, its notice board, the beat | `quota`, `tls`, `config`, `model` |
 //! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool | `tls`, `config`, `model` |
 //! | 4 | [`fleet`] | permits shared with other hosts: who lends what to whom | `quota`, `config`, `model` |
 //! | 5 | [`proxy`] | the life of a call | the floors below |
@@ -44,6 +45,13 @@
 //! Tunnel: the same up to `admit` (`proxy/tunnel`), dial, 200, the ClientHello judged, bytes both
 //! ways (`proxy/passage` over `proxy/relay`) until both ends close.
 //!
+//! # Several hosts
+//! `fleet/driver` beats: it reads the rows of all hosts from the store (`fleet/exchange`), lets the
+//! ledger think (`fleet/ledger`, pure), pushes shares down into `quota`, keeps what was lent in the
+//! state directory and hangs its own row up. No call ever asks it. A permit beyond the host's own comes
+//! with a fence, which `egress/line` asks just before the first byte: a loan may have ended since. What
+//! runs on for too long after that is cut at its socket (`quota/sharing`).
+//!
 //! # A change in the day
 //! `gateway/orders` hears signals and the admin listener; a reload runs beside it, one at a time, and
 //! may wait for the disk. `gateway/state` reads the file, keeps what only a restart can change
@@ -64,7 +72,8 @@
 //!    is on the list as active; when none is usable, nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
 //! 2. At every instant the calls in flight for an account are at most its limit. (A permit is taken
 //!    before the first byte and given back after the last; [`quota::Permit`] settles when kintone's
-//!    end was not seen. `quota/record` holds it over the end of the process and of the machine.)
+//!    end was not seen. `quota/record` holds it over the end of the process and of the machine,
+//!    `fleet/ledger` over all hosts.)
 //! 3. acquired - released - held permits is 0 at every instant; at rest and after settling held is
 //!    0, after cancellation at any await point, panic, reset at any byte.
 //! 4. No call is sent to kintone twice unless it is safe to repeat: not a byte was sent, kintone
