@@ -1,5 +1,7 @@
 //! A row of another host comes in.
 
+use std::sync::Arc;
+
 use crate::fleet::moment::Moment;
 use crate::fleet::row::{LOANS_MAX, Members, Row, Stamp};
 
@@ -35,7 +37,7 @@ pub(super) const BEATS_MAX: usize = 2_048;
 impl Ledger {
     /// Takes a row into account, that of this host too. Rows may come in any order and any number of
     /// times; `now` is read after this one came.
-    pub fn hear(&mut self, now: Moment, row: &Row) -> Heard {
+    pub fn hear(&mut self, now: Moment, row: &Arc<Row>) -> Heard {
         if row.host == self.standing.me {
             return self.hear_own(now, row);
         }
@@ -57,7 +59,7 @@ impl Ledger {
         let peer = &mut self.peers[host];
         peer.seen = row.stamp;
         peer.heard_at = Some(now);
-        peer.row = Some(row.clone());
+        peer.row = Some(Arc::clone(row));
         self.compare_lists();
         Heard::New
     }
@@ -93,11 +95,11 @@ impl Ledger {
         peer.seen = row.stamp;
         peer.heard_at = Some(now);
         // Without accounts and answers: its places are others.
-        peer.row = Some(Row {
+        peer.row = Some(Arc::new(Row {
             accounts: Vec::new(),
             seen: Vec::new(),
             ..row.clone()
-        });
+        }));
         self.compare_lists();
     }
 

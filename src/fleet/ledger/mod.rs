@@ -56,4 +56,7 @@ mod view;
 mod want;
 
 #[cfg(test)]
+pub(crate) use lend::Will;
+
+#[cfg(test)]
 mod tests;

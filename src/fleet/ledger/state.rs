@@ -11,6 +11,8 @@ use super::entry::Entry;
 use super::kept::{Before, Kept};
 use super::peer::Peer;
 #[cfg(test)]
+use super::lend::Will;
+#[cfg(test)]
 use super::rules::Rule;
 use super::rules::Rules;
 use super::standing::{Access, Standing};
@@ -18,6 +20,7 @@ use super::terms::Terms;
 
 /// This host's side of the protocol.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Ledger {
     pub(super) rules: Rules,
     pub(super) terms: Terms,
@@ -40,6 +43,9 @@ pub struct Ledger {
     pub(super) part: Part,
     /// What is on disk.
     pub(super) kept: Kept,
+    /// What is done instead of what is planned.
+    #[cfg(test)]
+    pub(super) will: Option<Will>,
 }
 
 /// How a ledger begins.
@@ -67,6 +73,7 @@ pub struct Setup {
 
 /// That nobody knows what an earlier start lent.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Doubt {
     pub(super) ends_by: Moment,
     pub(super) back_at: Moment,
@@ -115,6 +122,8 @@ impl Ledger {
             accounts: BTreeMap::new(),
             part: Part::default(),
             kept: Kept::default(),
+            #[cfg(test)]
+            will: None,
         };
         ledger.inherit(before, now);
         ledger
@@ -142,6 +151,23 @@ impl Ledger {
     pub(crate) fn without(mut self, rule: Rule) -> Self {
         self.rules = Rules::without(rule);
         self
+    }
+
+    /// In the next beat, does what `will` says to every account instead of what would be wise.
+    #[cfg(test)]
+    pub(crate) fn force(&mut self, will: Will) {
+        self.will = Some(will);
+    }
+
+    /// Forgets what only makes plans, so that a model checker need not tell it apart.
+    #[cfg(test)]
+    pub(crate) fn calm(&mut self) {
+        for entry in self.accounts.values_mut() {
+            entry.calm();
+        }
+        for peer in &mut self.peers {
+            peer.heard_at = None;
+        }
     }
 
     /// The other hosts, by their place.

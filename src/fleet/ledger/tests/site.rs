@@ -1,6 +1,7 @@
 //! Hosts in one room: their ledgers, a quota that counts, and a store that holds the last rows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fleet::ledger::{Access, Beat, Before, Heard, Ledger, Rule, Setup, Terms};
@@ -32,7 +33,7 @@ pub(super) struct Host {
 pub(super) struct Site {
     pub(super) now: Moment,
     pub(super) hosts: Vec<Host>,
-    pub(super) store: BTreeMap<String, Row>,
+    pub(super) store: BTreeMap<String, Arc<Row>>,
 }
 
 impl Desk {
@@ -150,7 +151,7 @@ impl Site {
         }
         if let Some(row) = &beat.row {
             let row = Row::decode(&row.encode()).unwrap();
-            self.store.insert(row.host.clone(), row);
+            self.store.insert(row.host.clone(), Arc::new(row));
         }
         *last = Some(beat);
         heard
