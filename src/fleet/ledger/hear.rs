@@ -231,10 +231,7 @@ impl Ledger {
                         };
                     return !is_seen && rules.hold(Rule::SeenFirst);
                 };
-                lent.permits = match rules.hold(Rule::OnlyFall) {
-                    true => lent.permits.min(listed.permits),
-                    false => listed.permits,
-                };
+                lent.permits = lent.permits.min(listed.permits);
                 lent.recalled = lent.recalled.min(lent.permits);
                 if lent.life == Life::Living || !rules.hold(Rule::StayDead) {
                     lent.as_of = lent.as_of.max(row.stamp.beat);

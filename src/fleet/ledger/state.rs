@@ -9,9 +9,9 @@ use crate::model::Account;
 
 use super::entry::Entry;
 use super::kept::{Before, Kept};
-use super::peer::Peer;
 #[cfg(test)]
 use super::lend::Will;
+use super::peer::Peer;
 #[cfg(test)]
 use super::rules::Rule;
 use super::rules::Rules;
@@ -83,6 +83,10 @@ impl Ledger {
     /// A host that starts.
     #[must_use]
     pub fn new(setup: Setup, now: Moment) -> Self {
+        Self::under(Rules::default(), setup, now)
+    }
+
+    fn under(rules: Rules, setup: Setup, now: Moment) -> Self {
         let Setup {
             host,
             mut hosts,
@@ -97,7 +101,7 @@ impl Ledger {
         hosts.dedup();
         let me = hosts.iter().position(|other| *other == host).unwrap_or(0);
         let mut ledger = Self {
-            rules: Rules::default(),
+            rules,
             terms,
             me,
             peers: vec![Peer::default(); hosts.len()],
@@ -146,11 +150,11 @@ impl Ledger {
         &self.standing.known
     }
 
-    /// The same with a rule broken.
+    /// A host that breaks a rule.
     #[cfg(test)]
-    pub(crate) fn without(mut self, rule: Rule) -> Self {
-        self.rules = Rules::without(rule);
-        self
+    pub(crate) fn breaking(rule: Option<Rule>, setup: Setup, now: Moment) -> Self {
+        let rules = rule.map_or_else(Rules::default, Rules::without);
+        Self::under(rules, setup, now)
     }
 
     /// In the next beat, does what `will` says to every account instead of what would be wise.

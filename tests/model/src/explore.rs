@@ -1,10 +1,10 @@
 //! Goes through every state that can be reached, depth first.
 
 use std::collections::HashSet;
-use std::time::Instant;
 
 use foldhash::fast::FixedState;
 
+use crate::dice::Dice;
 use crate::world::{Scope, Step, World};
 
 /// What a search found.
@@ -61,29 +61,61 @@ pub fn explore(scope: Scope, most: usize) -> Found {
     }
 }
 
-mod tests {
-    use super::*;
-    use crate::world::{Count, Memory};
-
-    const PLAIN: Scope = Scope {
-        total: 2,
-        beats: [3, 3],
-        restarts: [0, 0],
-        memory: Memory::Kept,
-        workers: 0,
-        count: Count::Ignored,
-        broken: None,
-    };
-
-    #[test]
-    fn probe() {
-        for scope in [
-            Scope { beats: [2, 2], ..PLAIN },
-            PLAIN,
-        ] {
-            let begun = Instant::now();
-            let found = explore(scope, 1_000_000);
-            println!("{scope:?}: {found:?} in {:?}", begun.elapsed());
+/// Walks through a scope at random, so many steps together; tells the first way on which the limit was
+/// passed. It finds what lies deep, where [`explore`] has no time to go.
+pub fn roam(scope: Scope, seed: u64, steps: usize) -> Found {
+    let mut dice = Dice::new(seed);
+    let mut taken = 0;
+    while taken < steps {
+        let mut world = World::new(scope);
+        let mut path = Vec::new();
+        while path.len() < LONGEST {
+            let step = choose(&world.steps(), &mut dice);
+            world.take(step);
+            path.push(step);
+            if world.excess() > 0 {
+                return Found {
+                    states: taken + path.len(),
+                    violation: Some(path),
+                    is_whole: false,
+                };
+            }
         }
+        taken += path.len();
+    }
+    Found {
+        states: taken,
+        violation: None,
+        is_whole: false,
+    }
+}
+
+/// Steps of one walk.
+const LONGEST: usize = 40;
+
+/// Chooses what kind of step comes first, then which: few ticks, many beats, mostly the newest row.
+fn choose(steps: &[Step], dice: &mut Dice) -> Step {
+    let is_beat = |step: &Step| matches!(step, Step::Beat(..));
+    let beats: Vec<Step> = steps.iter().copied().filter(is_beat).collect();
+    let others: Vec<Step> = steps
+        .iter()
+        .copied()
+        .filter(|step| !is_beat(step) && *step != Step::Tick)
+        .collect();
+    let kind = match dice.below(8) {
+        0 => None,
+        1..=4 => dice.pick(&beats),
+        _ => dice.pick(&others),
+    };
+    match kind {
+        Some(Step::Beat(host, row, will)) if dice.once_in(2) => {
+            let rows = beats.iter().filter_map(|step| match step {
+                Step::Beat(of, row, _) if *of == host => *row,
+                _ => None,
+            });
+            Step::Beat(host, rows.max().or(row), will)
+        }
+        Some(step) => step,
+        None => Step::Tick,
     }
 }

@@ -12,7 +12,9 @@
     reason = "the files belong to another crate, and a test says what it expects by failing"
 )]
 
+mod dice;
 mod explore;
+mod proof;
 mod world;
 
 #[path = "../../../src/model"]

@@ -21,13 +21,15 @@ use crate::model::Account;
 pub struct Scope {
     /// Permits of the account.
     pub total: u32,
+    /// Permits of a loan.
+    pub lends: u32,
     /// Beats of each host, at most.
     pub beats: [u8; 2],
     /// Starts after the first of each host, at most.
     pub restarts: [u8; 2],
     /// What a start finds of the one before.
     pub memory: Memory,
-    /// Threads that can be stopped before the first byte of a call.
+    /// Threads that can be stopped before the first byte of a call: none or one.
     pub workers: u32,
     /// Whether kintone's count is looked at.
     pub count: Count,
@@ -121,6 +123,9 @@ const LOAN: u32 = 2;
 /// They are over so many ticks after its end.
 const TAIL: u32 = 1;
 const NAMES: [&str; 2] = ["a", "b"];
+/// Loans are made in one direction: what they do in the other is the same.
+const LENDER: usize = 0;
+const BORROWER: usize = 1;
 
 impl World {
     /// Two hosts that have just started.
@@ -128,14 +133,14 @@ impl World {
         let now = 100;
         let host = |index: usize| {
             let setup = setup(scope, index, 1, Before::Nothing);
-            let ledger = Ledger::new(setup, moment(now));
+            let ledger = Ledger::breaking(scope.broken, setup, moment(now));
             let mut host = Host {
                 desk: Desk {
                     total: scope.total,
                     part: ledger.part(),
                     ..Desk::default()
                 },
-                ledger: broken(ledger, scope),
+                ledger,
                 at: 0,
                 ghosts: Vec::new(),
                 inherited: Vec::new(),
@@ -188,10 +193,13 @@ impl World {
             }
             if host.beats > 0 {
                 let rows = (0..other.desk.rows.len()).map(Some);
+                let will = match index {
+                    LENDER => Will::Lend(BORROWER, self.scope.lends),
+                    _ => Will::Give(1),
+                };
                 for row in rows.chain([None]) {
                     steps.push(Step::Beat(index, row, Will::Hold));
-                    steps.push(Step::Beat(index, row, Will::Lend(1 - index, 1)));
-                    steps.push(Step::Beat(index, row, Will::Give(1)));
+                    steps.push(Step::Beat(index, row, will));
                 }
             }
         }
@@ -307,25 +315,20 @@ impl World {
         host.is_stopped = false;
         host.inherited = vec![(left, now.after(TICK * TAIL))];
         host.inherited.retain(|(calls, _)| *calls > 0);
-        let setup = setup(scope, index, 2 + u64::from(scope.restarts[index] - host.starts), before);
-        host.ledger = broken(Ledger::new(setup, now), scope);
+        let setup = setup(
+            scope,
+            index,
+            2 + u64::from(scope.restarts[index] - host.starts),
+            before,
+        );
+        host.ledger = Ledger::breaking(scope.broken, setup, now);
         host.desk.share = None;
         host.desk.foreign = None;
         host.desk.part = host.ledger.part();
         host.desk.in_use = left;
-        // What the books do not show yet is told before the first call.
-        if let Some(lent) = host.kept.as_ref().and_then(|kept| kept.lent.first()) {
-            let part = host.desk.part.of(scope.total);
-            if scope.memory == Memory::Kept && scope.broken != Some(Rule::Inherit) {
-                host.desk.share = Some(Share {
-                    own: part.saturating_sub(lent.1),
-                    loans: Vec::new(),
-                    total: scope.total,
-                });
-            }
-        }
         host.covered.clear();
-        host.cover(now);
+        host.beats += 1;
+        self.beat(index, None, Will::Hold);
     }
 }
 
@@ -442,13 +445,6 @@ fn setup(scope: Scope, index: usize, incarnation: u64, before: Before) -> Setup 
             margin: Duration::ZERO,
             workers: scope.workers,
         },
-    }
-}
-
-fn broken(ledger: Ledger, scope: Scope) -> Ledger {
-    match scope.broken {
-        Some(rule) => ledger.without(rule),
-        None => ledger,
     }
 }
 
