@@ -50,7 +50,7 @@ impl Ledger {
             return Heard::Old;
         }
         self.learn(&row.members);
-        if row.hosts != self.standing.hosts && self.rules.hold(Rule::SmallestPart) {
+        if row.hosts != self.standing.hosts {
             self.differ(host, now, row);
             return Heard::OtherHosts;
         }
@@ -104,6 +104,9 @@ impl Ledger {
     }
 
     fn compare_lists(&mut self) {
+        if !self.rules.hold(Rule::SmallestPart) {
+            return;
+        }
         let mine = &self.standing.hosts;
         let lists = self.peers.iter().filter_map(|peer| peer.row.as_ref());
         let lists = lists.map(|row| &row.hosts).filter(|hosts| *hosts != mine);
