@@ -42,3 +42,31 @@ const fn nanos(span: Duration) -> u64 {
         nanos as u64
     }
 }
+
+/// Moments as a model checker tells them apart: by how far they are from its present, and those long
+/// past not at all.
+#[cfg(test)]
+pub(crate) mod relative {
+    use std::cell::Cell;
+    use std::hash::{Hash, Hasher};
+
+    use super::Moment;
+
+    thread_local! {
+        static PRESENT: Cell<(u64, u64)> = const { Cell::new((0, u64::MAX)) };
+    }
+
+    /// From here on this thread sees moments from `present`, and as one those that are further back
+    /// than `horizon` nanoseconds.
+    pub(crate) fn see_from(present: Moment, horizon: u64) {
+        PRESENT.set((present.0, horizon));
+    }
+
+    impl Hash for Moment {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            let (present, horizon) = PRESENT.get();
+            let oldest = present.saturating_sub(horizon);
+            (self.0.max(oldest)).wrapping_sub(present).hash(state);
+        }
+    }
+}

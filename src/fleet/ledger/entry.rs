@@ -7,6 +7,7 @@ use crate::fleet::share::{Loan, Share, Usage};
 
 /// One account.
 #[derive(Debug, Clone, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Entry {
     /// The permits that all hosts share: the fewest by any host.
     pub(super) total: u32,
@@ -30,6 +31,7 @@ pub(super) struct Entry {
 
 /// A loan that this host made.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Lent {
     pub(super) number: u64,
     /// To which host.
@@ -61,6 +63,7 @@ pub(super) enum Life {
 
 /// A loan that this host has.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Held {
     /// From which host.
     pub(super) lender: usize,
@@ -79,6 +82,7 @@ pub(super) struct Held {
 
 /// What an earlier start of this host may have lent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Old {
     pub(super) permits: u32,
     pub(super) ends_by: Moment,
@@ -90,6 +94,7 @@ const WINDOW: Duration = Duration::from_millis(250);
 
 /// The most that was wanted of late.
 #[derive(Debug, Clone, Copy, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Peak {
     now: u32,
     before: u32,
@@ -97,6 +102,16 @@ pub(super) struct Peak {
 }
 
 impl Entry {
+    /// Forgets what only makes plans.
+    #[cfg(test)]
+    pub(super) fn calm(&mut self) {
+        self.usage = Usage::default();
+        self.peak = Peak::default();
+        self.needed_at = Moment::default();
+        self.is_short = false;
+        self.told = None;
+    }
+
     /// The permits away.
     pub(super) fn away(&self) -> u32 {
         let lent = self.lent.iter().map(|loan| loan.permits);
@@ -111,6 +126,12 @@ impl Entry {
     /// Borrowed permits that were not given back.
     pub(super) fn listed(&self) -> u32 {
         self.held.iter().map(|loan| loan.permits).sum()
+    }
+
+    /// Those of them whose loan is not over.
+    pub(super) fn listed_now(&self, now: Moment) -> u32 {
+        let live = self.held.iter().filter(|loan| now < loan.until);
+        live.map(|loan| loan.permits).sum()
     }
 
     /// Borrowed permits on which calls may start now.

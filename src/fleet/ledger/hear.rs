@@ -1,5 +1,7 @@
 //! A row of another host comes in.
 
+use std::sync::Arc;
+
 use crate::fleet::moment::Moment;
 use crate::fleet::row::{LOANS_MAX, Members, Row, Stamp};
 
@@ -35,7 +37,7 @@ pub(super) const BEATS_MAX: usize = 2_048;
 impl Ledger {
     /// Takes a row into account, that of this host too. Rows may come in any order and any number of
     /// times; `now` is read after this one came.
-    pub fn hear(&mut self, now: Moment, row: &Row) -> Heard {
+    pub fn hear(&mut self, now: Moment, row: &Arc<Row>) -> Heard {
         if row.host == self.standing.me {
             return self.hear_own(now, row);
         }
@@ -48,7 +50,7 @@ impl Ledger {
             return Heard::Old;
         }
         self.learn(&row.members);
-        if row.hosts != self.standing.hosts && self.rules.hold(Rule::SmallestPart) {
+        if row.hosts != self.standing.hosts {
             self.differ(host, now, row);
             return Heard::OtherHosts;
         }
@@ -57,7 +59,7 @@ impl Ledger {
         let peer = &mut self.peers[host];
         peer.seen = row.stamp;
         peer.heard_at = Some(now);
-        peer.row = Some(row.clone());
+        peer.row = Some(Arc::clone(row));
         self.compare_lists();
         Heard::New
     }
@@ -93,15 +95,18 @@ impl Ledger {
         peer.seen = row.stamp;
         peer.heard_at = Some(now);
         // Without accounts and answers: its places are others.
-        peer.row = Some(Row {
+        peer.row = Some(Arc::new(Row {
             accounts: Vec::new(),
             seen: Vec::new(),
             ..row.clone()
-        });
+        }));
         self.compare_lists();
     }
 
     fn compare_lists(&mut self) {
+        if !self.rules.hold(Rule::SmallestPart) {
+            return;
+        }
         let mine = &self.standing.hosts;
         let lists = self.peers.iter().filter_map(|peer| peer.row.as_ref());
         let lists = lists.map(|row| &row.hosts).filter(|hosts| *hosts != mine);
@@ -229,10 +234,7 @@ impl Ledger {
                         };
                     return !is_seen && rules.hold(Rule::SeenFirst);
                 };
-                lent.permits = match rules.hold(Rule::OnlyFall) {
-                    true => lent.permits.min(listed.permits),
-                    false => listed.permits,
-                };
+                lent.permits = lent.permits.min(listed.permits);
                 lent.recalled = lent.recalled.min(lent.permits);
                 if lent.life == Life::Living || !rules.hold(Rule::StayDead) {
                     lent.as_of = lent.as_of.max(row.stamp.beat);

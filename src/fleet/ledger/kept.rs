@@ -8,6 +8,7 @@ use crate::model::Account;
 /// What is to be on disk before the row of the same beat is published. It need not survive the end of
 /// the machine: after that nothing is known ([`Before::Unknown`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Kept {
     /// The start that wrote it.
     pub incarnation: u64,

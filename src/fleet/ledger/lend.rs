@@ -27,10 +27,44 @@ pub(super) struct Plan {
     pub(super) is_wanted: bool,
 }
 
+/// What a model checker has a host do, wise or not.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Will {
+    /// Nothing.
+    Hold,
+    /// Lend to a host so many permits, if they are free.
+    Lend(usize, u32),
+    /// Give back so many permits, if they are free.
+    Give(u32),
+}
+
 /// Loans of one account to one host, at most.
 const LOANS_TO_ONE: usize = 8;
 
 impl Plan {
+    /// The plan by which a host does that.
+    #[cfg(test)]
+    fn forced(entry: &Entry, will: Will) -> Self {
+        let have = entry.own() + entry.listed();
+        match will {
+            Will::Hold => Self {
+                target: have,
+                ..Self::default()
+            },
+            Will::Lend(to, permits) => Self {
+                target: have,
+                loans: vec![(to, permits)],
+                ..Self::default()
+            },
+            Will::Give(permits) => Self {
+                target: have.saturating_sub(permits),
+                missed: permits,
+                ..Self::default()
+            },
+        }
+    }
+
     /// Whether this host wants more than it has.
     pub(super) fn is_short(&self, entry: &Entry, now: Moment) -> bool {
         entry.usage.queued > 0 && self.target > entry.usable(now)
@@ -102,6 +136,10 @@ impl Ledger {
 
     /// Decides who should have what. Hosts of which nothing was heard of late keep their part.
     pub(super) fn plan(&self, account: &Account, entry: &mut Entry, now: Moment) -> Plan {
+        #[cfg(test)]
+        if let Some(will) = self.will {
+            return Plan::forced(entry, will);
+        }
         let mine = entry.station(now);
         let mut hosts = vec![self.me];
         let mut stations = vec![mine];

@@ -27,7 +27,8 @@
 //! 4. if there is something to keep, write it to disk; if that fails, publish nothing;
 //! 5. publish the row. If that fails, nothing is to be done: the next one says the same.
 //!
-//! A beat is due every second, every 200 ms while [`Beat::pace`] says so, and soon after another host
+//! The first beat comes before the first call is let through, with or without rows: it tells the quota
+//! what an earlier start has lent. After that, a beat is due every second, every 200 ms while [`Beat::pace`] says so, and soon after another host
 //! has nudged. Missing beats cost capacity alone, and so does a store that is away; beat all the same,
 //! without rows, for loans end.
 
@@ -54,6 +55,9 @@ mod state;
 mod terms;
 mod view;
 mod want;
+
+#[cfg(test)]
+pub(crate) use lend::Will;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! What this host knows of another one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fleet::moment::Moment;
@@ -7,6 +8,7 @@ use crate::fleet::row::{Row, Stamp};
 
 /// Another host, or this one in its own place.
 #[derive(Debug, Clone, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Peer {
     /// Its newest row that was taken into account.
     pub(super) seen: Stamp,
@@ -15,7 +17,7 @@ pub(super) struct Peer {
     /// When that row came.
     pub(super) heard_at: Option<Moment>,
     /// That row.
-    pub(super) row: Option<Row>,
+    pub(super) row: Option<Arc<Row>>,
 }
 
 /// A row older than this says nothing of what its host wants.
@@ -25,7 +27,7 @@ impl Peer {
     /// Its row, if it is of late.
     pub(super) fn fresh(&self, now: Moment) -> Option<&Row> {
         let heard_at = self.heard_at?;
-        let row = self.row.as_ref()?;
+        let row = self.row.as_deref()?;
         (now.since(heard_at) <= FRESH).then_some(row)
     }
 

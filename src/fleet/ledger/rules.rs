@@ -21,12 +21,10 @@ pub enum Rule {
     /// back.
     TakeOnce,
     /// A row that is older than the last one taken into account is not looked at. *Answers:* rows out
-    /// of order, a store rolled back.
+    /// of order, a store rolled back, the loans of an earlier start of their lender above all.
     InOrder,
     /// A loan to an earlier start of this host is not taken. *Answers:* a row from before a restart.
     OwnStart,
-    /// A loan only becomes smaller; more is another loan. *Answers:* an old figure in a new row.
-    OnlyFall,
     /// A borrower gives back what it has no calls on: it lists fewer permits only if those in use fit
     /// into what remains. *Answers:* a lender that re-uses permits under running calls.
     ReturnDrained,
@@ -68,6 +66,32 @@ pub enum Rule {
 /// Which rules hold: all of them, but in tests that break one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Rules(Option<Rule>);
+
+impl Rule {
+    /// All of them.
+    pub const ALL: [Self; 20] = [
+        Self::DeductFirst,
+        Self::KeepAway,
+        Self::Stretch,
+        Self::CountFromBeat,
+        Self::KnowBeat,
+        Self::TakeOnce,
+        Self::InOrder,
+        Self::OwnStart,
+        Self::ReturnDrained,
+        Self::ListExpired,
+        Self::SeenFirst,
+        Self::AwaitOrphans,
+        Self::Inherit,
+        Self::CoverThreads,
+        Self::CountAfterEnd,
+        Self::StayDead,
+        Self::ShrinkFirst,
+        Self::AwaitEvicted,
+        Self::SmallestPart,
+        Self::SmallestTotal,
+    ];
+}
 
 impl Rules {
     /// All but one.

@@ -18,6 +18,7 @@ pub enum Access {
 
 /// Which part is whose.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Standing {
     pub(super) me: String,
     /// All hosts, in order.

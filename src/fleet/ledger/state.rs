@@ -9,6 +9,8 @@ use crate::model::Account;
 
 use super::entry::Entry;
 use super::kept::{Before, Kept};
+#[cfg(test)]
+use super::lend::Will;
 use super::peer::Peer;
 #[cfg(test)]
 use super::rules::Rule;
@@ -18,6 +20,7 @@ use super::terms::Terms;
 
 /// This host's side of the protocol.
 #[derive(Debug, Clone)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Ledger {
     pub(super) rules: Rules,
     pub(super) terms: Terms,
@@ -40,6 +43,9 @@ pub struct Ledger {
     pub(super) part: Part,
     /// What is on disk.
     pub(super) kept: Kept,
+    /// What is done instead of what is planned.
+    #[cfg(test)]
+    pub(super) will: Option<Will>,
 }
 
 /// How a ledger begins.
@@ -67,6 +73,7 @@ pub struct Setup {
 
 /// That nobody knows what an earlier start lent.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Doubt {
     pub(super) ends_by: Moment,
     pub(super) back_at: Moment,
@@ -76,6 +83,10 @@ impl Ledger {
     /// A host that starts.
     #[must_use]
     pub fn new(setup: Setup, now: Moment) -> Self {
+        Self::under(Rules::default(), setup, now)
+    }
+
+    fn under(rules: Rules, setup: Setup, now: Moment) -> Self {
         let Setup {
             host,
             mut hosts,
@@ -90,7 +101,7 @@ impl Ledger {
         hosts.dedup();
         let me = hosts.iter().position(|other| *other == host).unwrap_or(0);
         let mut ledger = Self {
-            rules: Rules::default(),
+            rules,
             terms,
             me,
             peers: vec![Peer::default(); hosts.len()],
@@ -115,6 +126,8 @@ impl Ledger {
             accounts: BTreeMap::new(),
             part: Part::default(),
             kept: Kept::default(),
+            #[cfg(test)]
+            will: None,
         };
         ledger.inherit(before, now);
         ledger
@@ -137,11 +150,28 @@ impl Ledger {
         &self.standing.known
     }
 
-    /// The same with a rule broken.
+    /// A host that breaks a rule.
     #[cfg(test)]
-    pub(crate) fn without(mut self, rule: Rule) -> Self {
-        self.rules = Rules::without(rule);
-        self
+    pub(crate) fn breaking(rule: Option<Rule>, setup: Setup, now: Moment) -> Self {
+        let rules = rule.map_or_else(Rules::default, Rules::without);
+        Self::under(rules, setup, now)
+    }
+
+    /// In the next beat, does what `will` says to every account instead of what would be wise.
+    #[cfg(test)]
+    pub(crate) fn force(&mut self, will: Will) {
+        self.will = Some(will);
+    }
+
+    /// Forgets what only makes plans, so that a model checker need not tell it apart.
+    #[cfg(test)]
+    pub(crate) fn calm(&mut self) {
+        for entry in self.accounts.values_mut() {
+            entry.calm();
+        }
+        for peer in &mut self.peers {
+            peer.heard_at = None;
+        }
     }
 
     /// The other hosts, by their place.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// Times that all hosts of a fleet agree on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct Terms {
     /// For how long calls may start on a loan, from the borrower's beat that its lender last saw.
     pub loan: Duration,

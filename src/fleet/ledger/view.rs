@@ -67,6 +67,9 @@ pub struct AccountView {
     pub borrowed: u32,
     /// What it has lent that nobody can use: it comes back by itself.
     pub stranded: u32,
+    /// Its own permits and what it has not given back of others', used up or not: as many as can be in
+    /// use.
+    pub covered: u32,
     /// Permits in use at the last beat.
     pub in_use: u32,
     /// Permits that waiting calls wanted at the last beat.
@@ -128,6 +131,7 @@ fn account_view(account: &Account, entry: &Entry, now: Moment) -> AccountView {
         lent,
         borrowed: entry.borrowed(now),
         stranded: entry.away() - lent,
+        covered: entry.own() + entry.listed_now(now),
         in_use: entry.usage.in_use,
         queued: entry.usage.queued,
     }

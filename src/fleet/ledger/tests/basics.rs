@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::site::{Site, acme};
-use crate::fleet::ledger::{Kept, Pace, Rule};
+use crate::fleet::ledger::{Kept, Pace};
 
 const AB: [&str; 2] = ["gw-a", "gw-b"];
 
@@ -26,9 +26,9 @@ fn a_busy_host_of_two_gets_all_but_the_floor_in_a_few_beats() {
         site.round();
     }
     assert_eq!(site.used(0), 95);
-    let view = site.hosts[0].ledger.view(site.now);
+    let view = site.hosts[0].ledger.view(site.clock(0));
     assert_eq!((view.accounts[0].own, view.accounts[0].borrowed), (49, 46));
-    let view = site.hosts[1].ledger.view(site.now);
+    let view = site.hosts[1].ledger.view(site.clock(0));
     assert_eq!((view.accounts[0].own, view.accounts[0].lent), (3, 46));
     let kept = Kept::decode(site.hosts[1].kept.as_ref().unwrap()).unwrap();
     assert_eq!(kept.lent, [(acme(), 46)]);
@@ -67,34 +67,8 @@ fn what_is_not_needed_any_more_goes_back_and_is_forgotten() {
         site.round();
     }
     for host in &site.hosts {
-        let view = host.ledger.view(site.now);
+        let view = host.ledger.view(site.clock(0));
         assert_eq!(view.accounts, []);
         assert!(host.desk.shares.is_empty());
     }
-}
-
-#[test]
-fn the_smaller_limit_counts_while_hosts_have_two() {
-    let mut site = Site::new(&AB, 98);
-    site.hosts[1].desk.totals.insert(acme(), 48);
-    site.queue(0, 500);
-    site.queue(1, 500);
-    site.round();
-    site.round();
-    let own = |site: &Site, host: usize| site.hosts[host].desk.shares[&acme()].own;
-    assert_eq!((own(&site, 0), own(&site, 1)), (24, 24));
-    let view = site.hosts[0].ledger.view(site.now);
-    assert_eq!(view.peers[0].other_limits, [acme()]);
-    site.hosts[1].desk.totals.insert(acme(), 98);
-    site.round();
-    site.round();
-    assert_eq!((own(&site, 0), own(&site, 1)), (49, 49));
-
-    let mut broken = Site::new(&AB, 98).without(Rule::SmallestTotal);
-    broken.hosts[1].desk.totals.insert(acme(), 48);
-    broken.queue(0, 500);
-    broken.queue(1, 500);
-    broken.round();
-    broken.round();
-    assert_eq!((own(&broken, 0), own(&broken, 1)), (49, 24));
 }

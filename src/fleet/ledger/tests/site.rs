@@ -1,6 +1,7 @@
 //! Hosts in one room: their ledgers, a quota that counts, and a store that holds the last rows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fleet::ledger::{Access, Beat, Before, Heard, Ledger, Rule, Setup, Terms};
@@ -25,14 +26,18 @@ pub(super) struct Host {
     pub(super) desk: Desk,
     pub(super) kept: Option<Vec<u8>>,
     pub(super) last: Option<Beat>,
+    /// How fast its clock is, in percent.
+    pub(super) pace: u32,
 }
 
 /// All hosts and the store.
 #[derive(Debug, Clone)]
 pub(super) struct Site {
-    pub(super) now: Moment,
+    rule: Option<Rule>,
+    /// Since the hosts booted.
+    pub(super) now: Duration,
     pub(super) hosts: Vec<Host>,
-    pub(super) store: BTreeMap<String, Row>,
+    pub(super) store: BTreeMap<String, Arc<Row>>,
 }
 
 impl Desk {
@@ -107,53 +112,84 @@ pub(super) fn setup(host: &str, names: &[&str], incarnation: u64) -> Setup {
 impl Site {
     /// Hosts that have just started, with one account of so many permits.
     pub(super) fn new(names: &[&str], total: u32) -> Self {
-        let now = Moment::from_boot(Duration::from_secs(1_000));
-        let host = |name: &&str| Host {
-            ledger: Ledger::new(setup(name, names, 1), now),
-            desk: Desk::new(&acme(), total),
-            kept: None,
-            last: None,
-        };
-        Self {
-            now,
-            hosts: names.iter().map(host).collect(),
-            store: BTreeMap::new(),
-        }
+        Self::breaking(None, names, total)
     }
 
-    /// The same with a rule broken on every host.
-    pub(super) fn without(mut self, rule: Rule) -> Self {
-        for host in &mut self.hosts {
-            host.ledger = host.ledger.clone().without(rule);
+    /// The same, and every host breaks a rule.
+    pub(super) fn breaking(rule: Option<Rule>, names: &[&str], total: u32) -> Self {
+        let mut site = Self {
+            rule,
+            now: Duration::from_secs(1_000),
+            hosts: Vec::new(),
+            store: BTreeMap::new(),
+        };
+        for name in names {
+            site.join(setup(name, names, 1), total);
         }
-        self
+        site
+    }
+
+    /// A host joins.
+    pub(super) fn join(&mut self, setup: Setup, total: u32) -> usize {
+        let at = Moment::from_boot(self.now);
+        let ledger = Ledger::breaking(self.rule, setup, at);
+        let mut desk = Desk::new(&acme(), total);
+        desk.part = ledger.part();
+        self.hosts.push(Host {
+            ledger,
+            desk,
+            kept: None,
+            last: None,
+            pace: 100,
+        });
+        self.hosts.len() - 1
+    }
+
+    /// What a host's clock shows.
+    pub(super) fn clock(&self, host: usize) -> Moment {
+        Moment::from_boot(self.now * self.hosts[host].pace / 100)
     }
 
     /// Time passes.
     pub(super) fn pass(&mut self, span: Duration) {
-        self.now = self.now.after(span);
+        self.now += span;
     }
 
-    /// One host reads all rows, beats and publishes.
+    /// A host reads all rows, beats and publishes.
     pub(super) fn beat(&mut self, host: usize) -> Vec<Heard> {
-        let Host {
-            ledger,
-            desk,
-            kept,
-            last,
-        } = &mut self.hosts[host];
-        let rows = self.store.values();
-        let heard = rows.map(|row| ledger.hear(self.now, row)).collect();
-        let beat = ledger.beat(self.now, desk);
-        if let Some(keep) = &beat.keep {
-            *kept = Some(keep.encode());
-        }
-        if let Some(row) = &beat.row {
-            let row = Row::decode(&row.encode()).unwrap();
-            self.store.insert(row.host.clone(), row);
-        }
-        *last = Some(beat);
+        let heard = self.read(host);
+        self.publish(host);
         heard
+    }
+
+    /// A host reads all rows.
+    pub(super) fn read(&mut self, host: usize) -> Vec<Heard> {
+        let now = self.clock(host);
+        let ledger = &mut self.hosts[host].ledger;
+        let rows = self.store.values();
+        rows.map(|row| ledger.hear(now, row)).collect()
+    }
+
+    /// A host beats and publishes.
+    pub(super) fn publish(&mut self, host: usize) {
+        let row = self.beat_alone(host);
+        if let Some(row) = row {
+            self.store.insert(row.host.clone(), Arc::new(row));
+        }
+    }
+
+    /// A host beats, and what it has to say is lost.
+    pub(super) fn beat_alone(&mut self, host: usize) -> Option<Row> {
+        let now = self.clock(host);
+        let host = &mut self.hosts[host];
+        let beat = host.ledger.beat(now, &mut host.desk);
+        if let Some(keep) = &beat.keep {
+            host.kept = Some(keep.encode());
+        }
+        let row = beat.row.as_ref();
+        let row = row.map(|row| Row::decode(&row.encode()).unwrap());
+        host.last = Some(beat);
+        row
     }
 
     /// Every host beats once, 20 ms pass, calls start.
@@ -167,10 +203,10 @@ impl Site {
 
     /// Calls start on every host.
     pub(super) fn fill(&mut self) {
-        for host in &mut self.hosts {
-            host.desk.fill(&acme(), self.now);
+        for host in 0..self.hosts.len() {
+            let now = self.clock(host);
+            self.hosts[host].desk.fill(&acme(), now);
         }
-        assert!(self.in_use() <= self.hosts[0].desk.totals[&acme()]);
     }
 
     /// Calls that wait on a host.
@@ -194,5 +230,12 @@ impl Site {
     pub(super) fn used(&self, host: usize) -> u32 {
         let usage = self.hosts[host].desk.usage.get(&acme());
         usage.map_or(0, |usage| usage.in_use)
+    }
+
+    /// Permits of its own on one.
+    pub(super) fn own(&self, host: usize) -> u32 {
+        let desk = &self.hosts[host].desk;
+        let share = desk.shares.get(&acme());
+        share.map_or_else(|| desk.part.of(desk.totals[&acme()]), |share| share.own)
     }
 }
