@@ -161,7 +161,7 @@ impl Driver {
         for (host, bytes) in self.hosts.iter().zip(rows) {
             let Some(bytes) = bytes else { continue };
             let row = match Row::decode(bytes) {
-                Ok(row) if row.host == *host => row,
+                Ok(row) if row.host == *host => Arc::new(row),
                 Ok(_) => {
                     bad.push((host.clone(), "it is another host's".to_owned()));
                     continue;
