@@ -124,7 +124,7 @@ fn check_prints_the_effective_configuration_without_secrets() {
     }
     let warned = text(&output.stderr);
     assert!(
-        warned.contains("fleet.redis: warning: is not built"),
+        warned.contains("admin.token: warning: is shorter"),
         "{warned}"
     );
     assert!(!warned.contains("canary"), "{warned}");
