@@ -11,6 +11,7 @@ use jiff::civil::Date;
 
 use crate::model::{Account, Bind, Published};
 
+use super::certificate::{CaBundle, CaCertificate};
 use super::grant::{AccountSettings, Callers, NamePattern, QuotaSettings};
 use super::secret::Secret;
 
@@ -157,10 +158,14 @@ pub struct StaticAnswer {
 /// `[inspect]`.
 #[derive(Debug, Clone)]
 pub struct Inspect {
-    /// The private CA's certificate: a path or PEM text.
-    pub ca_cert: String,
-    /// Its key.
+    /// The private CA's certificate, then those above it.
+    pub ca_cert: CaBundle,
+    /// The key of its first one, PEM.
     pub ca_key: Secret,
+    /// Certificates that callers are told to trust besides: the next CA's, or the last one's.
+    pub ca_next: Vec<CaBundle>,
+    /// How long the certificates that it signs hold.
+    pub leaf_life: Duration,
     /// For which accounts.
     pub accounts: Vec<NamePattern>,
     /// For whose CONNECTs; `*` or names.
@@ -277,6 +282,18 @@ impl Config {
         self.accounts
             .get(account)
             .map_or(&self.quota, |settings| &settings.quota)
+    }
+}
+
+impl Inspect {
+    /// How long certificates hold that the private CA signs, unless the file says otherwise.
+    pub const LEAF_LIFE: Duration = Duration::from_secs(48 * 3600);
+
+    /// Every certificate that callers are told to trust: the present CA's first.
+    pub fn published(&self) -> impl Iterator<Item = &CaCertificate> {
+        std::iter::once(&self.ca_cert)
+            .chain(&self.ca_next)
+            .flat_map(|bundle| &bundle.certificates)
     }
 }
 

@@ -28,6 +28,7 @@ use crate::server::{Hooks, Server};
 use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
 use crate::telemetry::{LimitName, Telemetry};
 use crate::tls::outbound::{Outbound, TlsError};
+use crate::tls::{Authority, MintError};
 
 use source::VERSION;
 use state::Running;
@@ -78,6 +79,9 @@ pub enum BuildError {
     /// Trust anchors cannot be read.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Inspected connections cannot be answered.
+    #[error(transparent)]
+    Authority(#[from] MintError),
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -123,6 +127,7 @@ impl Gateway {
             .transpose()?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
+        let authority = Authority::of(&config, None)?;
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);
         let limits_hit = Arc::clone(&telemetry);
@@ -132,6 +137,7 @@ impl Gateway {
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
             Arc::clone(&config),
+            authority,
             quotas.clone(),
             Arc::clone(&egress),
             Arc::clone(&telemetry),

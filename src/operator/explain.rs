@@ -21,6 +21,7 @@ use crate::kintone::domain::Destination;
 use crate::model::{Account, Client, Code, Denial};
 use crate::proxy::{Asked, Judged, Language, Proof, Reason, Rules, Step, Way, judge};
 use crate::quota::Terms;
+use crate::tls::Authority;
 
 pub use super::question::Question;
 pub use crate::model::Mode;
@@ -87,9 +88,11 @@ impl Explainer {
     /// Reads the rules, and looks which addresses are on this host.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
+        // One that cannot sign keeps a gateway from starting, and decides about no call.
+        let authority = Authority::of(&config, None).unwrap_or_default();
         Self {
             addresses: Addresses::new(&config.addresses),
-            rules: Rules::new(config, None),
+            rules: Rules::new(config, authority, None),
         }
     }
 

@@ -24,6 +24,7 @@ use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
 use crate::quota::Quotas;
 use crate::server::Connection;
 use crate::telemetry::Telemetry;
+use crate::tls::Authority;
 
 pub use answer::Answer;
 pub use call::CallerLeft;
@@ -81,16 +82,17 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy under `config`.
+    /// A proxy under `config`, which `authority` is of.
     #[must_use]
     pub fn new(
         config: Arc<Config>,
+        authority: Option<Arc<Authority>>,
         quotas: Quotas,
         egress: Arc<Egress<Outgoing>>,
         telemetry: Arc<Telemetry>,
         drain: Drain,
     ) -> Self {
-        let rules = ArcSwap::new(Rules::new(config, None));
+        let rules = ArcSwap::new(Rules::new(config, authority, None));
         Self {
             shared: Arc::new(Shared {
                 rules,
@@ -103,10 +105,17 @@ impl Proxy {
         }
     }
 
-    /// Calls that begin from here on are judged by `config`.
-    pub fn reload(&self, config: Arc<Config>) {
+    /// Calls that begin from here on are judged by `config`, which `authority` is of.
+    pub fn reload(&self, config: Arc<Config>, authority: Option<Arc<Authority>>) {
         let before = self.shared.rules.load();
-        self.shared.rules.store(Rules::new(config, Some(&before)));
+        let rules = Rules::new(config, authority, Some(&before));
+        self.shared.rules.store(rules);
+    }
+
+    /// The authority in use.
+    #[must_use]
+    pub fn authority(&self) -> Option<Arc<Authority>> {
+        self.shared.rules.load().authority.clone()
     }
 
     /// Answers one request of a caller's connection.

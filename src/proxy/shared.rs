@@ -13,6 +13,7 @@ use crate::egress::Egress;
 use crate::kintone::cursor::Cursors;
 use crate::quota::Quotas;
 use crate::telemetry::Telemetry;
+use crate::tls::Authority;
 
 /// The parts of the proxy. One for the process; calls borrow it.
 pub(crate) struct Shared {
@@ -30,11 +31,18 @@ pub(crate) struct Rules {
     pub(crate) config: Arc<Config>,
     pub(crate) directory: Directory,
     pub(crate) allowlist: AllowlistHints,
+    /// Who answers for kintone in inspected connections.
+    pub(crate) authority: Option<Arc<Authority>>,
 }
 
 impl Rules {
-    /// The rules of `config`. What was seen of a caller under the rules `before` stays with it.
-    pub(crate) fn new(config: Arc<Config>, before: Option<&Self>) -> Arc<Self> {
+    /// The rules of `config`, which `authority` is of. What was seen of a caller under the rules
+    /// `before` stays with it.
+    pub(crate) fn new(
+        config: Arc<Config>,
+        authority: Option<Arc<Authority>>,
+        before: Option<&Self>,
+    ) -> Arc<Self> {
         let before = before.map(|before| &before.directory);
         let directory = Directory::new(&config.callers, before);
         let allowlist = AllowlistHints::new(&config.addresses);
@@ -42,6 +50,7 @@ impl Rules {
             config,
             directory,
             allowlist,
+            authority,
         })
     }
 }
