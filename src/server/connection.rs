@@ -134,19 +134,22 @@ impl Connection {
 
     /// The connection inside one that was granted: it begins as one between two calls.
     pub(super) fn within(outer: Arc<Self>) -> Self {
-        Self::inside(outer, None)
+        Self::inside(outer, Pulse::new(Phase::Idle), None)
     }
 
     /// A stream of this connection.
     pub(super) fn stream_of(line: &Arc<Self>) -> Self {
-        Self::inside(Arc::clone(line), Some(CancellationToken::new()))
+        let mut pulse = Pulse::new(Phase::Busy);
+        // Its one call has begun, so that nothing is asked of heads that HTTP/2 does not have.
+        pulse.calls = 1;
+        Self::inside(Arc::clone(line), pulse, Some(CancellationToken::new()))
     }
 
-    fn inside(outer: Arc<Self>, reset: Option<CancellationToken>) -> Self {
+    fn inside(outer: Arc<Self>, pulse: Pulse, reset: Option<CancellationToken>) -> Self {
         Self {
             client: outer.client,
             stream: Arc::clone(&outer.stream),
-            pulse: Mutex::new(Pulse::new(Phase::Idle)),
+            pulse: Mutex::new(pulse),
             stay: outer.stay,
             interim: Interim::default(),
             terms: Arc::clone(&outer.terms),
