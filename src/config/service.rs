@@ -44,6 +44,9 @@ pub(super) fn limits(root: &mut Section<'_>) -> Limits {
         handshake_timeout: section.or("handshake_timeout", default.handshake_timeout, time),
         caller_idle: section.or("caller_idle", default.caller_idle, time),
         stall_timeout: section.or("stall_timeout", default.stall_timeout, time),
+        h2_streams: section.or("h2_streams", default.h2_streams, |value| {
+            value.integer(1..=1000)
+        }),
         account_series: section.or("account_series", default.account_series, |value| {
             value.integer(0..=100_000)
         }),

@@ -189,6 +189,8 @@ pub struct Limits {
     pub caller_idle: Duration,
     /// No progress of a body because of the caller.
     pub stall_timeout: Duration,
+    /// Calls at once on one HTTP/2 connection of a caller.
+    pub h2_streams: u32,
     /// Accounts with metric series of their own.
     pub account_series: usize,
 }
@@ -305,6 +307,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             caller_idle: Duration::from_secs(120),
             stall_timeout: Duration::from_secs(60),
+            h2_streams: 100,
             account_series: 1000,
         }
     }

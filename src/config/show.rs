@@ -306,6 +306,7 @@ fn limits(config: &Config) -> Table {
         ("handshake_timeout", duration(limits.handshake_timeout)),
         ("caller_idle", duration(limits.caller_idle)),
         ("stall_timeout", duration(limits.stall_timeout)),
+        ("h2_streams", limits.h2_streams.into()),
         ("account_series", count(limits.account_series)),
     ])
 }

@@ -22,7 +22,7 @@ use crate::admin::ports::PortCount;
 use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::{Egress, EgressError};
-use crate::proxy::{Outgoing, Proxy};
+use crate::proxy::{Inner, Outgoing, Proxy};
 use crate::quota::{Quotas, RecordError};
 use crate::server::{Hooks, Server};
 use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
@@ -267,12 +267,21 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
 }
 
 fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {
+    let inside = running.proxy.clone();
+    let inner = ServiceBuilder::new()
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .service(service_fn(move |request| {
+            inside.clone().handle_inside(request)
+        }));
+    let inner = Arc::new(Inner::new(inner));
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let proxy = running.proxy.clone();
+        let (proxy, inner) = (running.proxy.clone(), Arc::clone(&inner));
         let service = ServiceBuilder::new()
             .layer(CatchPanicLayer::custom(answer_panic))
-            .service(service_fn(move |request| proxy.clone().handle(request)));
+            .service(service_fn(move |request| {
+                proxy.clone().handle(Arc::clone(&inner), request)
+            }));
         let server = running.server.clone();
         tokio::spawn(async move { server.serve(listener, service).await });
     }

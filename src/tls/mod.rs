@@ -10,6 +10,7 @@ pub use outbound::{Outbound, TlsError};
 pub mod authority;
 pub mod create;
 pub mod hello;
+pub mod inbound;
 pub mod outbound;
 
 mod leaf;

@@ -45,7 +45,7 @@ const KEYS: &[(&str, &str)] = &[
     (
         "limits",
         "connections connections_per_network_address head_size head_timeout handshake_timeout caller_idle \
-         stall_timeout account_series",
+         stall_timeout h2_streams account_series",
     ),
     ("fleet", "host hosts redis"),
     ("verify", "urls interval unknown_for"),
