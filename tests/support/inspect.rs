@@ -26,7 +26,9 @@ impl PrivateCa {
         let ca = NewCa {
             name: "test CA".into(),
             organization: None,
-            zones: ["cybozu.com", "kintone.com", "cybozu.cn"].map(String::from).into(),
+            zones: ["cybozu.com", "kintone.com", "cybozu.cn"]
+                .map(String::from)
+                .into(),
             life: Duration::from_secs(60 * 24 * 3600),
         };
         let made = ca.create(Timestamp::now()).expect("a certificate");
