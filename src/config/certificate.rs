@@ -149,17 +149,12 @@ fn excluded(constraints: &NameConstraints<'_>) -> Vec<String> {
 fn dns_names(subtrees: &[GeneralSubtree<'_>]) -> Vec<String> {
     subtrees
         .iter()
-        .filter_map(|subtree| match subtree.base {
-            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-            GeneralName::OtherName(..)
-            | GeneralName::RFC822Name(_)
-            | GeneralName::X400Address(_)
-            | GeneralName::DirectoryName(_)
-            | GeneralName::EDIPartyName(_)
-            | GeneralName::URI(_)
-            | GeneralName::IPAddress(_)
-            | GeneralName::RegisteredID(_)
-            | GeneralName::Invalid(..) => None,
+        .filter_map(|subtree| {
+            if let GeneralName::DNSName(name) = subtree.base {
+                Some(name.to_ascii_lowercase())
+            } else {
+                None
+            }
         })
         .collect()
 }

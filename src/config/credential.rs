@@ -15,6 +15,8 @@ const SECRET: &str = "a string or { file = \"PATH\" }";
 
 const PEM: &str = "a path, PEM text or { file = \"PATH\" }";
 
+const PEM_EXPECTED: &str = "expected a path, PEM text or { file = \"PATH\" }";
+
 /// What PEM text has and no path.
 const PEM_BEGIN: &str = "-----BEGIN";
 
@@ -84,8 +86,13 @@ pub(super) fn secret_pem(value: &Value<'_>) -> Option<Secret> {
             _ => value.clone(),
         }
     };
-    let text = read_file(&place)?;
-    warn_of_readers(&place);
+    let path = place.path()?;
+    let text = match read_text(&path) {
+        Ok(text) => text,
+        // What stands here may be the secret, badly copied: it is not repeated.
+        Err(problem) => return place.fault(format!("names a file that {problem}"), PEM_EXPECTED),
+    };
+    warn_of_readers(&place, &path);
     Some(Secret::new(text))
 }
 
@@ -99,7 +106,7 @@ fn file_of<'a>(value: &Value<'a>) -> Option<Value<'a>> {
 
 /// systemd gives a service its credentials through an access control list, whose mask looks like
 /// rights of the group: only rights of all others matter there.
-fn warn_of_readers(value: &Value<'_>) {
+fn warn_of_readers(value: &Value<'_>, path: &Path) {
     const OF_OTHERS: u32 = 0o007;
     const OF_GROUP_AND_OTHERS: u32 = 0o077;
     let is_credential = value
@@ -110,7 +117,6 @@ fn warn_of_readers(value: &Value<'_>) {
         true => OF_OTHERS,
         false => OF_GROUP_AND_OTHERS,
     };
-    let Some(path) = value.path() else { return };
     let mode = path.metadata().map_or(0, |file| file.permissions().mode());
     if mode & unwanted != 0 {
         value.warn(

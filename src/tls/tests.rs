@@ -176,20 +176,23 @@ fn a_leaf_says_all_that_strict_clients_ask_for_and_no_more() {
         .general_names;
     assert_eq!(names[..], [GeneralName::DNSName("*.cybozu.com")]);
     let key_identifier = |certificate: &X509Certificate<'_>| {
-        let found = certificate.iter_extensions().find_map(|extension| {
-            match extension.parsed_extension() {
-                ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
-                _ => None,
+        let mut extensions = certificate.iter_extensions();
+        let found = extensions.find_map(|extension| {
+            if let ParsedExtension::SubjectKeyIdentifier(id) = extension.parsed_extension() {
+                Some(id.0.to_vec())
+            } else {
+                None
             }
         });
         found.unwrap()
     };
-    let issuer = leaf
-        .iter_extensions()
-        .find_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref(),
-            _ => None,
-        });
+    let issuer = leaf.iter_extensions().find_map(|extension| {
+        if let ParsedExtension::AuthorityKeyIdentifier(id) = extension.parsed_extension() {
+            id.key_identifier.as_ref()
+        } else {
+            None
+        }
+    });
     assert_eq!(issuer.unwrap().0, key_identifier(&root));
     assert_ne!(key_identifier(&leaf), key_identifier(&root));
     let serial = leaf.raw_serial();

@@ -38,7 +38,10 @@ const KEYS: &[(&str, &str)] = &[
         "account.\"acme.cybozu.com\".tenant.\"company-1\"",
         "weight concurrency contacts",
     ),
-    ("inspect", "ca_cert ca_key accounts callers"),
+    (
+        "inspect",
+        "ca_cert ca_key ca_next leaf_life accounts callers",
+    ),
     (
         "limits",
         "connections connections_per_network_address head_size head_timeout handshake_timeout caller_idle \
