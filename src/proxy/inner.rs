@@ -31,7 +31,9 @@ pub(crate) fn read<'a>(head: &Parts, host: &'a Host) -> Result<Target<'a>, Denia
     check_target(head, host)?;
     match head.headers.get(header::HOST) {
         Some(named) if !is_host(named, host) => Err(Denial::Misdirected),
-        Some(_) | None => Ok(Target::Inside { host: host.as_str() }),
+        Some(_) | None => Ok(Target::Inside {
+            host: host.as_str(),
+        }),
     }
 }
 
@@ -87,15 +89,39 @@ mod tests {
     #[test]
     fn every_form_for_the_connected_host_is_taken() {
         for (method, uri, version, host) in [
-            ("GET", "/k/v1/app.json?id=1", Version::HTTP_11, Some("acme.cybozu.com")),
+            (
+                "GET",
+                "/k/v1/app.json?id=1",
+                Version::HTTP_11,
+                Some("acme.cybozu.com"),
+            ),
             ("GET", "/", Version::HTTP_11, Some("ACME.cybozu.com:443")),
             ("GET", "/", Version::HTTP_10, None),
             ("OPTIONS", "*", Version::HTTP_11, Some("acme.cybozu.com")),
-            ("GET", "https://acme.CYBOZU.com/", Version::HTTP_11, Some("acme.cybozu.com")),
-            ("GET", "https://acme.cybozu.com:443/x", Version::HTTP_2, None),
-            ("GET", "/.kintone-egress/me", Version::HTTP_2, Some("acme.cybozu.com")),
+            (
+                "GET",
+                "https://acme.CYBOZU.com/",
+                Version::HTTP_11,
+                Some("acme.cybozu.com"),
+            ),
+            (
+                "GET",
+                "https://acme.cybozu.com:443/x",
+                Version::HTTP_2,
+                None,
+            ),
+            (
+                "GET",
+                "/.kintone-egress/me",
+                Version::HTTP_2,
+                Some("acme.cybozu.com"),
+            ),
         ] {
-            assert_eq!(read_of(method, uri, version, host), Ok(()), "{method} {uri}");
+            assert_eq!(
+                read_of(method, uri, version, host),
+                Ok(()),
+                "{method} {uri}"
+            );
         }
     }
 
@@ -108,10 +134,22 @@ mod tests {
             ("/", Version::HTTP_11, Some("acme.cybozu.com:80")),
             ("/", Version::HTTP_11, Some("acme.cybozu.comx")),
             ("/", Version::HTTP_11, Some("acme.cybozu.co")),
-            ("https://other.cybozu.com/", Version::HTTP_11, Some("acme.cybozu.com")),
-            ("https://acme.cybozu.com/", Version::HTTP_11, Some("other.cybozu.com")),
+            (
+                "https://other.cybozu.com/",
+                Version::HTTP_11,
+                Some("acme.cybozu.com"),
+            ),
+            (
+                "https://acme.cybozu.com/",
+                Version::HTTP_11,
+                Some("other.cybozu.com"),
+            ),
             ("https://acme.cybozu.com:8443/", Version::HTTP_2, None),
-            ("https://acme.cybozu.com/", Version::HTTP_2, Some("other.cybozu.com")),
+            (
+                "https://acme.cybozu.com/",
+                Version::HTTP_2,
+                Some("other.cybozu.com"),
+            ),
         ] {
             let read = read_of("GET", uri, version, host);
             assert_eq!(read, Err(Denial::Misdirected), "{uri} {host:?}");
@@ -124,13 +162,47 @@ mod tests {
         for (method, uri, version, host, expected) in [
             ("GET", "/", Version::HTTP_11, None, bad(Detail::HostMissing)),
             ("GET", "/", Version::HTTP_2, None, bad(Detail::HostMissing)),
-            ("GET", "/", Version::HTTP_11, Some("a b"), bad(Detail::HostInvalid)),
-            ("GET", "*", Version::HTTP_11, Some("acme.cybozu.com"), bad(Detail::Unparsable)),
-            ("GET", "acme.cybozu.com", Version::HTTP_11, Some("acme.cybozu.com"), bad(Detail::Unparsable)),
-            ("GET", "ftp://acme.cybozu.com/", Version::HTTP_11, Some("acme.cybozu.com"), bad(Detail::SchemeUnknown)),
-            ("GET", "https://u@acme.cybozu.com/", Version::HTTP_11, Some("acme.cybozu.com"), bad(Detail::Userinfo)),
+            (
+                "GET",
+                "/",
+                Version::HTTP_11,
+                Some("a b"),
+                bad(Detail::HostInvalid),
+            ),
+            (
+                "GET",
+                "*",
+                Version::HTTP_11,
+                Some("acme.cybozu.com"),
+                bad(Detail::Unparsable),
+            ),
+            (
+                "GET",
+                "acme.cybozu.com",
+                Version::HTTP_11,
+                Some("acme.cybozu.com"),
+                bad(Detail::Unparsable),
+            ),
+            (
+                "GET",
+                "ftp://acme.cybozu.com/",
+                Version::HTTP_11,
+                Some("acme.cybozu.com"),
+                bad(Detail::SchemeUnknown),
+            ),
+            (
+                "GET",
+                "https://u@acme.cybozu.com/",
+                Version::HTTP_11,
+                Some("acme.cybozu.com"),
+                bad(Detail::Userinfo),
+            ),
         ] {
-            assert_eq!(read_of(method, uri, version, host), expected, "{method} {uri}");
+            assert_eq!(
+                read_of(method, uri, version, host),
+                expected,
+                "{method} {uri}"
+            );
         }
         for method in ["TRACE", "CONNECT"] {
             let read = read_of(method, "/", Version::HTTP_11, Some("acme.cybozu.com"));

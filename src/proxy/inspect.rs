@@ -170,9 +170,7 @@ impl Inspection {
                 detail: Some(Detail::CallerDistrustsCa),
                 as_counted: Handshake::CallerDistrustsCa,
             }),
-            Ok(Err(AcceptError::Failed(_))) => {
-                Err(bad(Detail::HandshakeFailed, Handshake::Failed))
-            }
+            Ok(Err(AcceptError::Failed(_))) => Err(bad(Detail::HandshakeFailed, Handshake::Failed)),
             Ok(Err(AcceptError::Gone(_))) => Err(Ended::gone()),
             Err(_) => Err(bad(Detail::HandshakeTimeout, Handshake::Timeout)),
         }

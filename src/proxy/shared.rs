@@ -66,7 +66,10 @@ impl Rules {
         let account = destination.account.as_str();
         let mut names = inspect.callers.iter();
         let is_inspected = rule.modes.contains(&Mode::Inspect)
-            && inspect.accounts.iter().any(|pattern| pattern.matches(account))
+            && inspect
+                .accounts
+                .iter()
+                .any(|pattern| pattern.matches(account))
             && names.any(|name| name == "*" || name == rule.name.as_str())
             && authority.covers(&destination.host);
         if is_inspected {

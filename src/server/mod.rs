@@ -189,7 +189,9 @@ impl Server {
                 | libc::ENETUNREACH
                 | libc::EINTR,
             ) => return,
-            Some(libc::EMFILE | libc::ENFILE) => (self.terms.hooks.limit_hit)(Detail::FileDescriptors),
+            Some(libc::EMFILE | libc::ENFILE) => {
+                (self.terms.hooks.limit_hit)(Detail::FileDescriptors)
+            }
             Some(libc::ENOBUFS | libc::ENOMEM) => (self.terms.hooks.limit_hit)(Detail::Memory),
             _ => {}
         }

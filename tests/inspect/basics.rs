@@ -12,9 +12,8 @@ const PATH: &str = "/k/v1/records.json?app=1";
 
 /// The first sample of a handshake metric.
 async fn handshakes(house: &House, result: &str) -> f64 {
-    let sample = format!(
-        "kintone_egress_inspect_handshakes_total{{caller=\"events\",result=\"{result}\"}}"
-    );
+    let sample =
+        format!("kintone_egress_inspect_handshakes_total{{caller=\"events\",result=\"{result}\"}}");
     house.metric(&sample).await.unwrap_or_default()
 }
 
@@ -52,10 +51,19 @@ async fn every_call_inside_is_a_call_of_its_own() {
             );
         }
         assert_eq!(house.output.lines().len(), 6, "the CONNECTs are no calls");
-        let via: Vec<_> = house.sim.ledger().executions.iter().map(|execution| {
-            let via = execution.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("via"));
-            via.unwrap().1.clone()
-        }).collect();
+        let via: Vec<_> = house
+            .sim
+            .ledger()
+            .executions
+            .iter()
+            .map(|execution| {
+                let via = execution
+                    .headers
+                    .iter()
+                    .find(|(name, _)| name.eq_ignore_ascii_case("via"));
+                via.unwrap().1.clone()
+            })
+            .collect();
         assert_eq!(via[..3], ["1.1 kintone-egress"; 3]);
         assert_eq!(via[3..], ["2 kintone-egress"; 3]);
         assert_eq!(handshakes(&house, "h1").await, 1.0);
@@ -63,7 +71,9 @@ async fn every_call_inside_is_a_call_of_its_own() {
         let open = "kintone_egress_inspected_connections{caller=\"events\"}";
         assert_eq!(house.metric(open).await, Some(2.0));
         drop((h1, h2));
-        house.until("both are closed", |house| house.quotas.balance().held == 0).await;
+        house
+            .until("both are closed", |house| house.quotas.balance().held == 0)
+            .await;
     })
     .await;
 }
@@ -86,7 +96,10 @@ async fn a_call_for_another_host_is_misdirected() {
         let url = format!("https://other.cybozu.com{PATH}");
         let request = Caller::inner(Method::GET, "other.cybozu.com", &url, "");
         let answer = read(h2.send_request(request).await.unwrap()).await.unwrap();
-        assert_eq!((answer.status.as_u16(), &*answer.code()), (421, "GW_MISDIRECTED"));
+        assert_eq!(
+            (answer.status.as_u16(), &*answer.code()),
+            (421, "GW_MISDIRECTED")
+        );
         assert_eq!(house.sim.ledger().executions.len(), 1);
     })
     .await;
@@ -117,7 +130,11 @@ async fn what_ends_before_a_call_is_told_once() {
             .lines()
             .iter()
             .map(|line| {
-                assert_eq!((&line["mode"], &line["method"], &line["status"]), (&"inspect".into(), &"CONNECT".into(), &200.into()), "{line}");
+                assert_eq!(
+                    (&line["mode"], &line["method"], &line["status"]),
+                    (&"inspect".into(), &"CONNECT".into(), &200.into()),
+                    "{line}"
+                );
                 format!("{} {}", line["outcome"], line["detail"])
             })
             .collect();

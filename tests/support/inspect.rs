@@ -26,7 +26,9 @@ impl PrivateCa {
         let ca = NewCa {
             name: "test CA".into(),
             organization: None,
-            zones: ["cybozu.com", "kintone.com", "cybozu.cn"].map(String::from).into(),
+            zones: ["cybozu.com", "kintone.com", "cybozu.cn"]
+                .map(String::from)
+                .into(),
             life: Duration::from_secs(60 * 24 * 3600),
         };
         let made = ca.create(Timestamp::now()).expect("a certificate");
@@ -69,19 +71,29 @@ impl Caller {
     /// HTTP/2 inside a CONNECT of its own.
     pub async fn h2(&self, host: &str) -> Result<http2::SendRequest<Full<Bytes>>, Answer> {
         let tls = self.clone().offering(&[b"h2"]).secured(host).await?;
+        Ok(Self::h2_over(tls).await)
+    }
+
+    /// HTTP/2 on a connection that agreed on it.
+    pub async fn h2_over(tls: TlsStream<TcpStream>) -> http2::SendRequest<Full<Bytes>> {
         let io = TokioIo::new(tls);
         let shaken = http2::handshake(TokioExecutor::new(), io).await;
         let (sender, connection) = shaken.expect("HTTP/2");
         tokio::spawn(async move { connection.await.ok() });
-        Ok(sender)
+        sender
     }
 
     /// HTTP/1 inside a CONNECT of its own.
     pub async fn h1(&self, host: &str) -> Result<http1::SendRequest<Full<Bytes>>, Answer> {
         let tls = self.clone().offering(&[b"http/1.1"]).secured(host).await?;
+        Ok(Self::h1_over(tls).await)
+    }
+
+    /// HTTP/1 on a connection that agreed on it.
+    pub async fn h1_over(tls: TlsStream<TcpStream>) -> http1::SendRequest<Full<Bytes>> {
         let shaken = http1::handshake(TokioIo::new(tls)).await;
         let (sender, connection) = shaken.expect("HTTP/1");
         tokio::spawn(async move { connection.await.ok() });
-        Ok(sender)
+        sender
     }
 }

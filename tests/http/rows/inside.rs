@@ -26,10 +26,7 @@ const OTHERS: &[Other] = &[
     Other {
         why: "inside, the gateway is in kintone's place: its target is a path",
         expect: Expect::Passed(PASSED),
-        rules: &[
-            "origin-form is for servers",
-            "asterisk-form is for servers",
-        ],
+        rules: &["origin-form is for servers", "asterisk-form is for servers"],
     },
     Other {
         why: "it is no form that any server takes, so there is no better word for it",
@@ -112,7 +109,9 @@ pub fn check_names(rows: &[&[Row]]) {
     for other in OTHERS {
         assert!(!other.why.is_empty());
         for rule in other.rules {
-            let known = rows.iter().any(|rows| rows.iter().any(|row| row.rule == *rule));
+            let known = rows
+                .iter()
+                .any(|rows| rows.iter().any(|row| row.rule == *rule));
             assert!(known, "no row says {rule:?}");
         }
     }
