@@ -231,7 +231,7 @@ impl Case {
         let (caller, protocol): (_, &[u8]) = match way {
             Way::Tunnel => (caller, b"http/1.1"),
             Way::InspectH2 => (caller.trusting(&ca.pem), b"h2"),
-            _ => (caller.trusting(&ca.pem), b"http/1.1"),
+            Way::Http | Way::Https | Way::InspectH1 => (caller.trusting(&ca.pem), b"http/1.1"),
         };
         let tls = caller
             .offering(&[protocol])
