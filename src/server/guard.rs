@@ -16,8 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::model::{Client, Detail};
 
-use super::connection::{Connection, Phase};
+use super::connection::Connection;
 use super::interim::Part;
+use super::pulse::Phase;
 
 /// What the server tells, and whom it asks for words. All are called on the connection's task and
 /// must not block.

@@ -44,6 +44,7 @@ mod guard;
 mod heads;
 mod interim;
 mod linger;
+mod pulse;
 mod serve;
 mod slots;
 mod socket;
@@ -190,7 +191,7 @@ impl Server {
                 | libc::EINTR,
             ) => return,
             Some(libc::EMFILE | libc::ENFILE) => {
-                (self.terms.hooks.limit_hit)(Detail::FileDescriptors)
+                (self.terms.hooks.limit_hit)(Detail::FileDescriptors);
             }
             Some(libc::ENOBUFS | libc::ENOMEM) => (self.terms.hooks.limit_hit)(Detail::Memory),
             _ => {}

@@ -23,9 +23,10 @@ use crate::config::Limits;
 use crate::drain::{Drain, Stage};
 use crate::model::Detail;
 
-use super::connection::{Connection, Expired, Phase, Stay};
+use super::connection::{Connection, Stay};
 use super::guard::{Guard, Hooks};
 use super::linger::{LINGER_TIME, end_here, has_unread, linger_after};
+use super::pulse::{Expired, Phase};
 use super::socket::Socket;
 
 /// The smallest buffer that hyper accepts, in bytes.

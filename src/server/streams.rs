@@ -31,8 +31,9 @@ use crate::config::Limits;
 use crate::drain::Stage;
 use crate::model::Detail;
 
-use super::connection::{Connection, Expired, Stay};
+use super::connection::{Connection, Stay};
 use super::linger::{LINGER_TIME, linger_after};
+use super::pulse::Expired;
 use super::serve::{Alarm, End, FAR};
 use super::socket::Socket;
 
@@ -146,7 +147,7 @@ where
             }) => match end {
                 End::Expired(Expired::Idle) if leaving => return End::Idle,
                 End::Expired(Expired::Idle) => Expired::Idle.tell(&line.terms().hooks),
-                end => return end,
+                end @ (End::Done(_) | End::Expired(_) | End::Idle | End::Cut) => return end,
             },
             _ = stage.wait_for(|stage| *stage >= next) => {
                 if leaving {

@@ -71,19 +71,29 @@ impl Caller {
     /// HTTP/2 inside a CONNECT of its own.
     pub async fn h2(&self, host: &str) -> Result<http2::SendRequest<Full<Bytes>>, Answer> {
         let tls = self.clone().offering(&[b"h2"]).secured(host).await?;
+        Ok(Self::h2_over(tls).await)
+    }
+
+    /// HTTP/2 on a connection that agreed on it.
+    pub async fn h2_over(tls: TlsStream<TcpStream>) -> http2::SendRequest<Full<Bytes>> {
         let io = TokioIo::new(tls);
         let shaken = http2::handshake(TokioExecutor::new(), io).await;
         let (sender, connection) = shaken.expect("HTTP/2");
         tokio::spawn(async move { connection.await.ok() });
-        Ok(sender)
+        sender
     }
 
     /// HTTP/1 inside a CONNECT of its own.
     pub async fn h1(&self, host: &str) -> Result<http1::SendRequest<Full<Bytes>>, Answer> {
         let tls = self.clone().offering(&[b"http/1.1"]).secured(host).await?;
+        Ok(Self::h1_over(tls).await)
+    }
+
+    /// HTTP/1 on a connection that agreed on it.
+    pub async fn h1_over(tls: TlsStream<TcpStream>) -> http1::SendRequest<Full<Bytes>> {
         let shaken = http1::handshake(TokioIo::new(tls)).await;
         let (sender, connection) = shaken.expect("HTTP/1");
         tokio::spawn(async move { connection.await.ok() });
-        Ok(sender)
+        sender
     }
 }
