@@ -17,7 +17,7 @@
 //! | 2 | [`config`] | what the operator writes, validated, every fault with its place | `model` |
 //! | 2 | [`kintone`] | what kintone is: domains, calls, answers | `model` |
 //! | 3 | [`telemetry`] | metrics, one log line a call, calls under way | `config`, `kintone`, `model` |
-//! | 3 | [`tls`] | TLS we originate, the ClientHello of a tunnel | `config`, `kintone`, `model` |
+//! | 3 | [`tls`] | TLS we originate and answer, the private CA, the ClientHello of a CONNECT | `config`, `kintone`, `model` |
 //! | 3 | [`quota`] | may this call go: permits, rate, fair queue; what is in flight, over restarts | `config`, `kintone`, `model` |
 //! | 3 | [`published`] | for customers: the list of addresses, its notice, its page and feeds | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
@@ -42,6 +42,11 @@
 //!
 //! Tunnel: the same up to `admit` (`proxy/tunnel`), dial, 200, the ClientHello judged, bytes both
 //! ways (`proxy/passage` over `proxy/relay`) until both ends close.
+//!
+//! Inspect: the same up to the rights (`proxy/judge` says which CONNECT is inspected), 200, the
+//! ClientHello judged, TLS by `tls/authority` (`proxy/inspect`); then `server/within` serves the calls
+//! inside with a handler that it is given: `proxy/judge` again, by the rules of the moment and by what
+//! the CONNECT proved (`proxy/inside`), and the path of forward.
 //!
 //! # A change in the day
 //! `gateway/orders` hears signals and the admin listener; a reload runs beside it, one at a time, and
@@ -75,7 +80,7 @@
 //! # Absent on purpose
 //! `quota` knows no HTTP and no metrics; `egress` knows no quota; `telemetry` calls nobody back;
 //! `server` does not know `proxy` (it takes a `tower::Service`); `proxy/forward` and `proxy/tunnel`
-//! do not know each other; a child file never imports its `mod.rs`. What two units of one floor
+//! do not know each other; `proxy/inspect` is handed the handler of the calls inside; a child file never imports its `mod.rs`. What two units of one floor
 //! must tell each other is wired in `gateway` as values or closures. Gauges are taken when they are
 //! scraped, from snapshots.
 

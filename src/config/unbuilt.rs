@@ -16,11 +16,10 @@ struct Unbuilt {
     severity: Severity,
 }
 
-const TABLE: [Unbuilt; 15] = [
+const TABLE: [Unbuilt; 14] = [
     ignored(&["listen", "proxy_tls"]),
     ignored(&["listen", "tls"]),
     ignored(&["caller", "certificate"]),
-    ignored(&["inspect"]),
     refused(&["verify"]),
     ignored(&["notify"]),
     ignored(&["account", "*", "contacts"]),
