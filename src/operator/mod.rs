@@ -1,6 +1,7 @@
-//! Tools for people at a terminal, beside the running gateway: what would it decide, and a private
-//! authority for it.
+//! Tools for people at a terminal, beside the running gateway: what would it decide, what is
+//! published, and a private authority for it.
 
+pub mod addresses;
 pub mod ca;
 pub mod explain;
 
