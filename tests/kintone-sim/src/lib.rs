@@ -171,9 +171,7 @@ impl Sim {
     /// The content of a file of an account, by the key of its upload or of a record; `None` when there is none or it was too large to
     /// keep.
     pub fn file(&self, domain: &str, key: &str) -> Option<bytes::Bytes> {
-        let tenant = self.world.tenant_or_new(domain);
-        let content = tenant.store().file(key)?.content.clone();
-        content
+        self.world.tenant_or_new(domain).file(key)
     }
 
     /// Begins the figures of an account anew, at what is in process.

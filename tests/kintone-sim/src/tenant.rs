@@ -199,6 +199,11 @@ impl Tenant {
             .collect()
     }
 
+    /// The content of a file, if it was kept.
+    pub(crate) fn file(&self, key: &str) -> Option<bytes::Bytes> {
+        self.store().file(key)?.content.clone()
+    }
+
     /// Begins the figures anew, at what is in process.
     pub(crate) fn restart_accounting(&self) {
         self.state().admission.restart(Instant::now());
