@@ -16,12 +16,11 @@ struct Unbuilt {
     severity: Severity,
 }
 
-const TABLE: [Unbuilt; 18] = [
+const TABLE: [Unbuilt; 17] = [
     ignored(&["listen", "proxy_tls"]),
     ignored(&["listen", "tls"]),
     ignored(&["listen", "public"]),
     ignored(&["caller", "certificate"]),
-    ignored(&["inspect"]),
     refused(&["verify"]),
     ignored(&["notify"]),
     ignored(&["account", "*", "contacts"]),

@@ -22,12 +22,13 @@ use crate::admin::ports::PortCount;
 use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::{Egress, EgressError};
-use crate::proxy::{Outgoing, Proxy};
+use crate::proxy::{Inner, Outgoing, Proxy};
 use crate::quota::{Quotas, RecordError};
 use crate::server::{Hooks, Server};
 use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
 use crate::telemetry::{LimitName, Telemetry};
 use crate::tls::outbound::{Outbound, TlsError};
+use crate::tls::{Authority, MintError};
 
 use source::VERSION;
 use state::Running;
@@ -78,6 +79,9 @@ pub enum BuildError {
     /// Trust anchors cannot be read.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Inspected connections cannot be answered.
+    #[error(transparent)]
+    Authority(#[from] MintError),
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -123,6 +127,7 @@ impl Gateway {
             .transpose()?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
+        let authority = Authority::of(&config, None)?;
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);
         let limits_hit = Arc::clone(&telemetry);
@@ -132,6 +137,7 @@ impl Gateway {
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
             Arc::clone(&config),
+            authority,
             quotas.clone(),
             Arc::clone(&egress),
             Arc::clone(&telemetry),
@@ -261,12 +267,21 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
 }
 
 fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {
+    let inside = running.proxy.clone();
+    let inner = ServiceBuilder::new()
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .service(service_fn(move |request| {
+            inside.clone().handle_inside(request)
+        }));
+    let inner = Arc::new(Inner::new(inner));
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let proxy = running.proxy.clone();
+        let (proxy, inner) = (running.proxy.clone(), Arc::clone(&inner));
         let service = ServiceBuilder::new()
             .layer(CatchPanicLayer::custom(answer_panic))
-            .service(service_fn(move |request| proxy.clone().handle(request)));
+            .service(service_fn(move |request| {
+                proxy.clone().handle(Arc::clone(&inner), request)
+            }));
         let server = running.server.clone();
         tokio::spawn(async move { server.serve(listener, service).await });
     }

@@ -16,7 +16,7 @@ use crate::server::Server;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLogHandle;
 use crate::telemetry::logging;
-use crate::tls::Outbound;
+use crate::tls::{Authority, Outbound};
 
 /// Everything that lives as long as the gateway.
 pub(super) struct Running {
@@ -67,6 +67,13 @@ impl Running {
                 return refused(vec![format!("{file}:1:1: upstream.ca_file: {error}")]);
             }
         };
+        let authority = match Authority::of(&config, self.proxy.authority().as_ref()) {
+            Ok(authority) => authority,
+            Err(error) => {
+                let file = self.source.path.display();
+                return refused(vec![format!("{file}:1:1: inspect.ca_key: {error}")]);
+            }
+        };
         if let Err(error) = logging::set_level(&config.log) {
             return refused(vec![error.to_string()]);
         }
@@ -75,7 +82,7 @@ impl Running {
         self.limits.store(Arc::new(config.limits.clone()));
         self.server.limits_changed();
         self.quotas.reload(&config);
-        self.proxy.reload(Arc::clone(&config));
+        self.proxy.reload(Arc::clone(&config), authority);
         self.telemetry.reloaded(&config);
         self.config.store(config);
         let warnings = warnings.iter().map(ToString::to_string).collect();

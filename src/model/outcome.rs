@@ -208,6 +208,8 @@ pub enum Detail {
     NotTls,
     HelloTooLarge,
     HelloTimeout,
+    HandshakeFailed,
+    HandshakeTimeout,
     HeadTimeout,
     // Who.
     NoCredentials,
@@ -568,6 +570,8 @@ labels!(Detail {
     NotTls = "not_tls",
     HelloTooLarge = "hello_too_large",
     HelloTimeout = "hello_timeout",
+    HandshakeFailed = "handshake_failed",
+    HandshakeTimeout = "handshake_timeout",
     HeadTimeout = "head_timeout",
     NoCredentials = "no_credentials",
     CredentialsUnreadable = "credentials_unreadable",

@@ -8,6 +8,7 @@
 use http::request::Parts;
 
 use super::identity::{Identity, IdentityError, Proof};
+use super::inner;
 use super::options::Options;
 use super::reply::{After, Reason};
 use super::request::{self, Target};
@@ -15,7 +16,7 @@ use super::shared::Rules;
 use crate::config::{AccountPolicy, Config};
 use crate::drain::Stage;
 use crate::kintone::domain::{self, Destination, Door};
-use crate::model::{Account, Client, Denial, Detail, Mode};
+use crate::model::{Account, Client, Denial, Detail, Host, Mode};
 
 /// A request, as its judge sees it.
 #[derive(Clone, Copy)]
@@ -23,12 +24,28 @@ pub(crate) struct Asked<'a> {
     pub(crate) head: &'a Parts,
     /// What is wrong with it that its parsed form does not show.
     pub(crate) fault: Option<Detail>,
+    /// Where it stands.
+    pub(crate) place: Place<'a>,
     /// In proof of who sends it.
     pub(crate) proof: Proof<'a>,
     /// Where it comes from.
     pub(crate) client: Client,
     /// How far this host is on its way out.
     pub(crate) stage: Stage,
+}
+
+/// Where a request stands.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// On a connection to the proxy.
+    Proxy,
+    /// Inside an inspected connection.
+    Inside {
+        /// What its CONNECT named.
+        host: &'a Host,
+        /// What its CONNECT said about all calls inside.
+        options: &'a Options,
+    },
 }
 
 /// A step that was taken, with what it found out.
@@ -75,9 +92,10 @@ pub(crate) fn judge(
 ) -> Result<Way, Refused> {
     let (target, said) = framing(asked)?;
     hear(Step::Framed(target));
-    let (host, mode) = match target {
-        Target::Forward { host, .. } => (host, Mode::Forward),
-        Target::Connect { host, .. } => (host, Mode::Tunnel),
+    let host = match target {
+        Target::Forward { host, .. } | Target::Connect { host, .. } | Target::Inside { host } => {
+            host
+        }
         Target::Own { path: "ready" } => return Ok(Way::Ready),
         Target::Own { path: "me" } => {
             let (identity, options) = authentication(rules, asked, target, said, &mut hear)?;
@@ -94,8 +112,13 @@ pub(crate) fn judge(
     let denied = |denial| (Reason::Denied(denial), after(target));
     let config = &rules.config;
     let destination = destination(config, target, host).map_err(denied)?;
+    let mode = match target {
+        Target::Connect { .. } => rules.mode_of_connect(&identity, &destination),
+        Target::Inside { .. } => Mode::Inspect,
+        Target::Forward { .. } | Target::Own { .. } => Mode::Forward,
+    };
     hear(Step::Destined(&destination, mode));
-    if mode == Mode::Forward && destination.door == Door::ClientCertificate {
+    if mode != Mode::Tunnel && destination.door == Door::ClientCertificate {
         let detail = Detail::ClientCertificateHost;
         return Err(denied(Denial::DestinationForbidden(detail)));
     }
@@ -114,10 +137,17 @@ pub(crate) fn judge(
 
 /// Reads the head, and what its headers say about the call.
 fn framing<'a>(asked: &Asked<'a>) -> Result<(Target<'a>, Options), Refused> {
-    let target = request::read(asked.head).map_err(malformed)?;
-    if let Some(fault) = asked.fault {
-        return Err(malformed(Denial::bad_request(fault)));
-    }
+    let read = match asked.place {
+        Place::Proxy => request::read(asked.head),
+        Place::Inside { host, .. } => inner::read(asked.head, host),
+    };
+    let target = match (read, asked.fault) {
+        (Err(denial @ Denial::BadRequest { .. }), _) => return Err(malformed(denial)),
+        (_, Some(fault)) => return Err(malformed(Denial::bad_request(fault))),
+        // Where it ends is plain: it is no fault of the connection.
+        (Err(denial), None) => return Err((Reason::Denied(denial), After::Keep)),
+        (Ok(target), None) => target,
+    };
     let said = Options::from_headers(&asked.head.headers)
         .map_err(|error| (Reason::Options(error), After::Close))?;
     Ok((target, said))
@@ -140,9 +170,12 @@ fn authentication(
         IdentityError::Options(error) => (Reason::Options(error), After::Close),
     })?;
     hear(Step::Identified(&identity));
-    let options = said
-        .or(identity.options.clone())
-        .map_err(|error| (Reason::Options(error), After::Close))?;
+    let options = match asked.place {
+        Place::Proxy => said
+            .or(identity.options.clone())
+            .map_err(|error| (Reason::Options(error), After::Close))?,
+        Place::Inside { options, .. } => said.within(options),
+    };
     hear(Step::Told(&identity, &options));
     Ok((identity, options))
 }
@@ -172,7 +205,7 @@ fn check_account(config: &Config, account: &Account) -> Result<(), Denial> {
 const fn after(target: Target<'_>) -> After {
     match target {
         Target::Connect { .. } => After::Close,
-        Target::Forward { .. } | Target::Own { .. } => After::Keep,
+        Target::Forward { .. } | Target::Inside { .. } | Target::Own { .. } => After::Keep,
     }
 }
 

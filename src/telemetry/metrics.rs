@@ -171,6 +171,10 @@ metrics! {
         "Tunnels that are open. Tunnels; sum over hosts.";
     tunnels_total: IntCounterVec ["caller", "alpn"] =
         "Tunnels whose ClientHello was let through, by what it offers. Tunnels; sum over hosts.";
+    inspected_connections: IntGaugeVec ["caller"] =
+        "Inspected connections that are open. Connections; sum over hosts.";
+    inspect_handshakes_total: IntCounterVec ["caller", "result"] =
+        "TLS handshakes of inspected connections, by how they ended. Handshakes; sum over hosts.";
     tunnel_bytes_total: IntCounterVec ["direction"] =
         "Bytes carried in tunnels. Bytes; sum over hosts.";
 

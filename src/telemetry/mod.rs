@@ -21,7 +21,7 @@ use metrics::Metrics;
 
 pub use access_log::{AccessLogError, AccessLogHandle, Flushed};
 pub use account_series::{AccountLabel, RecentFailure};
-pub use labels::{Alpn, ConnectResult, LimitName, Rejection, Retry};
+pub use labels::{Alpn, ConnectResult, Handshake, LimitName, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
 pub use views::{
@@ -64,6 +64,12 @@ pub struct TunnelGauge {
     open: IntGauge,
     to_kintone: IntCounter,
     from_kintone: IntCounter,
+}
+
+/// An inspected connection: counted as open until dropped.
+#[derive(Debug)]
+pub struct OpenInspection {
+    open: IntGauge,
 }
 
 /// The series that every call may touch, resolved ahead.
@@ -179,6 +185,22 @@ impl Telemetry {
         }
     }
 
+    /// An inspected connection of `caller` is ready for calls until the value is dropped.
+    #[must_use]
+    pub fn inspection_opened(&self, caller: &CallerName, result: Handshake) -> OpenInspection {
+        let series = self.callers.of(Some(caller));
+        series.handshakes(&self.metrics, result).inc();
+        let open = series.inspected(&self.metrics).clone();
+        open.inc();
+        OpenInspection { open }
+    }
+
+    /// The handshake of an inspected connection of `caller` came to nothing.
+    pub fn inspection_failed(&self, caller: &CallerName, result: Handshake) {
+        let series = self.callers.of(Some(caller));
+        series.handshakes(&self.metrics, result).inc();
+    }
+
     /// `config` was taken.
     pub fn reloaded(&self, config: &Config) {
         self.callers.reload(&config.callers);
@@ -289,6 +311,12 @@ impl TunnelGauge {
     /// `bytes` came from kintone.
     pub fn from_kintone(&self, bytes: u64) {
         self.from_kintone.inc_by(bytes);
+    }
+}
+
+impl Drop for OpenInspection {
+    fn drop(&mut self) {
+        self.open.dec();
     }
 }
 
