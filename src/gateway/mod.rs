@@ -35,6 +35,7 @@ use state::Running;
 pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
+mod days;
 mod orders;
 mod record;
 mod source;
@@ -128,11 +129,13 @@ impl Gateway {
         let limits_hit = Arc::clone(&telemetry);
         let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
         let quotas = Quotas::recorded(&config, record);
+        let days = days::open(&config, &telemetry)?;
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
             Arc::clone(&config),
             quotas.clone(),
+            days.clone(),
             Arc::clone(&egress),
             Arc::clone(&telemetry),
             drain.clone(),
@@ -145,6 +148,7 @@ impl Gateway {
             server,
             proxy: proxy_service,
             quotas,
+            days,
             egress,
             telemetry,
             drain,
@@ -217,6 +221,7 @@ impl Gateway {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         record::close(&running).await;
+        days::close(&running).await;
         let log = running.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
         result
@@ -258,6 +263,7 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(async move { quotas.drive().await });
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
+    background.spawn(days::drive(Arc::clone(running)));
 }
 
 fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {

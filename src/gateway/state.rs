@@ -11,7 +11,7 @@ use crate::config::file::{Loaded, load};
 use crate::drain::Drain;
 use crate::egress::Egress;
 use crate::proxy::{Outgoing, Proxy};
-use crate::quota::Quotas;
+use crate::quota::{Days, Quotas};
 use crate::server::Server;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLogHandle;
@@ -25,6 +25,7 @@ pub(super) struct Running {
     pub(super) server: Server,
     pub(super) proxy: Proxy,
     pub(super) quotas: Quotas,
+    pub(super) days: Days,
     pub(super) egress: Arc<Egress<Outgoing>>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) drain: Drain,

@@ -133,7 +133,16 @@ impl Journey<'_> {
             .hears_interim
             .then(|| Arc::downgrade(&self.call.connection));
         let head = self.head.clone();
-        let mut flight = Flight::begin(head, expectation, upload, permit, checkout, listener);
+        let charge = self.charge.clone();
+        let mut flight = Flight::begin(
+            head,
+            expectation,
+            upload,
+            permit,
+            checkout,
+            listener,
+            charge,
+        );
         let response_timeout = self.call.rules.config.upstream.response_timeout;
         let landed = tokio::select! {
             biased;
@@ -167,6 +176,7 @@ impl Journey<'_> {
             self.reuse = Reuse::Never;
             let Carriage { mut permit, .. } = carriage;
             permit.not_sent();
+            self.not_counted();
             self.exchange.not_sent();
             if self.unsent < UNSENT_MAX && self.is_at_hand() {
                 return Tried::Unsent(permit);

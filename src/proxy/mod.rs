@@ -21,7 +21,7 @@ use crate::egress::Egress;
 use crate::kintone::call::template;
 use crate::kintone::cursor::Cursors;
 use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
-use crate::quota::Quotas;
+use crate::quota::{Days, Quotas};
 use crate::server::Connection;
 use crate::telemetry::Telemetry;
 
@@ -42,14 +42,17 @@ use exchange::Exchange;
 use reply::{After, Story};
 use shared::Shared;
 
+mod ahead;
 mod allowlist;
 mod answer;
 mod attempt;
+mod budget;
 mod call;
 mod carriage;
 mod exchange;
 mod flight;
 mod forward;
+mod gate;
 mod headers;
 mod held;
 mod hint;
@@ -86,6 +89,7 @@ impl Proxy {
     pub fn new(
         config: Arc<Config>,
         quotas: Quotas,
+        days: Days,
         egress: Arc<Egress<Outgoing>>,
         telemetry: Arc<Telemetry>,
         drain: Drain,
@@ -95,6 +99,7 @@ impl Proxy {
             shared: Arc::new(Shared {
                 rules,
                 quotas,
+                days,
                 egress,
                 telemetry,
                 drain,

@@ -20,6 +20,7 @@ use super::headers::CHALLENGE;
 use super::hint::{self, Hint};
 use super::message::{self, Language};
 use super::options::OptionsError;
+use crate::kintone::day::Day;
 use crate::model::{
     Account, Actor, Cause, Code, Denial, Detail, Failure, ProxyError, Published, QuotaFigures,
     RequestId, Tenant,
@@ -90,7 +91,7 @@ impl Reason {
             Code::RateLimited => Self::Denied(Denial::RateLimited(figures)),
             Code::QueueFull => Self::Denied(Denial::QueueFull(figures)),
             Code::WaitExceeded => Self::Denied(Denial::WaitExceeded(figures)),
-            Code::DailyBudget => Self::Denied(Denial::DailyBudget),
+            Code::DailyBudget => Self::Denied(Denial::DailyBudget(None)),
             Code::EgressUnavailable => Self::Denied(Denial::EgressUnavailable(word)),
             Code::Draining => Self::Denied(Denial::Draining),
             Code::Overloaded => Self::Denied(Denial::Overloaded(word)),
@@ -121,6 +122,15 @@ impl Reason {
             Self::Options(OptionsError::Malformed(_)) => Some(Detail::HeaderInvalid),
             Self::Options(OptionsError::Repeated(_)) => Some(Detail::HeaderRepeated),
             Self::Options(OptionsError::TenantsDiffer) => Some(Detail::TenantsDiffer),
+        }
+    }
+
+    /// When the budget of the day that it ran into opens again.
+    fn reopens_at(self) -> Option<Timestamp> {
+        match self {
+            Self::Denied(Denial::DailyBudget(Some(figures))) => Some(figures.reopens_at),
+            Self::Denied(Denial::DailyBudget(None)) => Some(Day::of(Timestamp::now()).ends()),
+            Self::Denied(_) | Self::Failed(_) | Self::Options(_) => None,
         }
     }
 
@@ -252,7 +262,10 @@ pub(crate) fn refuse(reason: Reason, story: Story<'_>) -> Response<Bytes> {
     let code = reason.code();
     let actor = hint::actor(code, reason.detail());
     let retry_after = reason.retry_after();
-    let retry_at = retry_after.map(instant_in);
+    let retry_at = match reason.reopens_at() {
+        Some(at) => Some(in_japan(at)),
+        None => retry_after.map(instant_in),
+    };
     let figures = reason.figures();
     let message = message::of(reason, story.account, actor, story.language);
     let body = Body {
@@ -373,7 +386,11 @@ fn whole_seconds(duration: Duration) -> u64 {
 
 /// RFC 3339 in Japan's time, whole seconds rounded up.
 fn instant_in(after: Duration) -> String {
-    let at = Timestamp::now() + Duration::from_secs(whole_seconds(after));
+    in_japan(Timestamp::now() + Duration::from_secs(whole_seconds(after)))
+}
+
+/// A moment in Japan time (RFC 3339).
+fn in_japan(at: Timestamp) -> String {
     let japan = TimeZone::fixed(Offset::constant(9));
     Zoned::new(at, japan)
         .strftime("%Y-%m-%dT%H:%M:%S%:z")
@@ -457,7 +474,7 @@ mod tests {
             Reason::Denied(Denial::RateLimited(QuotaFigures::default())),
             Reason::Denied(Denial::QueueFull(QuotaFigures::default())),
             waited(Duration::from_secs(1)),
-            Reason::Denied(Denial::DailyBudget),
+            Reason::Denied(Denial::DailyBudget(None)),
             Reason::Denied(Denial::EgressUnavailable(Detail::NoAddress)),
             Reason::Denied(Denial::Draining),
             Reason::Denied(Denial::Overloaded(Detail::LocalPorts)),

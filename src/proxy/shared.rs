@@ -11,13 +11,14 @@ use crate::config::Config;
 use crate::drain::Drain;
 use crate::egress::Egress;
 use crate::kintone::cursor::Cursors;
-use crate::quota::Quotas;
+use crate::quota::{Days, Quotas};
 use crate::telemetry::Telemetry;
 
 /// The parts of the proxy. One for the process; calls borrow it.
 pub(crate) struct Shared {
     pub(crate) rules: ArcSwap<Rules>,
     pub(crate) quotas: Quotas,
+    pub(crate) days: Days,
     pub(crate) egress: Arc<Egress<Outgoing>>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) drain: Drain,
