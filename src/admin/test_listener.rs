@@ -14,7 +14,11 @@ use crate::admin::{
     Admin, Carried, Command, Order, Readiness, Refusal, read_only_router, router, spawn,
 };
 use crate::config::Secret;
-use crate::model::{Account, Bind, CallerName, Priority, Published, Tenant};
+use crate::kintone::day::Day;
+use crate::model::{
+    Account, AppId, Bind, CallerName, CountedApp, Priority, Published, Purpose, Tenant,
+};
+use crate::quota::{ArchiveError, DayRow};
 use crate::telemetry::test_support::config;
 use crate::telemetry::{
     AccessLogHandle, AccountLoad, AccountView, AddressView, Balance, Presence, Telemetry,

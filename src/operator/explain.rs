@@ -20,7 +20,7 @@ use crate::egress::{Addresses, Preview, preview};
 use crate::kintone::domain::Destination;
 use crate::model::{Account, Client, Code, Denial};
 use crate::proxy::{Asked, Judged, Language, Proof, Reason, Rules, Step, Way, judge};
-use crate::quota::Terms;
+use crate::quota::{Budget, Terms};
 
 pub use super::question::Question;
 pub use crate::model::Mode;
@@ -181,6 +181,9 @@ impl Explainer {
         for text in wording::quota(&ask, &terms, judged.mode, quota.tunnel_h2_weight) {
             steps.push(Taken::new(QUOTA, DEPENDS, text));
         }
+        let budget = Budget::of(config, account);
+        let text = wording::budget(budget, ask.priority, judged.mode);
+        steps.push(Taken::new(QUOTA, DEPENDS, text));
         let preview = preview(&config.upstream, host)?;
         let result = match preview {
             Preview::Static(_) => OK,
