@@ -98,7 +98,11 @@ fn save(dir: &Path) -> io::Result<Held> {
     let (words, _) = bytes.as_chunks::<8>();
     let words = words.iter().take(WORDS);
     let copied = Copied(words.map(|word| u64::from_ne_bytes(*word)).collect());
-    let (mut rows, lost) = rows(&copied, u64::from(SLOTS));
+    let (mut rows, mut lost) = rows(&copied, u64::from(SLOTS));
+    if layout::is_ours(&copied) {
+        let used = Header::Used.load(&copied).min(SLOTS.into()) as u32;
+        lost += used.saturating_sub(layout::slots_in(bytes.len()));
+    }
     for (slot, row) in (0..).map(SlotNumber).zip(&mut rows) {
         row.slot = slot;
     }

@@ -242,6 +242,14 @@ const fn at(slot: SlotNumber) -> usize {
     HEADER_WORDS + slot.0 as usize * SLOT_WORDS
 }
 
+/// Slots that lie in so many bytes of a file, the last one perhaps in part.
+pub(super) fn slots_in(bytes: usize) -> u32 {
+    let slots = (bytes / 8)
+        .saturating_sub(HEADER_WORDS)
+        .div_ceil(SLOT_WORDS);
+    u32::try_from(slots).unwrap_or(u32::MAX)
+}
+
 /// Nothing for an empty text, else what `parse` makes of it.
 pub(super) fn optional<T>(text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
     if text.is_empty() {
