@@ -42,13 +42,12 @@ pub(crate) fn charge(
 }
 
 impl Journey<'_> {
-    /// Refuses a call whose apps have no room in their budgets, before it waits for a permit.
-    pub(super) fn foresee(&self) -> Result<(), End> {
+    /// Whether the call's apps have room in their budgets, before it waits for a permit.
+    pub(super) fn foresee(&self) -> Result<(), DailyFigures> {
         let Some(charge) = self.charge.as_ref().filter(|charge| charge.is_bounded()) else {
             return Ok(());
         };
-        let seen = charge.foresee(&self.times(), self.call.ask(1).priority);
-        seen.map_err(|figures| used_up(figures))
+        charge.foresee(&self.times(), self.call.ask(1).priority)
     }
 
     /// Takes the call's place in the budgets of its apps, for the next try.
@@ -150,7 +149,8 @@ fn times_of(apps: &Apps, counted: Counted) -> Times {
     times
 }
 
-const fn used_up(figures: DailyFigures) -> End {
+/// Where the journey of a call ends that has no room in a budget.
+pub(super) const fn used_up(figures: DailyFigures) -> End {
     let reason = Reason::Denied(Denial::DailyBudget(Some(figures)));
     End::Refuse(reason, After::Keep)
 }

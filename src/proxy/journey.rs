@@ -302,7 +302,7 @@ impl<'a> Journey<'a> {
     }
 
     async fn admit(&mut self) -> Result<Permit, End> {
-        self.foresee()?;
+        self.foresee().map_err(budget::used_up)?;
         self.exchange.phase(Phase::Waiting);
         let admitted = {
             let asked = self.shared.quotas.admit(self.call.ask(1));

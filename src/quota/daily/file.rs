@@ -76,8 +76,8 @@ pub(super) fn take(dir: &Path) -> Result<Held, RecordError> {
 
 fn open(dir: &Path, length: u64) -> io::Result<Held> {
     if length == WORDS as u64 * 8 {
-        let file = File::options();
-        let file = file.clone().read(true).write(true).open(dir.join(COUNTS))?;
+        let mut options = File::options();
+        let file = options.read(true).write(true).open(dir.join(COUNTS))?;
         let map = Map::new(&file)?;
         if layout::is_ours(&map) {
             let (rows, lost) = rows(&map, Header::Used.load(&map));

@@ -399,11 +399,14 @@ async fn killed_in_the_middle_of_the_archive_the_next_process_finishes_it() {
     assert_eq!(rows(&next)[0].2, 1);
 }
 
+/// What befalls a file.
+type Damage = fn(&fs::File);
+
 #[tokio::test(start_paused = true)]
 async fn of_a_damaged_file_everything_readable_goes_on_and_the_rest_is_told() {
     let app = |number| CountedApp::Known(AppId(number));
     // One bit of the second slot's name; the end cut off; another beginning.
-    let damages: [(fn(&fs::File), usize, u32); 3] = [
+    let damages: [(Damage, usize, u32); 3] = [
         (
             |file| file.write_all_at(b"\xff", 4096 + 512 + 50).unwrap(),
             2,
