@@ -7,12 +7,13 @@ use hyper::body::Incoming;
 
 use super::carriage::Carriage;
 use super::exchange::Head;
+use super::fault::Fault;
 use super::flight::{Expectation, Flight, silence};
 use super::headers;
 use super::held::{Held, HeldEnd, hold};
 use super::journey::Journey;
 use super::reply::Reason;
-use super::upload::{Fault, Outgoing};
+use super::upload::Outgoing;
 use crate::egress::{Arrival, Checkout, ConnectError, Reuse, SendError, Source, Verdict};
 use crate::kintone::answer::{self as knowledge, Coding, Concurrency, Said, TOO_MANY_RUNNING};
 use crate::model::{Cause, Code, Denial, Detail, Failure};

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::call::Call;
 use super::exchange::{Exchange, Head};
+use super::fault::Fault;
 use super::journey::{End, Journey};
 use super::reply::{After, Reason};
 use super::shared::Shared;
-use super::upload::Fault;
 use crate::egress::Witness;
 use crate::kintone::call::{Apps, Counted, Knowledge, Subject};
 use crate::model::{CountedApp, DailyFigures, Denial, Detail};

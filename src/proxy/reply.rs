@@ -11,14 +11,14 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
-use jiff::tz::{Offset, TimeZone};
-use jiff::{Timestamp, Zoned};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::allowlist::AllowlistHint;
 use super::headers::CHALLENGE;
 use super::hint::{self, Hint};
 use super::message::{self, Language};
+use super::moment::{in_japan, instant_in, whole_seconds};
 use super::options::OptionsError;
 use crate::kintone::day::Day;
 use crate::model::{
@@ -378,23 +378,6 @@ fn cause_word(code: Code) -> String {
 
 fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn whole_seconds(duration: Duration) -> u64 {
-    (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
-}
-
-/// RFC 3339 in Japan's time, whole seconds rounded up.
-fn instant_in(after: Duration) -> String {
-    in_japan(Timestamp::now() + Duration::from_secs(whole_seconds(after)))
-}
-
-/// A moment in Japan time (RFC 3339).
-fn in_japan(at: Timestamp) -> String {
-    let japan = TimeZone::fixed(Offset::constant(9));
-    Zoned::new(at, japan)
-        .strftime("%Y-%m-%dT%H:%M:%S%:z")
-        .to_string()
 }
 
 fn ascii(text: &str) -> HeaderValue {

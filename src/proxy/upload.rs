@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use super::ahead::Ahead;
+use super::fault::{Fault, Unreadable, UploadError};
 use super::gate::Gate;
 use super::headers::strip_trailers;
 use crate::kintone::call::{BodyReader, Meaning, Subject};
@@ -77,31 +78,6 @@ pub struct Reader {
     gate: Option<Gate>,
     stall: Option<Pin<Box<Sleep>>>,
 }
-
-/// Why a body could not be sent to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UploadError {
-    /// The caller's connection broke, or its framing did.
-    #[error("the caller's body broke off")]
-    Cut(#[source] hyper::Error),
-    /// It sent nothing for `stall_timeout`.
-    #[error("the caller stopped sending its body")]
-    Stalled,
-    /// Another try reads it, or nobody wants it any more.
-    #[error("this try of the call is over")]
-    Over,
-}
-
-/// How a body stands when its call failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    Cut,
-    Stalled,
-}
-
-/// Where the caller's next request begins cannot be found out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unreadable;
 
 impl Upload {
     /// Takes a caller's body; keeps up to `keep_max` bytes of it. `reader` reads it as it passes.
@@ -208,8 +184,7 @@ impl Upload {
         self.lock().received
     }
 
-    /// Reads on before any try does, until the body has said which apps it is about, at most as much
-    /// as is kept. [`Self::fault`] tells whether the caller failed in it.
+    /// Reads before any try does, until the body has said its apps, at most what is kept.
     pub(crate) async fn read_ahead(&self) {
         loop {
             let read = poll_fn(|context| self.lock().poll_ahead(self.keep_max, context));
@@ -272,10 +247,8 @@ impl Reader {
             self.next += 1;
             return Poll::Ready(Some(Ok(frame)));
         }
-        if state.ahead.is_whole() {
+        if state.end == End::Whole || state.ahead.is_whole() {
             state.end = End::Whole;
-        }
-        if state.end == End::Whole {
             return Poll::Ready(None);
         }
         let Some(incoming) = &mut state.incoming else {
@@ -345,10 +318,9 @@ impl State {
     /// Reads a frame that no try has asked for, while more of the body would say more.
     fn poll_ahead(&mut self, max: usize, context: &mut Context<'_>) -> Poll<ControlFlow<()>> {
         let says_more = self.reader.as_ref().is_some_and(|reader| !reader.is_done());
-        let Some(incoming) = self.incoming.as_mut().filter(|incoming| {
-            let has_more = self.end == End::Open && !incoming.is_end_stream();
-            says_more && has_more && self.ahead.has_room(max)
-        }) else {
+        let wants = says_more && self.end == End::Open && self.ahead.has_room(max);
+        let incoming = self.incoming.as_mut();
+        let Some(incoming) = incoming.filter(|body| wants && !body.is_end_stream()) else {
             return Poll::Ready(ControlFlow::Break(()));
         };
         match ready!(Pin::new(incoming).poll_frame(context)) {
