@@ -10,7 +10,9 @@ use crate::config::{QuotaSettings, Secret};
 use crate::kintone::day::Day;
 use crate::model::Account;
 use crate::quota::{ArchiveError, DayRow};
-use crate::telemetry::{AccountView, AddressView, AppTodayView, Balance, Telemetry, Views};
+use crate::telemetry::{
+    AccountView, AddressView, AppTodayView, Balance, PublishedView, Telemetry, Views,
+};
 
 /// A question to the rest of the gateway. It must answer without waiting.
 pub type Ask<T> = Box<dyn Fn() -> T + Send + Sync>;
@@ -47,6 +49,8 @@ pub struct Admin {
     pub balance: Ask<Balance>,
     /// Whether calls should be sent here.
     pub readiness: Ask<Readiness>,
+    /// The published list, counted.
+    pub published: Ask<PublishedView>,
     /// Whether this host is out of rotation or shutting down.
     pub draining: Ask<bool>,
     /// The configuration in force, secrets as `***`.
@@ -69,6 +73,8 @@ pub struct Admin {
 pub struct Readiness {
     /// Why not, in words such as `no usable address` or `draining`.
     pub reasons: Vec<String>,
+    /// What operators should know although calls can be sent here.
+    pub warnings: Vec<String>,
 }
 
 impl Admin {
@@ -83,6 +89,7 @@ impl Admin {
             addresses,
             balance: (self.balance)(),
             apps_today: (self.apps_today)(),
+            published: (self.published)(),
             draining: (self.draining)(),
         }
     }

@@ -106,7 +106,8 @@ pub struct DailyFigures {
 /// A call that the gateway refuses. Nothing of it was sent to kintone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// Malformed, ambiguous or unsupported; `status` is 400, 405, 414 or 431.
+    /// Malformed, ambiguous or unsupported; `status` is 400, 405, 414 or 431, and 404
+    /// where the private authority is asked for and there is none.
     BadRequest {
         /// The HTTP status.
         status: u16,
@@ -209,6 +210,7 @@ pub enum Detail {
     HostInvalid,
     OriginForm,
     PageUnknown,
+    NoAuthority,
     Userinfo,
     Fragment,
     SchemeUnknown,
@@ -225,6 +227,8 @@ pub enum Detail {
     NotTls,
     HelloTooLarge,
     HelloTimeout,
+    HandshakeFailed,
+    HandshakeTimeout,
     HeadTimeout,
     // Who.
     NoCredentials,
@@ -569,6 +573,7 @@ labels!(Detail {
     HostInvalid = "host_invalid",
     OriginForm = "origin_form",
     PageUnknown = "page_unknown",
+    NoAuthority = "no_authority",
     Userinfo = "userinfo",
     Fragment = "fragment",
     SchemeUnknown = "scheme_unknown",
@@ -585,6 +590,8 @@ labels!(Detail {
     NotTls = "not_tls",
     HelloTooLarge = "hello_too_large",
     HelloTimeout = "hello_timeout",
+    HandshakeFailed = "handshake_failed",
+    HandshakeTimeout = "handshake_timeout",
     HeadTimeout = "head_timeout",
     NoCredentials = "no_credentials",
     CredentialsUnreadable = "credentials_unreadable",
