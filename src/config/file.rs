@@ -12,7 +12,7 @@ use super::read::Section;
 use super::shape::Config;
 use super::source::{Source, beside};
 use super::token::sha256_hex;
-use super::{account, caller, egress, fleet, listen, quota, service, unbuilt, upstream};
+use super::{account, caller, circuit, egress, fleet, listen, quota, service, unbuilt, upstream};
 
 /// Largest file, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -146,6 +146,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
     let quota = quota::read(&mut quota_section, &QuotaSettings::default(), hosts);
     quota_section.finish();
     let accounts = account::read(&mut root, &quota, &upstream.zones, hosts);
+    let circuit = circuit::read(&mut root, &upstream.zones);
     let inspect = service::inspect(&mut root, &callers, &upstream.zones);
     let state_default = environment.state_directory.clone();
     let state_default = state_default.unwrap_or_else(|| beside(path, Path::new("state")));
@@ -165,6 +166,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
         callers,
         quota,
         accounts,
+        circuit,
         inspect,
     };
     root.finish();

@@ -4,6 +4,7 @@
 //! typed readers of `read`, one child for each part of the file; `shape` is the result, the only
 //! thing that the rest of the program sees; `show` prints it back without its secrets.
 
+pub mod circuit;
 pub mod file;
 pub mod grant;
 pub mod place;
@@ -30,6 +31,7 @@ mod suggest;
 mod unbuilt;
 mod upstream;
 
+pub use circuit::{Circuit, CircuitSettings, MaintenanceWindow};
 pub use grant::*;
 pub use secret::Secret;
 pub use shape::*;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::circuit::{CircuitSettings, MaintenanceWindow};
 use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
 use super::shape::{
     AccessLog, AccountPolicy, AddressState, Config, EgressAddress, Inspect, Language, Notify,
@@ -43,6 +44,13 @@ fn effective(config: &Config) -> Table {
         &mut root,
         "account",
         (!accounts.is_empty()).then_some(accounts),
+    );
+    set(&mut root, "circuit", circuit(&config.circuit.settings));
+    let windows: Vec<_> = config.circuit.windows.iter().map(window).collect();
+    set_some(
+        &mut root,
+        "maintenance",
+        (!windows.is_empty()).then_some(windows),
     );
     set_some(&mut root, "inspect", config.inspect.as_ref().map(inspect));
     set(&mut root, "limits", limits(config));
@@ -278,6 +286,28 @@ fn account(settings: &AccountSettings) -> Value {
         (!tenants.is_empty()).then_some(tenants),
     );
     section.into()
+}
+
+fn circuit(circuit: &CircuitSettings) -> Table {
+    table([
+        ("maintenance_after", circuit.maintenance_after.into()),
+        ("maintenance_over", duration(circuit.maintenance_over)),
+        ("probe", duration(circuit.probe)),
+        ("probe_max", duration(circuit.probe_max)),
+        ("unknown_after", circuit.unknown_after.into()),
+        ("unknown_over", duration(circuit.unknown_over)),
+        ("unknown_per_hour", circuit.unknown_per_hour.into()),
+    ])
+}
+
+fn window(window: &MaintenanceWindow) -> Value {
+    table([
+        ("from", window.from.to_string().into()),
+        ("to", window.to.to_string().into()),
+        ("zones", window.zones.clone().into()),
+        ("accounts", strings(&window.accounts)),
+    ])
+    .into()
 }
 
 fn inspect(inspect: &Inspect) -> Table {

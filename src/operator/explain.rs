@@ -20,7 +20,7 @@ use crate::egress::{Addresses, Preview, preview};
 use crate::kintone::domain::Destination;
 use crate::model::{Account, Client, Code, Denial};
 use crate::proxy::{Asked, Judged, Language, Proof, Reason, Rules, Step, Way, judge};
-use crate::quota::Terms;
+use crate::quota::{Ask, Terms};
 
 pub use super::question::Question;
 pub use crate::model::Mode;
@@ -176,7 +176,10 @@ impl Explainer {
             Mode::Forward | Mode::Inspect => 1,
             Mode::Tunnel => quota.tunnel_h2_weight.max(1),
         };
-        let ask = judged.identity.ask(&judged.options, account, weight);
+        let ask = Ask {
+            mode: judged.mode,
+            ..judged.identity.ask(&judged.options, account, weight)
+        };
         let terms = Terms::of(config, &ask);
         for text in wording::quota(&ask, &terms, judged.mode, quota.tunnel_h2_weight) {
             steps.push(Taken::new(QUOTA, DEPENDS, text));

@@ -3,14 +3,17 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use crate::model::outcome::QuotaFigures;
-use crate::model::{Account, CallerName, Denial, Priority, Tenant};
+use crate::model::{Account, CallerName, Denial, Mode, Priority, Tenant};
 
 use super::books::{Books, Want};
+use super::circuit::Event;
 use super::clock::{Clock, Moment};
+use super::closures::{Closure, Closures};
 use super::forecast::{Forecast, Reason};
 use super::in_use::Slot;
 use super::pen::Pen;
@@ -26,6 +29,7 @@ pub(super) struct Cell {
     pub(super) clock: Clock,
     number: u64,
     wakes: Arc<Wakes<Weak<Self>>>,
+    closures: Arc<Closures>,
     /// Held for the length of one step, never across an await.
     books: Mutex<Books<Waiter>>,
 }
@@ -55,6 +59,7 @@ pub(super) struct Held {
 pub(super) struct Entrant<'a> {
     pub(super) tenant: &'a str,
     pub(super) caller: &'a CallerName,
+    pub(super) mode: Mode,
     pub(super) priority: Priority,
     pub(super) permits: u32,
     pub(super) place: Place,
@@ -116,12 +121,14 @@ impl Cell {
         plan: Arc<Plan>,
         clock: Clock,
         wakes: Arc<Wakes<Weak<Self>>>,
+        closures: Arc<Closures>,
     ) -> Self {
         Self {
             account: pen.account.clone(),
             clock,
             number,
             wakes,
+            closures,
             books: Mutex::new(Books::new(plan, clock, pen)),
         }
     }
@@ -138,6 +145,9 @@ impl Cell {
         now: Moment,
     ) -> Result<Entered, Denial> {
         let mut books = self.books();
+        if let Some(denial) = books.gate(&self.account, entrant.mode, now) {
+            return Err(denial);
+        }
         let deadline = match entrant.deadline {
             Deadline::At(deadline) => deadline,
             Deadline::Of { caller, call } => {
@@ -182,6 +192,50 @@ impl Cell {
         drop(books);
         deliver(answers);
         result
+    }
+
+    /// Acts on what an answer has shown.
+    pub(super) fn learn(self: &Arc<Self>, event: Event) {
+        let account = &self.account;
+        match event {
+            Event::Opened => tracing::warn!(%account, "kintone is in maintenance: calls are refused"),
+            Event::Recovered => tracing::info!(%account, "kintone serves again"),
+            Event::Unknown(answers) => self.close_unknown(answers),
+        }
+    }
+
+    /// Looks what is announced for the account.
+    pub(super) fn look_at_windows(self: &Arc<Self>, today: Timestamp) {
+        self.step(|books, now| books.look_at_windows(&self.account, now, today));
+    }
+
+    fn close_unknown(self: &Arc<Self>, answers: u32) {
+        let account = &self.account;
+        let plan = Arc::clone(&self.books().plan);
+        let closure = Closure {
+            account: account.to_string(),
+            closed_at: Timestamp::now(),
+            answers,
+            table: plan.circuit.tables.get(account).cloned(),
+        };
+        if self
+            .closures
+            .close(closure, plan.circuit.settings.unknown_per_hour)
+        {
+            tracing::error!(
+                %account,
+                answers,
+                "kintone does not know this domain: calls are refused until somebody confirms it"
+            );
+            self.step(|books, _| books.close_unknown());
+        } else {
+            tracing::warn!(
+                %account,
+                answers,
+                "kintone does not know this domain; it stays open, for too many were closed within \
+                 the hour: kintone itself may err"
+            );
+        }
     }
 
     /// What the clockwork does when the account's time has come.
@@ -233,6 +287,12 @@ impl Cell {
     fn grant(self: &Arc<Self>, books: &mut Books<Waiter>, now: Moment) -> Answers {
         if books.is_settled() {
             return Answers::new();
+        }
+        if let Some(denial) = books.turned_away(now) {
+            let waiting = books.queue.drain().into_iter();
+            return waiting
+                .map(|waiter| (waiter.answer, Err(denial)))
+                .collect();
         }
         let mut granted = Vec::new();
         books.pump(now, &mut granted);
@@ -361,6 +421,9 @@ fn refusal(
     waited: Duration,
     forecast: &Forecast,
 ) -> Denial {
+    if let Some(denial) = books.held_back() {
+        return denial;
+    }
     let figures = books.figures(waited, forecast);
     match reason {
         Reason::Rate => {

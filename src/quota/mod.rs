@@ -13,12 +13,15 @@ use std::io;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::sleep_until;
 
 use crate::config::Config;
 use crate::model::{Account, Denial, Priority, Table};
 
 pub use ask::Ask;
+pub use circuit::CircuitState;
+pub use closures::{Closure, ClosuresError};
 pub use in_use::Owes;
 pub use permit::{Permit, Refused, YieldGuard};
 pub use record::{Boot, BootError, Damage, Found, Opened, RecordError};
@@ -28,6 +31,7 @@ pub use terms::Terms;
 use account::{Cell, Deadline, Entrant};
 use books::Left;
 use clock::{Clock, Moment};
+use closures::Closures;
 use pen::Pen;
 use plan::Plans;
 use queue::Place;
@@ -37,9 +41,12 @@ use wakes::Wakes;
 mod account;
 mod ask;
 mod books;
+mod circuit;
 mod clock;
+mod closures;
 mod estimate;
 mod forecast;
+mod gate;
 mod in_use;
 mod pen;
 mod permit;
@@ -81,6 +88,7 @@ struct Shared {
     record: Option<Record>,
     /// Calls sent before this moment may be at kintone although nobody knows of them.
     unknown: Option<Moment>,
+    closures: Arc<Closures>,
     register: RwLock<Register>,
 }
 
@@ -136,6 +144,7 @@ impl Quotas {
             wakes: Arc::new(Wakes::new()),
             record,
             unknown,
+            closures: Arc::default(),
             register: RwLock::new(Register {
                 plans: Plans::new(config),
                 cells: Table::default(),
@@ -156,9 +165,55 @@ impl Quotas {
             .map(|cell| (Arc::clone(cell), Arc::clone(plans.of(&cell.account))))
             .collect();
         drop(register);
+        let today = Timestamp::now();
         for (cell, plan) in planned {
             cell.step(|books, _| books.replan(plan, cell.clock));
+            cell.look_at_windows(today);
         }
+        for account in self.0.closures.confirmed_by(config) {
+            self.confirm(&account);
+        }
+    }
+
+    /// Closes the accounts again that an earlier process closed because kintone did not know them,
+    /// but for those that `config` confirms.
+    pub fn close_again(&self, closures: Vec<Closure>, config: &Config) {
+        self.0.closures.take_over(closures);
+        for closure in self.0.closures.all() {
+            let account = Account::from_normal(&closure.account);
+            self.cell(&account).step(|books, _| books.close_unknown());
+        }
+        for account in self.0.closures.confirmed_by(config) {
+            self.confirm(&account);
+        }
+    }
+
+    /// Lets calls go again to an account that was closed because kintone did not know it; whether it
+    /// was.
+    pub fn confirm(&self, account: &Account) -> bool {
+        let was_closed = self.0.closures.confirm(account);
+        if was_closed {
+            self.cell(account).step(|books, now| books.confirm(now));
+            tracing::info!(%account, "confirmed: calls go again");
+        }
+        was_closed
+    }
+
+    /// Why an account is closed, if it is because kintone does not know it.
+    #[must_use]
+    pub fn closure(&self, account: &Account) -> Option<Closure> {
+        self.0.closures.of(account)
+    }
+
+    /// All accounts that are closed so.
+    #[must_use]
+    pub fn closures(&self) -> Vec<Closure> {
+        self.0.closures.all()
+    }
+
+    /// Returns when those have changed since it last did: they are to be written down.
+    pub async fn closures_changed(&self) {
+        self.0.closures.changed().await;
     }
 
     /// Waits until the call may go, and gives it its permit. Dropped at any point, it leaves nothing
@@ -166,12 +221,14 @@ impl Quotas {
     ///
     /// # Errors
     /// [`Denial::RateLimited`], [`Denial::QueueFull`] or [`Denial::WaitExceeded`]: at once where it is
-    /// known that its turn cannot come within its wait, else when the wait is over.
+    /// known that its turn cannot come within its wait, else when the wait is over. Before that
+    /// [`Denial::AccountMaintenance`] and [`Denial::AccountUnknown`], also of a call that waits.
     pub async fn admit(&self, ask: Ask<'_>) -> Result<Permit, Denial> {
         let now = self.0.clock.moment();
         let entrant = Entrant {
             tenant: Entrant::tenant_of(ask.tenant, ask.caller),
             caller: ask.caller,
+            mode: ask.mode,
             priority: ask.priority,
             permits: ask.weight,
             place: Place::Back,
@@ -191,10 +248,9 @@ impl Quotas {
         let shared = &*self.0;
         let mut sweep_at = shared.clock.moment().after(SWEEP);
         loop {
-            let next = shared
-                .wakes
-                .next()
-                .map_or(sweep_at, |next| next.min(sweep_at));
+            let window_at = self.next_window();
+            let next = [shared.wakes.next(), window_at];
+            let next = next.into_iter().flatten().fold(sweep_at, Moment::min);
             tokio::select! {
                 () = sleep_until(shared.clock.instant(next)) => {}
                 () = shared.wakes.sooner() => {}
@@ -204,6 +260,10 @@ impl Quotas {
                 if let Some(cell) = cell.upgrade() {
                     cell.tick();
                 }
+            }
+            if window_at.is_some_and(|at| at <= now) {
+                let today = Timestamp::now();
+                self.cells().iter().for_each(|cell| cell.look_at_windows(today));
             }
             if now >= sweep_at {
                 self.sweep(now);
@@ -241,7 +301,7 @@ impl Quotas {
     /// Every account in use or remembered, in no order.
     #[must_use]
     pub fn snapshot(&self) -> Vec<AccountSnapshot> {
-        let cells: Vec<_> = self.read().cells.values().cloned().collect();
+        let cells = self.cells();
         cells.iter().map(|cell| AccountSnapshot::of(cell)).collect()
     }
 
@@ -262,6 +322,24 @@ impl Quotas {
             balance.add(cell);
         }
         balance
+    }
+
+    fn cells(&self) -> Vec<Arc<Cell>> {
+        self.read().cells.values().cloned().collect()
+    }
+
+    /// When the next announced maintenance begins: those who wait then are told at once.
+    fn next_window(&self) -> Option<Moment> {
+        let register = self.read();
+        let windows = &register.plans.circuit().windows;
+        if windows.is_empty() {
+            return None;
+        }
+        let today = Timestamp::now();
+        let begins = windows.iter().map(|window| window.from);
+        let next = begins.filter(|from| *from > today).min()?;
+        let left = next.duration_since(today).unsigned_abs();
+        Some(self.0.clock.moment().after(left))
     }
 
     fn cell(&self, account: &Account) -> Arc<Cell> {
@@ -288,6 +366,7 @@ impl Quotas {
             Arc::clone(plan),
             self.0.clock,
             Arc::clone(&self.0.wakes),
+            Arc::clone(&self.0.closures),
         ));
         if let Some(aborted_at) = self.0.unknown {
             let is_over = aborted_at.after(settle) <= self.0.clock.moment();
