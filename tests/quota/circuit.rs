@@ -19,12 +19,12 @@ struct Edge {
     /// Most calls at once that it turned away.
     peak_in_vain: AtomicU32,
     in_vain: AtomicU32,
-    /// Most calls at once, a second each.
-    peaks: [AtomicU32; SECONDS],
+    /// Most calls at once in each time that kintone takes for one.
+    peaks: [AtomicU32; TURNS],
 }
 
-/// For so many seconds it is watched.
-const SECONDS: usize = 64;
+/// For so many times of that length it is watched: 64 s.
+const TURNS: usize = 640;
 
 /// How long kintone takes for a call; for one in maintenance it takes a tenth.
 const SERVICE: Duration = Duration::from_millis(100);
@@ -44,8 +44,8 @@ impl Default for Edge {
 impl Edge {
     async fn execute(&self, since: Instant) -> Option<Cause> {
         let running = self.running.fetch_add(1, Ordering::Relaxed) + 1;
-        let second = (since.elapsed().as_secs() as usize).min(SECONDS - 1);
-        self.peaks[second].fetch_max(running, Ordering::Relaxed);
+        let turn = since.elapsed().as_millis() / SERVICE.as_millis();
+        self.peaks[(turn as usize).min(TURNS - 1)].fetch_max(running, Ordering::Relaxed);
         let answer = if self.is_in_maintenance.load(Ordering::Relaxed) {
             self.in_vain.fetch_add(1, Ordering::Relaxed);
             self.peak_in_vain.fetch_max(running, Ordering::Relaxed);
@@ -59,8 +59,8 @@ impl Edge {
         answer
     }
 
-    fn peak(&self, second: usize) -> u32 {
-        self.peaks[second].load(Ordering::Relaxed)
+    fn peak(&self, turn: usize) -> u32 {
+        self.peaks[turn].load(Ordering::Relaxed)
     }
 }
 
@@ -127,7 +127,7 @@ async fn five_hundred_callers_through_a_maintenance() {
         let edge = Arc::clone(&edge);
         async move {
             sleep(Duration::from_secs(10)).await;
-            assert_eq!(edge.peak(9), 80, "all permits are in use");
+            assert_eq!(edge.peak(95), 80, "all permits are in use");
             edge.is_in_maintenance.store(true, Ordering::Relaxed);
             // The calls that are there when it begins.
             sleep(200 * MS).await;
@@ -147,11 +147,12 @@ async fn five_hundred_callers_through_a_maintenance() {
     // and 8 s.
     let in_vain = edge.in_vain.load(Ordering::Relaxed);
     assert!(in_vain < 80 + 120 + 10, "{in_vain}");
-    // The probe at 26 s is in vain, the next is at 42 s: from there calls come back step by step.
-    let back = (30..60).find(|second| edge.peak(*second) > 0).expect("back");
-    let first = edge.peak(back);
-    assert!(first < 40, "{first} calls at once in the first second");
-    assert_eq!(edge.peak((back + 8).min(59)), 80, "all permits again");
+    let back = (300..TURNS).find(|turn| edge.peak(*turn) > 0).expect("back");
+    for (turn, most) in (back..).zip([1, 3, 6, 12, 24, 48]) {
+        let peak = edge.peak(turn);
+        assert!(peak <= most, "{peak} calls at once where {most} are due");
+    }
+    assert_eq!(edge.peak(back + 20), 80, "all permits again");
     house.assert_balanced(0);
     assert_eq!(house.look().circuit, CircuitState::Closed);
 }
