@@ -122,7 +122,11 @@ pub(super) fn read(root: &mut Section<'_>, zones: &[String]) -> Circuit {
     let settings = settings(root);
     let mut windows = Vec::new();
     let entries = root.get("maintenance");
-    for entry in entries.and_then(|value| value.list("tables")).into_iter().flatten() {
+    for entry in entries
+        .and_then(|value| value.list("tables"))
+        .into_iter()
+        .flatten()
+    {
         let Some(window) = entry.table().and_then(|section| window(section, zones)) else {
             continue;
         };
@@ -188,7 +192,10 @@ fn window(mut section: Section<'_>, zones: &[String]) -> Option<MaintenanceWindo
     let accounts = section.or("accounts", vec![NamePattern::Any], |value| {
         value.list_of("patterns of accounts", |entry| name::accounts(entry, zones))
     });
-    for (key, is_empty) in [("zones", below.is_empty()), ("accounts", accounts.is_empty())] {
+    for (key, is_empty) in [
+        ("zones", below.is_empty()),
+        ("accounts", accounts.is_empty()),
+    ] {
         if is_empty {
             section.fault(key, "names none", "expected one, or leave it out for all");
         }
@@ -242,7 +249,12 @@ fn instant(value: &Value<'_>) -> Option<Timestamp> {
         None => value.text(INSTANT)?.to_owned(),
     };
     text.parse().ok().map_or_else(
-        || value.fault(format!("is {}", shown(&text)), format!("expected {INSTANT}")),
+        || {
+            value.fault(
+                format!("is {}", shown(&text)),
+                format!("expected {INSTANT}"),
+            )
+        },
         Some,
     )
 }
@@ -323,21 +335,44 @@ mod tests {
     #[test]
     fn windows_that_cannot_be_meant_are_faults_and_old_ones_warnings() {
         for (tables, said) in [
-            ("from = 2099-12-13T01:00:00\nto = 2099-12-13T07:00:00+09:00", "maintenance[0].from: is"),
-            ("from = 2099-12-13T01:00:00Z", "maintenance[0].to: is missing"),
-            ("from = 2099-12-13T01:00:00Z\nto = 2099-12-13T01:00:00Z", "is not later than"),
-            ("from = 2099-12-13T01:00:00Z\nto = 2099-12-13T02:00:00Z\nzones = [\"x.jp\"]", "not one of"),
-            ("from = 2099-12-13T01:00:00Z\nto = 2099-12-13T02:00:00Z\nzones = []", "names none"),
+            (
+                "from = 2099-12-13T01:00:00\nto = 2099-12-13T07:00:00+09:00",
+                "maintenance[0].from: is",
+            ),
+            (
+                "from = 2099-12-13T01:00:00Z",
+                "maintenance[0].to: is missing",
+            ),
+            (
+                "from = 2099-12-13T01:00:00Z\nto = 2099-12-13T01:00:00Z",
+                "is not later than",
+            ),
+            (
+                "from = 2099-12-13T01:00:00Z\nto = 2099-12-13T02:00:00Z\nzones = [\"x.jp\"]",
+                "not one of",
+            ),
+            (
+                "from = 2099-12-13T01:00:00Z\nto = 2099-12-13T02:00:00Z\nzones = []",
+                "names none",
+            ),
         ] {
             let faults = loaded(&format!("[[maintenance]]\n{tables}\n")).unwrap_err();
             assert!(faults.to_string().contains(said), "{faults}");
         }
         let old = "[[maintenance]]\nfrom = 2019-12-13T01:00:00Z\nto = 2019-12-13T02:00:00Z\n";
         let warnings = loaded(old).unwrap().warnings;
-        assert!(warnings[0].to_string().contains("has passed"), "{}", warnings[0]);
+        assert!(
+            warnings[0].to_string().contains("has passed"),
+            "{}",
+            warnings[0]
+        );
         let window = "[[maintenance]]\nfrom = 2099-12-13T01:00:00Z\nto = 2099-12-13T02:00:00Z\n";
         let warnings = loaded(&window.repeat(2)).unwrap().warnings;
-        assert!(warnings[0].to_string().contains("maintenance[1]: warning: overlaps"));
+        assert!(
+            warnings[0]
+                .to_string()
+                .contains("maintenance[1]: warning: overlaps")
+        );
         let long = "[[maintenance]]\nfrom = 2099-12-13T01:00:00Z\nto = 2100-01-13T02:00:00Z\n";
         let warnings = loaded(long).unwrap().warnings;
         assert!(warnings[0].to_string().contains("745 h"), "{}", warnings[0]);
@@ -350,7 +385,10 @@ mod tests {
             circuit.tables.into_values().next().unwrap()
         };
         let first = table("queue = 9\nmax_wait = \"1s\"\n");
-        assert_eq!(first, table("# Since May.\nmax_wait = \"1s\"\nqueue = 9\n[quota]\nrate = 3\n"));
+        assert_eq!(
+            first,
+            table("# Since May.\nmax_wait = \"1s\"\nqueue = 9\n[quota]\nrate = 3\n")
+        );
         assert_ne!(first, table("queue = 9\nmax_wait = \"2s\"\n"));
         assert_ne!(first, table(""));
     }

@@ -35,6 +35,7 @@ use state::Running;
 pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
+mod closures;
 mod orders;
 mod record;
 mod source;
@@ -128,6 +129,7 @@ impl Gateway {
         let limits_hit = Arc::clone(&telemetry);
         let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
         let quotas = Quotas::recorded(&config, record);
+        closures::restore(&config, &quotas);
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
@@ -258,6 +260,7 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(async move { quotas.drive().await });
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
+    background.spawn(closures::keep(Arc::clone(running)));
 }
 
 fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {

@@ -236,9 +236,7 @@ impl Journey<'_> {
         if status == StatusCode::TOO_MANY_REQUESTS && code == Some(TOO_MANY_RUNNING) {
             return Tried::TooManyRunning(response, held, carriage);
         }
-        carriage
-            .permit
-            .failed(running.limit, running.running, told);
+        carriage.permit.failed(running.limit, running.running, told);
         self.forget_upload();
         Tried::Failed(response, held, carriage, cause)
     }

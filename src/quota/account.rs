@@ -198,7 +198,9 @@ impl Cell {
     pub(super) fn learn(self: &Arc<Self>, event: Event) {
         let account = &self.account;
         match event {
-            Event::Opened => tracing::warn!(%account, "kintone is in maintenance: calls are refused"),
+            Event::Opened => {
+                tracing::warn!(%account, "kintone is in maintenance: calls are refused")
+            }
             Event::Recovered => tracing::info!(%account, "kintone serves again"),
             Event::Unknown(answers) => self.close_unknown(answers),
         }
@@ -290,9 +292,7 @@ impl Cell {
         }
         if let Some(denial) = books.turned_away(now) {
             let waiting = books.queue.drain().into_iter();
-            return waiting
-                .map(|waiter| (waiter.answer, Err(denial)))
-                .collect();
+            return waiting.map(|waiter| (waiter.answer, Err(denial))).collect();
         }
         let mut granted = Vec::new();
         books.pump(now, &mut granted);

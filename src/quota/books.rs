@@ -298,7 +298,10 @@ impl<W> Books<W> {
         self.in_use.total() == 0
             && self.queue.len() == 0
             && self.rate.as_ref().is_none_or(|rate| rate.is_full(now))
-            && !self.circuit.as_ref().is_some_and(|circuit| circuit.is_lasting())
+            && !self
+                .circuit
+                .as_ref()
+                .is_some_and(|circuit| circuit.is_lasting())
     }
 
     /// When a permit was last granted or given back.
@@ -329,7 +332,7 @@ impl<W> Books<W> {
         self.circuit_admits(now)
             && self
                 .queue
-            .may_start(want.tenant, want.priority, want.permits, &room)
+                .may_start(want.tenant, want.priority, want.permits, &room)
     }
 
     pub(super) fn room(&self, now: Moment) -> Room {

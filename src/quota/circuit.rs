@@ -165,8 +165,7 @@ impl Circuit {
 
     /// Whether one more call may go now, as far as this goes.
     pub(super) fn admits(&self, now: Moment) -> bool {
-        let is_quiet =
-            |patience| self.granted.is_empty() || now.since(self.granted_at) >= patience;
+        let is_quiet = |patience| self.granted.is_empty() || now.since(self.granted_at) >= patience;
         match self.state {
             State::Closed => true,
             State::Suspect { .. } => is_quiet(PATIENCE_SUSPECT),

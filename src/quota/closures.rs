@@ -98,8 +98,7 @@ impl Closures {
     /// Takes over what an earlier process closed.
     pub(super) fn take_over(&self, closures: Vec<Closure>) {
         let closures = closures.into_iter();
-        let closures =
-            closures.map(|closure| (Account::from_normal(&closure.account), closure));
+        let closures = closures.map(|closure| (Account::from_normal(&closure.account), closure));
         self.inner().closed.extend(closures);
     }
 
@@ -226,7 +225,10 @@ mod tests {
         assert!(closures.close(closure("b.cybozu.com"), 2));
         assert!(!closures.close(closure("c.cybozu.com"), 2));
         tokio::time::advance(LATELY / 2).await;
-        assert!(closures.close(closure("c.cybozu.com"), 2), "the first is old");
+        assert!(
+            closures.close(closure("c.cybozu.com"), 2),
+            "the first is old"
+        );
         assert!(closures.confirm(&Account::from_normal("a.cybozu.com")));
         assert!(!closures.confirm(&Account::from_normal("a.cybozu.com")));
         assert_eq!(closures.all().len(), 2);

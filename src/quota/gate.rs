@@ -87,8 +87,7 @@ impl<W> Books<W> {
     }
 
     fn circuit(&mut self) -> &mut Circuit {
-        self.circuit
-            .get_or_insert_with(|| Box::new(Circuit::new()))
+        self.circuit.get_or_insert_with(|| Box::new(Circuit::new()))
     }
 
     fn turn_circuit(&mut self, now: Moment) {

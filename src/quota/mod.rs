@@ -263,7 +263,9 @@ impl Quotas {
             }
             if window_at.is_some_and(|at| at <= now) {
                 let today = Timestamp::now();
-                self.cells().iter().for_each(|cell| cell.look_at_windows(today));
+                self.cells()
+                    .iter()
+                    .for_each(|cell| cell.look_at_windows(today));
             }
             if now >= sweep_at {
                 self.sweep(now);

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::config::QuotaSettings;
-use crate::model::{Cause, CallerName, Denial, Mode, Priority, Tenant};
+use crate::model::{CallerName, Cause, Denial, Mode, Priority, Tenant};
 
 use super::account::{Cell, Deadline, Entered, Entrant, Held};
 use super::books::End;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{
-    AccessLog, AccountPolicy, AccountSettings, Admin, Caller, Callers, Circuit, Config, Drain, Fleet,
-    Limits, Listen, Log, QuotaSettings, TenantRule, Upstream,
+    AccessLog, AccountPolicy, AccountSettings, Admin, Caller, Callers, Circuit, Config, Drain,
+    Fleet, Limits, Listen, Log, QuotaSettings, TenantRule, Upstream,
 };
 use crate::model::{Account, CallerName, Credential, Mode, Outcome, Priority, RequestId};
 use crate::telemetry::{AccessLogHandle, Record, Telemetry, Views};

@@ -140,14 +140,23 @@ async fn five_hundred_callers_through_a_maintenance() {
     let ends: Vec<_> = ends.into_iter().flatten().collect();
     let count = |wanted: fn(&End) -> bool| ends.iter().filter(|end| wanted(end)).count();
     let others = count(|end| matches!(end, End::Other(_)));
-    assert_eq!(others, 0, "every call is served, or told of the maintenance");
+    assert_eq!(
+        others, 0,
+        "every call is served, or told of the maintenance"
+    );
     assert!(count(|end| matches!(end, End::Told(_))) > 500);
-    assert_eq!(edge.peak_in_vain.load(Ordering::Relaxed), 1, "one at a time");
+    assert_eq!(
+        edge.peak_in_vain.load(Ordering::Relaxed),
+        1,
+        "one at a time"
+    );
     // Those in flight when it begins, those one by one until it is certain, and a probe after 1, 2, 4
     // and 8 s.
     let in_vain = edge.in_vain.load(Ordering::Relaxed);
     assert!(in_vain < 80 + 120 + 10, "{in_vain}");
-    let back = (300..TURNS).find(|turn| edge.peak(*turn) > 0).expect("back");
+    let back = (300..TURNS)
+        .find(|turn| edge.peak(*turn) > 0)
+        .expect("back");
     for (turn, most) in (back..).zip([1, 3, 6, 12, 24, 48]) {
         let peak = edge.peak(turn);
         assert!(peak <= most, "{peak} calls at once where {most} are due");
@@ -281,7 +290,9 @@ async fn a_restart_keeps_it_closed_and_a_new_table_opens_it() {
         table: table.map(Into::into),
     };
     let house = House::with(&config);
-    house.quotas.close_again(vec![closure(Some("one"))], &config);
+    house
+        .quotas
+        .close_again(vec![closure(Some("one"))], &config);
     assert_eq!(
         house.admit("t", CALL).await.unwrap_err(),
         Denial::AccountUnknown
@@ -291,7 +302,11 @@ async fn a_restart_keeps_it_closed_and_a_new_table_opens_it() {
     let mut gone = config.clone();
     gone.circuit.tables.clear();
     house.quotas.reload(&gone);
-    assert_eq!(house.look().circuit, CircuitState::Unknown, "nobody says so");
+    assert_eq!(
+        house.look().circuit,
+        CircuitState::Unknown,
+        "nobody says so"
+    );
     config.circuit.tables.insert(account.clone(), "two".into());
     house.quotas.reload(&config);
     assert!(house.admit("t", CALL).await.is_ok());

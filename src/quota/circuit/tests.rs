@@ -155,10 +155,7 @@ fn a_tunnel_is_kept_out_until_what_is_known_is_old() {
     let mut line = Line::new();
     line.open();
     line.pass(1000);
-    assert_eq!(
-        line.circuit.gate(Mode::Tunnel, line.now),
-        refused_for(1000)
-    );
+    assert_eq!(line.circuit.gate(Mode::Tunnel, line.now), refused_for(1000));
     line.pass(59_999);
     assert_eq!(line.circuit.gate(Mode::Tunnel, line.now), refused_for(1));
     line.pass(1);
@@ -178,7 +175,8 @@ fn an_announcement_holds_to_its_end_whatever_is_answered_and_a_call_goes_to_see(
     assert_eq!(line.gate(), Some(planned), "sent before it was heard");
     line.now = end;
     assert_eq!((line.gate(), line.state()), (None, CircuitState::Probing));
-    line.circuit.plan(end.after(Duration::from_secs(1)), line.sent, &SETTINGS);
+    line.circuit
+        .plan(end.after(Duration::from_secs(1)), line.sent, &SETTINGS);
     line.circuit.unplan(line.now);
     assert_eq!(line.gate(), None, "taken back");
     line.open_is_left_alone();
