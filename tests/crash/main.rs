@@ -14,3 +14,4 @@ mod kills;
 mod load;
 mod power;
 mod site;
+mod unknown;

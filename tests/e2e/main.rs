@@ -15,6 +15,7 @@ mod alone;
 mod callers;
 mod canary;
 mod change;
+mod circuit;
 #[path = "../support/compress.rs"]
 #[allow(unreachable_pub, missing_docs, reason = "a test exports nothing")]
 mod compress;
