@@ -31,7 +31,8 @@
 //! `proxy/judge`, which `explain` shares: `proxy/request` reads the head once → `proxy/identity`
 //! says who it is → `kintone/domain` gives the account → `proxy/known` has the rights → `egress`
 //! says whether an address is usable → `quota` admits (the one `admit` of
-//! `proxy/journey`) → `egress`: a pooled connection, or source → resolve → vet → dial → TLS →
+//! `proxy/journey`): first by the account's circuit, whether kintone serves it (`quota/circuit`), then
+//! by permits and rate → `egress`: a pooled connection, or source → resolve → vet → dial → TLS →
 //! headers stripped, `kintone/call` says what the call means (effective method, path, app, may it be
 //! repeated) and reads its body as it passes (`proxy/upload`), sent → 1xx answers pass beside
 //! (`server/interim`) → the framing of kintone's answer is judged (`proxy/headers`) →

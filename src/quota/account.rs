@@ -11,15 +11,16 @@ use crate::model::outcome::QuotaFigures;
 use crate::model::{Account, CallerName, Denial, Mode, Priority, Tenant};
 
 use super::books::{Books, Want};
-use super::circuit::Event;
 use super::clock::{Clock, Moment};
 use super::closures::{Closure, Closures};
-use super::forecast::{Forecast, Reason};
+use super::forecast::Reason;
+use super::health::Event;
 use super::in_use::Slot;
 use super::pen::Pen;
 use super::plan::Plan;
 use super::queue::Place;
 use super::tenant::Ticket;
+use super::turned_away::refusal;
 use super::wakes::Wakes;
 
 /// One account.
@@ -41,7 +42,7 @@ pub(super) struct Waiter {
     pub(super) caller: CallerName,
     /// When it was first asked for.
     pub(super) asked_at: Moment,
-    answer: Sender,
+    pub(super) answer: Sender,
 }
 
 /// A permit, as the books count it. Dropped, it goes back: at once if nothing was sent, else when
@@ -104,14 +105,14 @@ pub(super) struct Queued {
 }
 
 /// The ends of the way on which a waiting call is answered.
-type Sender = oneshot::Sender<Result<Held, Denial>>;
-type Receiver = oneshot::Receiver<Result<Held, Denial>>;
+pub(super) type Sender = oneshot::Sender<Result<Held, Denial>>;
+pub(super) type Receiver = oneshot::Receiver<Result<Held, Denial>>;
 
 /// An answer to a waiting call.
-type Answer = (Sender, Result<Held, Denial>);
+pub(super) type Answer = (Sender, Result<Held, Denial>);
 
 /// Answers that are sent after the lock is released.
-type Answers = Vec<Answer>;
+pub(super) type Answers = Vec<Answer>;
 
 impl Cell {
     /// An account without calls.
@@ -199,7 +200,7 @@ impl Cell {
         let account = &self.account;
         match event {
             Event::Opened => {
-                tracing::warn!(%account, "kintone is in maintenance: calls are refused")
+                tracing::warn!(%account, "kintone is in maintenance: calls are refused");
             }
             Event::Recovered => tracing::info!(%account, "kintone serves again"),
             Event::Unknown(answers) => self.close_unknown(answers),
@@ -379,79 +380,6 @@ impl Entrant<'_> {
     pub(super) fn tenant_of<'a>(tenant: Option<&'a Tenant>, caller: &'a CallerName) -> &'a str {
         tenant.map_or_else(|| caller.as_str(), Tenant::as_str)
     }
-}
-
-impl Books<Waiter> {
-    /// Lets an entrant wait, unless it is known that its turn cannot come in time or too many wait.
-    fn line_up(
-        &mut self,
-        entrant: &Entrant<'_>,
-        want: Want,
-        deadline: Moment,
-        now: Moment,
-        answers: &mut Answers,
-    ) -> Result<(Ticket, Receiver), Denial> {
-        if !self.may_overtake(want, now) {
-            let waited = now.since(entrant.asked_at);
-            let forecast = self.forecast(want, entrant.place, now);
-            if let Some(reason) = forecast.verdict(deadline.since(now)) {
-                return Err(refusal(self, reason, waited, &forecast));
-            }
-            let is_full = self.queue.len() >= self.plan.quota.queue;
-            if is_full && entrant.place == Place::Back {
-                let Some(victim) = self.queue.displaced(want.tenant, want.priority) else {
-                    return Err(refusal(self, Reason::Full, waited, &forecast));
-                };
-                answers.extend(displace(self, victim, now));
-            }
-        }
-        let (sender, receiver) = oneshot::channel();
-        let waiter = Waiter {
-            caller: entrant.caller.clone(),
-            asked_at: entrant.asked_at,
-            answer: sender,
-        };
-        Ok((self.wait(want, entrant.place, waiter), receiver))
-    }
-}
-
-fn refusal(
-    books: &mut Books<Waiter>,
-    reason: Reason,
-    waited: Duration,
-    forecast: &Forecast,
-) -> Denial {
-    if let Some(denial) = books.held_back() {
-        return denial;
-    }
-    let figures = books.figures(waited, forecast);
-    match reason {
-        Reason::Rate => {
-            books.counts.rate_limited += 1;
-            Denial::RateLimited(figures)
-        }
-        Reason::Full => {
-            books.counts.queue_full += 1;
-            Denial::QueueFull(figures)
-        }
-        Reason::Wait => {
-            books.counts.wait_exceeded += 1;
-            Denial::WaitExceeded(figures)
-        }
-    }
-}
-
-fn displace(books: &mut Books<Waiter>, victim: Ticket, now: Moment) -> Option<Answer> {
-    let waiting = books.queue.remove(victim)?;
-    let want = Want {
-        tenant: victim.tenant,
-        priority: victim.priority,
-        permits: waiting.permits,
-    };
-    let forecast = books.forecast(want, Place::Back, now);
-    let waited = now.since(waiting.waiter.asked_at);
-    let denial = refusal(books, Reason::Full, waited, &forecast);
-    Some((waiting.waiter.answer, Err(denial)))
 }
 
 /// Sends the answers. A permit whose taker has just left comes back here and is dropped, which gives

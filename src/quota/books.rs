@@ -327,14 +327,6 @@ impl<W> Books<W> {
         &self.in_use
     }
 
-    fn has_room(&self, want: Want, now: Moment) -> bool {
-        let room = self.room(now);
-        self.circuit_admits(now)
-            && self
-                .queue
-                .may_start(want.tenant, want.priority, want.permits, &room)
-    }
-
     pub(super) fn room(&self, now: Moment) -> Room {
         Room {
             allowed: self.allowed,

@@ -4,9 +4,10 @@ use jiff::Timestamp;
 
 use crate::model::{Account, Denial, Mode};
 
-use super::books::Books;
-use super::circuit::{Circuit, CircuitState, Event, Health};
+use super::books::{Books, Want};
+use super::circuit::Circuit;
 use super::clock::Moment;
+use super::health::{CircuitState, Event, Health};
 use super::in_use::Slot;
 
 impl<W> Books<W> {
@@ -27,6 +28,15 @@ impl<W> Books<W> {
     /// What a call is told whose wait ends while others go to see whether kintone serves.
     pub(super) fn held_back(&self) -> Option<Denial> {
         self.circuit.as_ref()?.held_back()
+    }
+
+    /// Whether this call could go now if nothing waited and the rate allowed it.
+    pub(super) fn has_room(&self, want: Want, now: Moment) -> bool {
+        let room = self.room(now);
+        self.circuit_admits(now)
+            && self
+                .queue
+                .may_start(want.tenant, want.priority, want.permits, &room)
     }
 
     /// Whether one more call may go, as far as the circuit goes.

@@ -1,8 +1,9 @@
 //! May this call go now?
 //!
 //! Per account there are permits (calls in flight at kintone), a rate, and a fair queue before both.
-//! [`Quotas::admit`] is the one place where calls are let through. A [`Permit`] is held from before
-//! the first byte to kintone until after the last byte of the answer, whatever happens in between.
+//! [`Quotas::admit`] is the one place where calls are let through; before all that it asks the account's
+//! `circuit` whether kintone serves it at all. A [`Permit`] is held from before the first byte to
+//! kintone until after the last byte of the answer, whatever happens in between.
 //!
 //! One plain lock per account covers permits, calls in flight and queue; steps under it take well
 //! under a microsecond and never call out. An account is made when it is first used, and forgotten
@@ -17,11 +18,11 @@ use jiff::Timestamp;
 use tokio::time::sleep_until;
 
 use crate::config::Config;
-use crate::model::{Account, Denial, Priority, Table};
+use crate::model::{Account, Denial, Priority};
 
 pub use ask::Ask;
-pub use circuit::CircuitState;
 pub use closures::{Closure, ClosuresError};
+pub use health::CircuitState;
 pub use in_use::Owes;
 pub use permit::{Permit, Refused, YieldGuard};
 pub use record::{Boot, BootError, Damage, Found, Opened, RecordError};
@@ -33,9 +34,9 @@ use books::Left;
 use clock::{Clock, Moment};
 use closures::Closures;
 use pen::Pen;
-use plan::Plans;
 use queue::Place;
 use record::Record;
+use register::Register;
 use wakes::Wakes;
 
 mod account;
@@ -47,6 +48,7 @@ mod closures;
 mod estimate;
 mod forecast;
 mod gate;
+mod health;
 mod in_use;
 mod pen;
 mod permit;
@@ -55,11 +57,13 @@ mod pressure;
 mod queue;
 mod rate;
 mod record;
+mod register;
 mod room;
 mod said;
 mod snapshot;
 mod tenant;
 mod terms;
+mod turned_away;
 mod wakes;
 mod yields;
 
@@ -78,9 +82,6 @@ const UNKNOWN_TENANT: &str = "before-restart";
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// How often idle accounts are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
-/// The part of the accounts (one in so many) that is forgotten when there are too many.
-const FORGOTTEN_PART: usize = 64;
-
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
@@ -90,15 +91,6 @@ struct Shared {
     unknown: Option<Moment>,
     closures: Arc<Closures>,
     register: RwLock<Register>,
-}
-
-#[derive(Debug)]
-struct Register {
-    plans: Plans,
-    cells: Table<Account, Arc<Cell>>,
-    /// What forgotten accounts did.
-    forgotten: Balance,
-    numbers: u64,
 }
 
 impl Quotas {
@@ -145,26 +137,14 @@ impl Quotas {
             record,
             unknown,
             closures: Arc::default(),
-            register: RwLock::new(Register {
-                plans: Plans::new(config),
-                cells: Table::default(),
-                forgotten: Balance::default(),
-                numbers: 0,
-            }),
+            register: RwLock::new(Register::new(config)),
         }))
     }
 
     /// Applies new limits. No permit and no waiting call is lost; a rate's state is kept unless its
     /// rate or burst changed.
     pub fn reload(&self, config: &Config) {
-        let mut register = self.write();
-        register.plans = Plans::new(config);
-        let plans = &register.plans;
-        let planned = register.cells.values();
-        let planned: Vec<_> = planned
-            .map(|cell| (Arc::clone(cell), Arc::clone(plans.of(&cell.account))))
-            .collect();
-        drop(register);
+        let planned = self.write().replan(config);
         let today = Timestamp::now();
         for (cell, plan) in planned {
             cell.step(|books, _| books.replan(plan, cell.clock));
@@ -332,15 +312,7 @@ impl Quotas {
 
     /// When the next announced maintenance begins: those who wait then are told at once.
     fn next_window(&self) -> Option<Moment> {
-        let register = self.read();
-        let windows = &register.plans.circuit().windows;
-        if windows.is_empty() {
-            return None;
-        }
-        let today = Timestamp::now();
-        let begins = windows.iter().map(|window| window.from);
-        let next = begins.filter(|from| *from > today).min()?;
-        let left = next.duration_since(today).unsigned_abs();
+        let left = self.read().plans.next_window(Timestamp::now)?;
         Some(self.0.clock.moment().after(left))
     }
 
@@ -418,36 +390,6 @@ impl Quotas {
             .register
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Register {
-    /// Forgets an account if nobody has it in hand: under the write lock none can be taken up.
-    fn forget(&mut self, account: &Account, now: Moment) {
-        let Some(cell) = self.cells.get(account) else {
-            return;
-        };
-        if Arc::strong_count(cell) == 1 && cell.idle(now).is_some() {
-            self.forgotten.add(cell);
-            self.cells.remove(account);
-        }
-    }
-
-    /// Forgets the accounts that were idle longest.
-    fn make_room(&mut self, now: Moment) {
-        let mut idle: Vec<_> = self
-            .cells
-            .values()
-            .filter(|cell| Arc::strong_count(cell) == 1 && cell.idle(now).is_some())
-            .map(|cell| (cell.books().used_at(), cell.account.clone()))
-            .collect();
-        let part = (self.cells.len() / FORGOTTEN_PART).min(idle.len());
-        if part > 0 {
-            idle.select_nth_unstable(part - 1);
-            for (_, account) in &idle[..part] {
-                self.forget(account, now);
-            }
-        }
     }
 }
 

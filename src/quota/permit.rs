@@ -11,8 +11,8 @@ use crate::model::{CallerName, Cause, Denial, Mode, Priority, Tenant};
 
 use super::account::{Cell, Deadline, Entered, Entrant, Held};
 use super::books::End;
-use super::circuit::Health;
 use super::clock::Moment;
+use super::health::Health;
 use super::in_use::Owes;
 use super::queue::Place;
 

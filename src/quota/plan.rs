@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::config::{Circuit, Config, QuotaSettings, TenantSettings};
 use crate::model::{Account, Priority, Tenant};
 
@@ -55,9 +57,17 @@ impl Plans {
         self.usual.quota.settle
     }
 
-    /// When calls stop before kintone.
-    pub(super) fn circuit(&self) -> &Circuit {
-        &self.usual.circuit
+    /// How long it is until the next announced maintenance begins; `today` tells the time, which is
+    /// asked only where there is one.
+    pub(super) fn next_window(&self, today: impl FnOnce() -> Timestamp) -> Option<Duration> {
+        let windows = &self.usual.circuit.windows;
+        if windows.is_empty() {
+            return None;
+        }
+        let today = today();
+        let begins = windows.iter().map(|window| window.from);
+        let next = begins.filter(|from| *from > today).min()?;
+        Some(next.duration_since(today).unsigned_abs())
     }
 
     /// The longest `settle` of any account.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::{Account, CallerName, Priority, Tenant};
 
 use super::account::Cell;
-use super::circuit::CircuitState;
+use super::health::CircuitState;
 
 /// One account at one instant.
 #[derive(Debug, Clone, PartialEq)]
