@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use toml::de::DeValue;
+use toml::{Table, Value};
 
 use crate::model::Account;
 
 use super::grant::NamePattern;
 use super::name;
-use super::read::{Section, Value};
+use super::read;
+use super::read::Section;
 use super::source::shown;
 use super::token::sha256_hex;
+use super::unit;
 
 /// When calls to an account stop before kintone, and what lets them go again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -82,6 +85,19 @@ impl MaintenanceWindow {
             && self.zones.iter().any(is_below)
             && self.accounts.iter().any(|known| known.matches(account))
     }
+
+    /// As it is printed back.
+    pub(super) fn shown(&self) -> Value {
+        let accounts: Vec<_> = self.accounts.iter().map(ToString::to_string).collect();
+        let keys = [
+            ("from", self.from.to_string().into()),
+            ("to", self.to.to_string().into()),
+            ("zones", self.zones.clone().into()),
+            ("accounts", accounts.into()),
+        ];
+        let keys = keys.map(|(key, value)| (key.to_owned(), value));
+        Table::from_iter(keys).into()
+    }
 }
 
 impl Circuit {
@@ -100,6 +116,25 @@ impl Circuit {
             end = Some(later);
         }
         end
+    }
+}
+
+impl CircuitSettings {
+    /// As it is printed back.
+    pub(super) fn shown(&self) -> Table {
+        let time = |span| Value::from(unit::format_duration(span));
+        let keys = [
+            ("maintenance_after", self.maintenance_after.into()),
+            ("maintenance_over", time(self.maintenance_over)),
+            ("probe", time(self.probe)),
+            ("probe_max", time(self.probe_max)),
+            ("unknown_after", self.unknown_after.into()),
+            ("unknown_over", time(self.unknown_over)),
+            ("unknown_per_hour", self.unknown_per_hour.into()),
+        ];
+        keys.map(|(key, value)| (key.to_owned(), value))
+            .into_iter()
+            .collect()
     }
 }
 
@@ -154,9 +189,9 @@ pub(super) fn read(root: &mut Section<'_>, zones: &[String]) -> Circuit {
 fn settings(root: &mut Section<'_>) -> CircuitSettings {
     let mut section = root.section("circuit");
     let default = CircuitSettings::default();
-    let answers = |value: &Value<'_>| value.integer(0..=ANSWERS_MAX);
-    let pause = |value: &Value<'_>| value.duration(Duration::from_millis(100)..=HOUR);
-    let spread = |value: &Value<'_>| value.duration(Duration::ZERO..=24 * HOUR);
+    let answers = |value: &read::Value<'_>| value.integer(0..=ANSWERS_MAX);
+    let pause = |value: &read::Value<'_>| value.duration(Duration::from_millis(100)..=HOUR);
+    let spread = |value: &read::Value<'_>| value.duration(Duration::ZERO..=24 * HOUR);
     let mut settings = CircuitSettings {
         maintenance_after: section.or("maintenance_after", default.maintenance_after, answers),
         maintenance_over: section.or("maintenance_over", default.maintenance_over, spread),
@@ -229,7 +264,7 @@ fn overlap(one: &MaintenanceWindow, other: &MaintenanceWindow) -> bool {
     shares_zone && shares_accounts && one.from < other.to && other.from < one.to
 }
 
-fn known_zone(value: &Value<'_>, zones: &[String]) -> Option<String> {
+fn known_zone(value: &read::Value<'_>, zones: &[String]) -> Option<String> {
     let text = value.text("a zone")?;
     if zones.iter().any(|zone| zone == text) {
         return Some(text.to_owned());
@@ -242,7 +277,7 @@ fn known_zone(value: &Value<'_>, zones: &[String]) -> Option<String> {
 
 /// A point in time with its offset, bare or in quotes: Cybozu announces in Japan's time, and hosts
 /// may run in another.
-fn instant(value: &Value<'_>) -> Option<Timestamp> {
+fn instant(value: &read::Value<'_>) -> Option<Timestamp> {
     const INSTANT: &str = "a time with its offset such as 2026-12-13T01:00:00+09:00";
     let text = match value.raw().as_datetime() {
         Some(datetime) => datetime.to_string(),

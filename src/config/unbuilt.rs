@@ -16,18 +16,14 @@ struct Unbuilt {
     severity: Severity,
 }
 
-const TABLE: [Unbuilt; 18] = [
+const TABLE: [Unbuilt; 14] = [
     ignored(&["listen", "proxy_tls"]),
     ignored(&["listen", "tls"]),
-    ignored(&["listen", "public"]),
     ignored(&["caller", "certificate"]),
-    ignored(&["inspect"]),
     refused(&["verify"]),
     ignored(&["notify"]),
     ignored(&["account", "*", "contacts"]),
     ignored(&["account", "*", "tenant", "*", "contacts"]),
-    ignored(&["egress", "address", "valid_from"]),
-    ignored(&["egress", "address", "retire_after"]),
     ignored(&["fleet", "redis"]),
     ignored(&["quota", "daily_per_app"]),
     Unbuilt {

@@ -89,7 +89,8 @@ pub struct QuotaFigures {
 /// A call that the gateway refuses. Nothing of it was sent to kintone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// Malformed, ambiguous or unsupported; `status` is 400, 405, 414 or 431.
+    /// Malformed, ambiguous or unsupported; `status` is 400, 405, 414 or 431, and 404
+    /// where the private authority is asked for and there is none.
     BadRequest {
         /// The HTTP status.
         status: u16,
@@ -194,6 +195,7 @@ pub enum Detail {
     HostInvalid,
     OriginForm,
     PageUnknown,
+    NoAuthority,
     Userinfo,
     Fragment,
     SchemeUnknown,
@@ -210,6 +212,8 @@ pub enum Detail {
     NotTls,
     HelloTooLarge,
     HelloTimeout,
+    HandshakeFailed,
+    HandshakeTimeout,
     HeadTimeout,
     // Who.
     NoCredentials,
@@ -557,6 +561,7 @@ labels!(Detail {
     HostInvalid = "host_invalid",
     OriginForm = "origin_form",
     PageUnknown = "page_unknown",
+    NoAuthority = "no_authority",
     Userinfo = "userinfo",
     Fragment = "fragment",
     SchemeUnknown = "scheme_unknown",
@@ -573,6 +578,8 @@ labels!(Detail {
     NotTls = "not_tls",
     HelloTooLarge = "hello_too_large",
     HelloTimeout = "hello_timeout",
+    HandshakeFailed = "handshake_failed",
+    HandshakeTimeout = "handshake_timeout",
     HeadTimeout = "head_timeout",
     NoCredentials = "no_credentials",
     CredentialsUnreadable = "credentials_unreadable",

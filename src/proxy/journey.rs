@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Response, Version, header};
+use http::{Response, Version};
 use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::Instant;
 
@@ -90,12 +90,8 @@ impl<'a> Journey<'a> {
         source: Source,
     ) -> Self {
         let config = &call.rules.config;
-        let framing = if head.headers.contains_key(header::TRANSFER_ENCODING) {
-            Framing::Chunked
-        } else {
-            Framing::Declared
-        };
         let received = head.version;
+        let framing = Framing::of(&head.headers, received, &body);
         headers::to_kintone(&mut head.headers, &call.destination.host, received, framing);
         let (path, query) = (head.uri.path(), head.uri.query());
         let meaning = Meaning::read(&head.method, &head.headers, path, query);

@@ -173,8 +173,15 @@ metrics! {
         "Tunnels that are open. Tunnels; sum over hosts.";
     tunnels_total: IntCounterVec ["caller", "alpn"] =
         "Tunnels whose ClientHello was let through, by what it offers. Tunnels; sum over hosts.";
+    inspected_connections: IntGaugeVec ["caller"] =
+        "Inspected connections that are open. Connections; sum over hosts.";
+    inspect_handshakes_total: IntCounterVec ["caller", "result"] =
+        "TLS handshakes of inspected connections, by how they ended. Handshakes; sum over hosts.";
     tunnel_bytes_total: IntCounterVec ["direction"] =
         "Bytes carried in tunnels. Bytes; sum over hosts.";
+
+    inspect_ca_expiration_timestamp_seconds: GaugeVec ["ca"] =
+        "When the first certificate of the private authority ends: of the one that signs, and of those in ca_next. Seconds since 1970; minimum over hosts.";
 
     config_info: GaugeVec ["hash"] =
         "1, with the SHA-256 of the configuration in force. Differing hashes between hosts are a fault; do not sum.";
@@ -185,6 +192,10 @@ metrics! {
     config_last_reload_timestamp_seconds: GaugeVec [] =
         "When a configuration was last taken. Seconds since 1970; minimum over hosts.";
 
+    published_addresses: GaugeVec ["state"] =
+        "Addresses on the published list, by state. Addresses; maximum over hosts.";
+    published_alarms: GaugeVec ["alarm"] =
+        "Where the published list is not what the configuration says. Alarms; maximum over hosts.";
     draining: GaugeVec [] =
         "1 while this host is out of rotation or shutting down. Hosts; the sum is how many are away.";
 

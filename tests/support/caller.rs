@@ -84,6 +84,12 @@ impl Caller {
         self
     }
 
+    /// What it sends in proof of who it is.
+    pub fn authorization(&self) -> Option<http::HeaderValue> {
+        let said = !self.authorization.is_empty();
+        said.then(|| self.authorization.parse().expect("a value"))
+    }
+
     /// The same caller, saying nothing about itself.
     pub fn without_credentials(mut self) -> Self {
         self.authorization.clear();
