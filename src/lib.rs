@@ -19,12 +19,13 @@
 //! | 3 | [`telemetry`] | metrics, one log line a call, calls under way | `config`, `kintone`, `model` |
 //! | 3 | [`tls`] | TLS we originate and answer, the private CA, the ClientHello of a CONNECT | `config`, `kintone`, `model` |
 //! | 3 | [`quota`] | may this call go: permits, rate, fair queue; what is in flight, over restarts | `config`, `kintone`, `model` |
+//! | 3 | [`published`] | for customers: the list of addresses, its notice, its page and feeds | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
 //! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool | `tls`, `config`, `model` |
 //! | 5 | [`proxy`] | the life of a call | the floors below |
 //! | 5 | [`admin`] | what operators see and order | the floors below |
 //! | 6 | [`gateway`] | builds, wires, spawns, drains | everything above |
-//! | 6 | [`operator`] | for people at a terminal: `explain` | everything above but `gateway` |
+//! | 6 | [`operator`] | for people at a terminal: `explain`, `addresses` | everything above but `gateway` |
 //!
 //! # The path of a call
 //! Forward: `server` accepts (a place first), `server/heads` looks for what hyper hides of a head →
@@ -55,11 +56,16 @@
 //! call keeps those it began with; what was seen of a caller stays), trust anchors to `egress`, the
 //! level to the log.
 //!
+//! Which addresses are used is `published`'s to say: the configuration, what was published last
+//! (`published.json` in the state directory) and the day in Japan give a list, at the start, at each
+//! midnight and after a reload; `gateway/publication` hands its states to `egress` and `proxy`, the
+//! public listener shows what was rendered of it.
+//!
 //! # What must always hold
 //! Every integration test checks these in one shared harness (`tests/support`).
 //!
-//! 1. Every packet to kintone leaves from a bind address of the configuration; when none is usable,
-//!    nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
+//! 1. Every packet to kintone leaves from a bind address of the configuration whose published address
+//!    is on the list as active; when none is usable, nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
 //! 2. At every instant the calls in flight for an account are at most its limit. (A permit is taken
 //!    before the first byte and given back after the last; [`quota::Permit`] settles when kintone's
 //!    end was not seen. `quota/record` holds it over the end of the process and of the machine.)
@@ -88,6 +94,7 @@ pub mod kintone;
 pub mod model;
 pub mod operator;
 pub mod proxy;
+pub mod published;
 pub mod quota;
 pub mod server;
 pub mod telemetry;

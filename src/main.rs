@@ -2,12 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
 use kintone_egress::config::file::{Environment, Loaded, load};
 use kintone_egress::config::place::Faults;
 use kintone_egress::config::show::effective_toml;
@@ -15,6 +16,7 @@ use kintone_egress::config::token::{generate_token, hash_token};
 use kintone_egress::config::{AccessLog, Config};
 use kintone_egress::descriptors;
 use kintone_egress::gateway::{Gateway, Source, listen_for_signals};
+use kintone_egress::operator::addresses::{Addresses, Format};
 use kintone_egress::operator::explain::{Explainer, Mode, Question};
 use kintone_egress::telemetry::access_log::AccessLogHandle;
 use kintone_egress::telemetry::logging;
@@ -50,6 +52,18 @@ enum Verb {
         /// Print the effective configuration, defaults filled in, secrets as ***
         #[arg(long)]
         print: bool,
+    },
+    /// Print the published list, or write every file of the public listener for a CDN. It is the list
+    /// as of now, with what the state directory of this host remembers of the one published last.
+    Addresses {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// json, text (one CIDR a line) or csv (as cybozu.com imports it, in Shift-JIS) [default: text]
+        #[arg(long, value_parser = parse_format)]
+        format: Option<Format>,
+        /// Write all files into this directory instead; with --format, also print
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Explain the decision that the gateway would take about a call, step by step: exit status 0 if
     /// it is allowed, 3 if it is refused. Nothing is sent.
@@ -99,6 +113,7 @@ fn main() -> ExitCode {
     let result = match arguments.verb {
         Verb::Serve(file) => serve(file),
         Verb::Check { file, print } => check(&file, print),
+        Verb::Addresses { file, format, out } => addresses(&file, format, out.as_deref()),
         Verb::Explain(call) => explain(*call),
         Verb::HashToken { generate } => print_token_hash(generate),
     };
@@ -134,6 +149,7 @@ fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {
         tracing::info!(
             proxy = ?gateway.proxy_addresses()?,
             admin = %gateway.admin_address()?,
+            public = gateway.public_address()?.map(tracing::field::display),
             "serving"
         );
         // Without a service manager there is nobody to tell.
@@ -177,6 +193,34 @@ fn check(file: &ConfigFile, print: bool) -> anyhow::Result<ExitCode> {
         Some(_) => write_out(&told).map(|()| ExitCode::SUCCESS),
         None => write_out(&told).map(|()| ExitCode::from(BAD_CONFIG)),
     }
+}
+
+fn addresses(
+    file: &ConfigFile,
+    format: Option<Format>,
+    out: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    let addresses = Addresses::new(&config, Timestamp::now());
+    for warning in &addresses.warnings {
+        say(&format!("warning: {warning}"));
+    }
+    if let Some(dir) = out {
+        let names = addresses
+            .write(dir)
+            .with_context(|| format!("cannot write into {}", dir.display()))?;
+        say(&format!("{}: {}", dir.display(), names.join(", ")));
+    }
+    if out.is_none() || format.is_some() {
+        write_bytes(addresses.text(format.unwrap_or(Format::Text)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse_format(word: &str) -> Result<Format, &'static str> {
+    Format::parse(word).ok_or("expected json, text or csv")
 }
 
 fn explain(call: Call) -> anyhow::Result<ExitCode> {
@@ -251,8 +295,12 @@ fn open_access_log(config: &Config) -> anyhow::Result<AccessLogHandle> {
 }
 
 fn write_out(text: &str) -> anyhow::Result<()> {
+    write_bytes(text.as_bytes())
+}
+
+fn write_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     std::io::stdout()
-        .write_all(text.as_bytes())
+        .write_all(bytes)
         .context("cannot write to standard output")
 }
 

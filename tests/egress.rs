@@ -182,6 +182,8 @@ fn config(addresses: Vec<EgressAddress>, upstream: Upstream) -> Config {
             tls: None,
         },
         addresses,
+        notice: Default::default(),
+        public: Default::default(),
         upstream,
         callers: Callers {
             named: Vec::new(),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust: curl and jq, the Node and Python clients of tests/clients, and
-# for tests/infra Prometheus, systemd-analyze and logrotate. What is there already is left alone. Without
+# Installs what the tests need beside Rust: curl and jq, the Node and Python clients of tests/clients, for
+# tests/published Chromium, and for tests/infra Prometheus, systemd-analyze and logrotate. What is there already is left alone. Without
 # root or sudo, missing programs are named and it fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,6 +20,7 @@ have jq jq
 have logrotate logrotate
 have systemd-analyze systemd
 have node nodejs
+have chromium chromium
 have npm npm
 have python3 python3
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3-venv)
@@ -67,6 +68,13 @@ for folder in tests/clients/sdk-*; do
     say "installing @kintone/rest-api-client $wanted"
     npm install --prefix "$folder" --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
 done
+
+puppeteer=$(sed -n 's/.*"puppeteer-core": "\(.*\)".*/\1/p' tests/published/package.json)
+installed=tests/published/node_modules/puppeteer-core/package.json
+if ! grep -qs "\"version\": \"$puppeteer\"" "$installed"; then
+    say "installing puppeteer-core $puppeteer"
+    npm install --prefix tests/published --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
+fi
 
 requirements=tests/clients/python/requirements.txt
 if ! cmp -s "$requirements" .venv/requirements.txt; then

@@ -36,6 +36,8 @@ pub struct Ready {
     pub ready: bool,
     /// Why not.
     pub reasons: Vec<String>,
+    /// What operators should know although calls can be sent here.
+    pub warnings: Vec<String>,
 }
 
 /// One account of the list.
@@ -226,6 +228,7 @@ impl From<Readiness> for Ready {
         Self {
             ready: readiness.reasons.is_empty(),
             reasons: readiness.reasons,
+            warnings: readiness.warnings,
         }
     }
 }

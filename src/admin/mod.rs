@@ -6,7 +6,7 @@
 
 pub use order::{AfterDrain, Carried, Command, Order, Refusal};
 pub use routes::{read_only_router, router};
-pub use serve::spawn;
+pub use serve::{CONNECTIONS, spawn};
 pub use state::{Admin, Readiness};
 
 pub mod answers;

@@ -8,7 +8,7 @@ use super::order::Command;
 use super::ports::PortCount;
 use crate::config::{QuotaSettings, Secret};
 use crate::model::Account;
-use crate::telemetry::{AccountView, AddressView, Balance, Telemetry, Views};
+use crate::telemetry::{AccountView, AddressView, Balance, PublishedView, Telemetry, Views};
 
 /// A question to the rest of the gateway. It must answer without waiting.
 pub type Ask<T> = Box<dyn Fn() -> T + Send + Sync>;
@@ -35,6 +35,8 @@ pub struct Admin {
     pub balance: Ask<Balance>,
     /// Whether calls should be sent here.
     pub readiness: Ask<Readiness>,
+    /// The published list, counted.
+    pub published: Ask<PublishedView>,
     /// Whether this host is out of rotation or shutting down.
     pub draining: Ask<bool>,
     /// The configuration in force, secrets as `***`.
@@ -57,6 +59,8 @@ pub struct Admin {
 pub struct Readiness {
     /// Why not, in words such as `no usable address` or `draining`.
     pub reasons: Vec<String>,
+    /// What operators should know although calls can be sent here.
+    pub warnings: Vec<String>,
 }
 
 impl Admin {
@@ -70,6 +74,7 @@ impl Admin {
             local_ports_limit: self.ports.limit(),
             addresses,
             balance: (self.balance)(),
+            published: (self.published)(),
             draining: (self.draining)(),
         }
     }

@@ -11,14 +11,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::ports::PortCount;
 use crate::admin::{
-    Admin, Carried, Command, Order, Readiness, Refusal, read_only_router, router, spawn,
+    Admin, CONNECTIONS, Carried, Command, Order, Readiness, Refusal, read_only_router, router,
+    spawn,
 };
 use crate::config::Secret;
 use crate::model::{Account, Bind, CallerName, Priority, Published, Tenant};
 use crate::telemetry::test_support::config;
 use crate::telemetry::{
-    AccessLogHandle, AccountLoad, AccountView, AddressView, Balance, Presence, Telemetry,
-    TenantView, WaitingView,
+    AccessLogHandle, AccountLoad, AccountView, AddressView, Balance, Presence, PublishedView,
+    Telemetry, TenantView, WaitingView,
 };
 
 /// A listener that answers until it is dropped.
@@ -56,6 +57,7 @@ impl Running {
                 held: 2,
             }),
             readiness: Box::new(move || of_admin.lock().unwrap().clone()),
+            published: Box::new(PublishedView::default),
             draining: Box::new(|| false),
             config_json: Box::new(|| json!({"admin": {"token": "***"}})),
             token: Box::new(move || token.map(|it| Secret::new(it.into()))),
@@ -74,7 +76,7 @@ impl Running {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let thread = spawn("admin", listener, router, shutdown).unwrap();
+        let thread = spawn("admin", listener, router, CONNECTIONS, shutdown).unwrap();
         Self {
             address,
             telemetry,

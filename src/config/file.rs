@@ -12,7 +12,9 @@ use super::read::Section;
 use super::shape::Config;
 use super::source::{Source, beside};
 use super::token::sha256_hex;
-use super::{account, caller, egress, fleet, inspect, listen, quota, service, unbuilt, upstream};
+use super::{
+    account, caller, egress, fleet, inspect, listen, public, quota, service, unbuilt, upstream,
+};
 
 /// Largest file, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -139,7 +141,8 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
     let fleet = fleet::read(&mut root, environment.host.as_deref(), host_name);
     let hosts = fleet.hosts.len();
     let listen = listen::read(&mut root);
-    let addresses = egress::read(&mut root, &fleet);
+    let (addresses, notice) = egress::read(&mut root, &fleet);
+    let public = public::read(&mut root);
     let upstream = upstream::read(&mut root);
     let callers = caller::read(&mut root, &listen, &upstream.zones);
     let mut quota_section = root.section("quota");
@@ -161,6 +164,8 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
         fleet,
         listen,
         addresses,
+        notice,
+        public,
         upstream,
         callers,
         quota,

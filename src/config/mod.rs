@@ -23,6 +23,7 @@ mod inspect;
 mod listen;
 mod name;
 mod network;
+mod public;
 mod quota;
 mod read;
 mod restart;

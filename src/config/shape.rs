@@ -22,6 +22,10 @@ pub struct Config {
     pub listen: Listen,
     /// The published list, in the order of the file.
     pub addresses: Vec<EgressAddress>,
+    /// How slowly that list may change.
+    pub notice: Notice,
+    /// `[public]`.
+    pub public: Public,
     /// How kintone is reached.
     pub upstream: Upstream,
     /// Who may call.
@@ -96,7 +100,7 @@ pub struct EgressAddress {
 }
 
 /// The life of a published address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AddressState {
     /// Announced, not used yet.
     Planned,
@@ -104,6 +108,28 @@ pub enum AddressState {
     Active,
     /// Announced to go, not used any more.
     Retiring,
+}
+
+/// How slowly the published list changes, in days of 24 hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notice {
+    /// How long an address is on the list before it is used.
+    pub minimum_days: u16,
+    /// How long it stays on the list, retiring, after its use.
+    pub overlap_days: u16,
+}
+
+/// `[public]`: what the customers' page says of whose it is, and what it may use up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Public {
+    /// The service as customers know it; `None`: it is not named.
+    pub service: Option<String>,
+    /// Whom customers ask.
+    pub contact: Option<String>,
+    /// Where customers find the page: a URL that ends in `/`.
+    pub url: Option<String>,
+    /// Connections served at once.
+    pub connections: usize,
 }
 
 /// How kintone is reached.
@@ -275,6 +301,21 @@ pub struct Drain {
     pub grace: Duration,
 }
 
+impl AddressState {
+    /// Every state, each at the place of its number.
+    pub const ALL: [Self; 3] = [Self::Planned, Self::Active, Self::Retiring];
+
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Active => "active",
+            Self::Retiring => "retiring",
+        }
+    }
+}
+
 impl Config {
     /// The limits of `account`: its own table's, or everybody's.
     #[must_use]
@@ -294,6 +335,26 @@ impl Inspect {
         std::iter::once(&self.ca_cert)
             .chain(&self.ca_next)
             .flat_map(|bundle| &bundle.certificates)
+    }
+}
+
+impl Default for Notice {
+    fn default() -> Self {
+        Self {
+            minimum_days: 30,
+            overlap_days: 90,
+        }
+    }
+}
+
+impl Default for Public {
+    fn default() -> Self {
+        Self {
+            service: None,
+            contact: None,
+            url: None,
+            connections: 256,
+        }
     }
 }
 

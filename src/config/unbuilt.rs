@@ -16,17 +16,14 @@ struct Unbuilt {
     severity: Severity,
 }
 
-const TABLE: [Unbuilt; 17] = [
+const TABLE: [Unbuilt; 14] = [
     ignored(&["listen", "proxy_tls"]),
     ignored(&["listen", "tls"]),
-    ignored(&["listen", "public"]),
     ignored(&["caller", "certificate"]),
     refused(&["verify"]),
     ignored(&["notify"]),
     ignored(&["account", "*", "contacts"]),
     ignored(&["account", "*", "tenant", "*", "contacts"]),
-    ignored(&["egress", "address", "valid_from"]),
-    ignored(&["egress", "address", "retire_after"]),
     ignored(&["fleet", "redis"]),
     ignored(&["quota", "daily_per_app"]),
     Unbuilt {

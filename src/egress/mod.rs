@@ -17,8 +17,8 @@ use ipnet::Ipv4Net;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
-use crate::config::Config;
-use crate::model::{Denial, Detail, Failure, Host};
+use crate::config::{AddressState, Config};
+use crate::model::{Denial, Detail, Failure, Host, Published};
 use crate::tls::Outbound;
 
 pub use line::Arrival;
@@ -133,6 +133,14 @@ impl<B> Egress<B> {
     /// nothing may leave.
     pub fn choose(&self) -> Result<Source, Denial> {
         self.addresses.choose()
+    }
+
+    /// Uses the addresses that are published as active from here on, and no other. Idle connections
+    /// of those that were are closed; calls under way end on theirs.
+    pub fn obey(&self, states: &[(Published, AddressState)]) {
+        for left in self.addresses.obey(states) {
+            self.pool.close(left);
+        }
     }
 
     /// Connections made from here on are verified by `tls`.

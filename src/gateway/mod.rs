@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower::{ServiceBuilder, service_fn};
@@ -23,6 +24,7 @@ use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::{Egress, EgressError};
 use crate::proxy::{Inner, Outgoing, Proxy};
+use crate::published::{self, Publisher};
 use crate::quota::{Quotas, RecordError};
 use crate::server::{Hooks, Server};
 use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
@@ -37,6 +39,7 @@ pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
 mod orders;
+mod publication;
 mod record;
 mod source;
 mod state;
@@ -54,6 +57,7 @@ pub struct Gateway {
     proxy: Vec<TcpListener>,
     admin: TcpListener,
     metrics: Option<TcpListener>,
+    public: Option<TcpListener>,
     commands: (mpsc::Sender<admin::Command>, mpsc::Receiver<admin::Command>),
 }
 
@@ -125,9 +129,15 @@ impl Gateway {
             .metrics
             .map(|address| bind("metrics", address))
             .transpose()?;
+        let public = listen
+            .public
+            .map(|address| bind("public", address))
+            .transpose()?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
         let authority = Authority::of(&config, None)?;
+        let publisher = Arc::new(Publisher::open(&config, Timestamp::now()));
+        egress.obey(&publisher.states());
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);
         let limits_hit = Arc::clone(&telemetry);
@@ -136,7 +146,7 @@ impl Gateway {
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
-            Arc::clone(&config),
+            published::in_force(&config, &publisher.states()),
             authority,
             quotas.clone(),
             Arc::clone(&egress),
@@ -152,6 +162,8 @@ impl Gateway {
             proxy: proxy_service,
             quotas,
             egress,
+            publisher,
+            changing: Mutex::default(),
             telemetry,
             drain,
             limits,
@@ -163,6 +175,7 @@ impl Gateway {
             proxy,
             admin,
             metrics,
+            public,
             commands: mpsc::channel(ORDERS),
         })
     }
@@ -181,6 +194,17 @@ impl Gateway {
     /// If the kernel does not say.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
+    }
+
+    /// Where customers reach the public listener, if there is one.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn public_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.public
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()
     }
 
     /// The quotas, to look at from outside.
@@ -205,10 +229,22 @@ impl Gateway {
             proxy,
             admin,
             metrics,
+            public,
             commands,
         } = self;
         let (ended, end) = tokio::sync::watch::channel(());
-        let threads = serve_admin(&running, admin, metrics, commands.0, &end)?;
+        let mut threads = serve_admin(&running, admin, metrics, commands.0, &end)?;
+        if let Some(listener) = public {
+            let router = published::router(Arc::clone(&running.publisher));
+            let places = running.config.load().public.connections;
+            threads.push(admin::spawn(
+                "public",
+                listener,
+                router,
+                places,
+                over(&end),
+            )?);
+        }
         let mut background = JoinSet::new();
         spawn_background(&running, &mut background);
         serve_proxy(&running, proxy)?;
@@ -237,26 +273,32 @@ fn serve_admin(
     end: &tokio::sync::watch::Receiver<()>,
 ) -> io::Result<Vec<thread::JoinHandle<()>>> {
     let admin = Arc::new(views::admin(running, commands, PortCount::default()));
-    let over = || {
-        let mut end = end.clone();
-        // The sender says nothing; that it is gone is the word.
-        async move { while end.changed().await.is_ok() {} }
-    };
+    let router = admin::router(Arc::clone(&admin));
     let mut threads = vec![admin::spawn(
         "admin",
         listener,
-        admin::router(Arc::clone(&admin)),
-        over(),
+        router,
+        admin::CONNECTIONS,
+        over(end),
     )?];
     if let Some(listener) = metrics {
+        let router = admin::read_only_router(admin);
         threads.push(admin::spawn(
             "metrics",
             listener,
-            admin::read_only_router(admin),
-            over(),
+            router,
+            admin::CONNECTIONS,
+            over(end),
         )?);
     }
     Ok(threads)
+}
+
+/// Resolves when the gateway has ended.
+fn over(end: &tokio::sync::watch::Receiver<()>) -> impl Future<Output = ()> + Send + 'static {
+    let mut end = end.clone();
+    // The sender says nothing; that it is gone is the word.
+    async move { while end.changed().await.is_ok() {} }
 }
 
 fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
@@ -264,6 +306,7 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(async move { quotas.drive().await });
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
+    background.spawn(publication::watch(Arc::clone(running)));
 }
 
 fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {

@@ -1,8 +1,9 @@
 //! The parts of a running gateway, and how a new configuration reaches them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 
 use super::source::Source;
 use crate::config::Config;
@@ -11,6 +12,7 @@ use crate::config::file::{Loaded, load};
 use crate::drain::Drain;
 use crate::egress::Egress;
 use crate::proxy::{Outgoing, Proxy};
+use crate::published::{Publisher, in_force};
 use crate::quota::Quotas;
 use crate::server::Server;
 use crate::telemetry::Telemetry;
@@ -26,6 +28,9 @@ pub(super) struct Running {
     pub(super) proxy: Proxy,
     pub(super) quotas: Quotas,
     pub(super) egress: Arc<Egress<Outgoing>>,
+    pub(super) publisher: Arc<Publisher>,
+    /// Held while a configuration or a list goes to the parts, so that an older one never comes last.
+    pub(super) changing: Mutex<()>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) drain: Drain,
     pub(super) limits: Arc<ArcSwap<Limits>>,
@@ -78,11 +83,15 @@ impl Running {
             return refused(vec![error.to_string()]);
         }
         let config = Arc::new(config);
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.egress.trust(tls);
         self.limits.store(Arc::new(config.limits.clone()));
         self.server.limits_changed();
         self.quotas.reload(&config);
-        self.proxy.reload(Arc::clone(&config), authority);
+        self.publisher.refresh(&config, Timestamp::now());
+        let states = self.publisher.states();
+        self.egress.obey(&states);
+        self.proxy.reload(in_force(&config, &states), authority);
         self.telemetry.reloaded(&config);
         self.config.store(config);
         let warnings = warnings.iter().map(ToString::to_string).collect();

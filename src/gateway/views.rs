@@ -13,9 +13,11 @@ use crate::config::{AddressState, Config};
 use crate::drain::Stage;
 use crate::egress::{AddressSnapshot, Presence};
 use crate::model::Account;
+use crate::published::Alarm;
 use crate::quota::{AccountSnapshot, TenantSnapshot};
 use crate::telemetry::{
-    AccountLoad, AccountView, AddressView, Balance, Presence as Shown, TenantView, WaitingView,
+    AccountLoad, AccountView, AddressView, Balance, Presence as Shown, PublishedView, TenantView,
+    WaitingView,
 };
 
 /// The admin listener's questions, each answered by the part that knows.
@@ -56,6 +58,24 @@ pub(super) fn admin(
                 acquired: balance.acquired,
                 released: balance.released,
                 held: balance.held,
+            }
+        }),
+        published: ask(running, |running| {
+            let shown = running.publisher.shown();
+            let states = AddressState::ALL.map(|state| {
+                let entries = shown.list.entries.iter();
+                (
+                    state.word(),
+                    entries.filter(|entry| entry.state == state).count(),
+                )
+            });
+            let alarms = Alarm::LABELS.map(|label| {
+                let alarms = shown.alarms.iter();
+                (label, alarms.filter(|alarm| alarm.label() == label).count())
+            });
+            PublishedView {
+                states: states.to_vec(),
+                alarms: alarms.to_vec(),
             }
         }),
         readiness: ask(running, readiness),
@@ -101,7 +121,11 @@ fn readiness(running: &Running) -> Readiness {
              kintone, until `settle` has passed"
         ));
     }
-    Readiness { reasons }
+    let alarms = &running.publisher.shown().alarms;
+    Readiness {
+        reasons,
+        warnings: alarms.iter().map(ToString::to_string).collect(),
+    }
 }
 
 fn account(snapshot: AccountSnapshot, config: &Config) -> AccountView {
@@ -148,11 +172,7 @@ fn address(snapshot: &AddressSnapshot) -> AddressView {
     AddressView {
         published: snapshot.published,
         bind: snapshot.bind,
-        state: match snapshot.state {
-            AddressState::Planned => "planned",
-            AddressState::Active => "active",
-            AddressState::Retiring => "retiring",
-        },
+        state: snapshot.state.word(),
         presence: match snapshot.presence {
             Presence::Up => Shown::Up,
             Presence::Absent => Shown::Absent,

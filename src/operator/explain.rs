@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::StatusCode;
+use jiff::Timestamp;
 
 use super::question::ANONYMOUS;
 use super::wording;
@@ -20,6 +21,7 @@ use crate::egress::{Addresses, Preview, preview};
 use crate::kintone::domain::Destination;
 use crate::model::{Account, Client, Code, Denial};
 use crate::proxy::{Asked, Judged, Language, Place, Proof, Reason, Rules, Step, Way, judge};
+use crate::published::{current, in_force};
 use crate::quota::Terms;
 use crate::tls::Authority;
 
@@ -85,11 +87,13 @@ const REFUSED: &str = "refused";
 const DEPENDS: &str = "depends";
 
 impl Explainer {
-    /// Reads the rules, and looks which addresses are on this host.
+    /// Reads the rules, and looks which addresses are published as in use and on this host.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
         // One that cannot sign keeps a gateway from starting, and decides about no call.
         let authority = Authority::of(&config, None).unwrap_or_default();
+        let (list, _) = current(&config, Timestamp::now());
+        let config = in_force(&config, &list.states());
         Self {
             addresses: Addresses::new(&config.addresses),
             rules: Rules::new(config, authority, None),

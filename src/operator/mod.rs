@@ -1,5 +1,7 @@
-//! Tools for people at a terminal, beside the running gateway: what would it decide?
+//! Tools for people at a terminal, beside the running gateway: what would it decide, what is
+//! published?
 
+pub mod addresses;
 pub mod explain;
 
 mod question;

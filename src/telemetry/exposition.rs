@@ -9,7 +9,7 @@ use super::account_series::AccountLabel;
 use super::accounts::AccountTable;
 use super::metrics::Metrics;
 use super::tenants::TenantShelf;
-use super::views::{AccountLoad, Balance, Presence, Views};
+use super::views::{AccountLoad, Balance, Presence, PublishedView, Views};
 
 /// What must be remembered from one exposition to the next.
 #[derive(Debug, Default)]
@@ -38,6 +38,7 @@ impl Exposition {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         set_accounts(metrics, accounts, views);
         set_addresses(metrics, views);
+        set_published(metrics, &views.published);
         set_permits(metrics, &state.balance, &views.balance);
         set_alone(&metrics.draining, f64::from(u8::from(views.draining)));
         state.balance = views.balance;
@@ -164,6 +165,15 @@ fn set_addresses(metrics: &Metrics, views: &Views) {
     }
     if let Some(limit) = views.local_ports_limit {
         set_alone(&metrics.local_ports_limit, f64::from(limit));
+    }
+}
+
+fn set_published(metrics: &Metrics, published: &PublishedView) {
+    for (state, count) in &published.states {
+        set(&metrics.published_addresses, state, *count as f64);
+    }
+    for (alarm, count) in &published.alarms {
+        set(&metrics.published_alarms, alarm, *count as f64);
     }
 }
 

@@ -187,6 +187,10 @@ metrics! {
     config_last_reload_timestamp_seconds: GaugeVec [] =
         "When a configuration was last taken. Seconds since 1970; minimum over hosts.";
 
+    published_addresses: GaugeVec ["state"] =
+        "Addresses on the published list, by state. Addresses; maximum over hosts.";
+    published_alarms: GaugeVec ["alarm"] =
+        "Where the published list is not what the configuration says. Alarms; maximum over hosts.";
     draining: GaugeVec [] =
         "1 while this host is out of rotation or shutting down. Hosts; the sum is how many are away.";
 

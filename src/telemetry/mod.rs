@@ -25,7 +25,8 @@ pub use labels::{Alpn, ConnectResult, Handshake, LimitName, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
 pub use views::{
-    AccountLoad, AccountView, AddressView, Balance, Presence, TenantView, Views, WaitingView,
+    AccountLoad, AccountView, AddressView, Balance, Presence, PublishedView, TenantView, Views,
+    WaitingView,
 };
 
 pub mod access_log;

@@ -30,6 +30,8 @@ pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
             tls: None,
         },
         addresses: Vec::new(),
+        notice: Default::default(),
+        public: Default::default(),
         upstream: Upstream {
             zones: vec!["cybozu.com".into()],
             accounts: AccountPolicy::Any,

@@ -126,6 +126,15 @@ pub struct Balance {
     pub held: u64,
 }
 
+/// What there is to count of the published list, each count with its label.
+#[derive(Clone, Debug, Default)]
+pub struct PublishedView {
+    /// Addresses by state.
+    pub states: Vec<(&'static str, usize)>,
+    /// Alarms by kind.
+    pub alarms: Vec<(&'static str, usize)>,
+}
+
 /// Everything that the gauges are computed from.
 #[derive(Clone, Debug, Default)]
 pub struct Views {
@@ -137,6 +146,8 @@ pub struct Views {
     pub local_ports: Vec<(Published, u32)>,
     /// Local ports that the kernel hands out per address, where that is known.
     pub local_ports_limit: Option<u32>,
+    /// The published list.
+    pub published: PublishedView,
     /// Whether this host is out of rotation or shutting down.
     pub draining: bool,
     /// The permits.

@@ -74,8 +74,13 @@ fn the_example_is_taken_without_a_word() {
 fn the_example_shows_the_defaults() {
     let stated = effective_json(&read(EXAMPLE).expect("valid").config);
     let silent = effective_json(&read(LEAST).expect("valid").config);
-    for table in ["listen", "upstream", "quota", "limits", "log", "drain"] {
+    for table in [
+        "listen", "public", "upstream", "quota", "limits", "log", "drain",
+    ] {
         assert_eq!(stated[table], silent[table], "[{table}]");
+    }
+    for key in ["minimum_notice", "overlap"] {
+        assert_eq!(stated["egress"][key], silent["egress"][key], "{key}");
     }
 }
 
@@ -119,6 +124,10 @@ fn every_key_means_what_it_says() {
     assert_eq!(config.addresses[0].bind, Some(Bind([10, 0, 12, 34].into())));
     assert_eq!(config.addresses[1].state, AddressState::Retiring);
     assert_eq!(config.addresses[2].bind, None, "another host's");
+    assert_eq!(config.notice.minimum_days, 45);
+    assert_eq!(config.notice.overlap_days, 0);
+    assert_eq!(config.public.service.as_deref(), Some("サンプル電話"));
+    assert_eq!(config.public.connections, 9);
     assert_eq!(config.upstream.response_timeout, Duration::from_secs(90));
     assert_eq!(config.upstream.replay, 1 << 20);
     assert_eq!(
@@ -177,12 +186,8 @@ fn what_is_not_built_is_told_and_has_no_effect() {
         .filter(|fault| fault.problem.contains("not built"));
     let keys: Vec<_> = unbuilt.map(|fault| fault.key.as_str()).collect();
     let expected = [
-        "listen.public",
         "listen.proxy_tls",
         "listen.tls",
-        "egress.address[1].retire_after",
-        "egress.address[2].valid_from",
-        "egress.address[2].retire_after",
         "caller[1].certificate",
         "quota.daily_per_app",
         "quota.daily_policy",

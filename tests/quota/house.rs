@@ -32,6 +32,8 @@ pub fn config(quota: QuotaSettings) -> Config {
             tls: None,
         },
         addresses: Vec::new(),
+        notice: Default::default(),
+        public: Default::default(),
         upstream: Upstream {
             zones: vec!["cybozu.com".into()],
             accounts: AccountPolicy::Any,

@@ -12,6 +12,8 @@ const METRICS: &str = "docs/metrics.md";
 const KEYS: &[(&str, &str)] = &[
     ("listen", "proxy admin metrics public proxy_tls"),
     ("listen.tls", "cert key client_ca"),
+    ("egress", "minimum_notice overlap"),
+    ("public", "service contact url connections"),
     (
         "egress.address",
         "published bind state valid_from retire_after",
