@@ -17,6 +17,7 @@ have curl curl
 have unshare util-linux
 have ip iproute2
 have jq jq
+have openssl openssl
 have logrotate logrotate
 have systemd-analyze systemd
 have node nodejs

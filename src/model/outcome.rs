@@ -89,7 +89,8 @@ pub struct QuotaFigures {
 /// A call that the gateway refuses. Nothing of it was sent to kintone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// Malformed, ambiguous or unsupported; `status` is 400, 405, 414 or 431.
+    /// Malformed, ambiguous or unsupported; `status` is 400, 405, 414 or 431, and 404
+    /// where the private authority is asked for and there is none.
     BadRequest {
         /// The HTTP status.
         status: u16,
@@ -192,6 +193,7 @@ pub enum Detail {
     HostInvalid,
     OriginForm,
     PageUnknown,
+    NoAuthority,
     Userinfo,
     Fragment,
     SchemeUnknown,
@@ -554,6 +556,7 @@ labels!(Detail {
     HostInvalid = "host_invalid",
     OriginForm = "origin_form",
     PageUnknown = "page_unknown",
+    NoAuthority = "no_authority",
     Userinfo = "userinfo",
     Fragment = "fragment",
     SchemeUnknown = "scheme_unknown",

@@ -151,7 +151,7 @@ impl Explainer {
         let refused = |reason| (reason, account.clone());
         let judged = match judged.map_err(|(reason, _)| refused(reason))? {
             Way::Call(judged) => judged,
-            Way::Me(..) => return Ok(Allowed::OwnPage),
+            Way::Me(..) | Way::Trust | Way::Help => return Ok(Allowed::OwnPage),
             Way::Ready => {
                 let usable = self.leave_from(steps);
                 usable.map_err(|denial| refused(Reason::Denied(denial)))?;
@@ -204,7 +204,7 @@ impl Explainer {
         });
         match judged.map_err(|(reason, _)| reason)? {
             Way::Call(judged) => Ok(judged),
-            Way::Ready | Way::Me(..) => Ok(connect),
+            Way::Ready | Way::Trust | Way::Help | Way::Me(..) => Ok(connect),
         }
     }
 

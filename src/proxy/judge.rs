@@ -66,6 +66,10 @@ pub(crate) enum Way {
     Call(Judged),
     /// The gateway's own page for load balancers.
     Ready,
+    /// What callers are to trust.
+    Trust,
+    /// How clients are set up.
+    Help,
     /// The gateway's own page for callers.
     Me(Identity, Options),
 }
@@ -92,11 +96,21 @@ pub(crate) fn judge(
 ) -> Result<Way, Refused> {
     let (target, said) = framing(asked)?;
     hear(Step::Framed(target));
+    let config = &rules.config;
     let host = match target {
         Target::Forward { host, .. } | Target::Connect { host, .. } | Target::Inside { host } => {
             host
         }
         Target::Own { path: "ready" } => return Ok(Way::Ready),
+        Target::Own { path: "help" } => return Ok(Way::Help),
+        Target::Own { path: "ca.pem" } if config.inspect.is_some() => return Ok(Way::Trust),
+        Target::Own { path: "ca.pem" } => {
+            let (status, detail) = (404, Detail::NoAuthority);
+            return Err((
+                Reason::Denied(Denial::BadRequest { status, detail }),
+                After::Keep,
+            ));
+        }
         Target::Own { path: "me" } => {
             let (identity, options) = authentication(rules, asked, target, said, &mut hear)?;
             let allowed = identity.caller.may_speak(asked.client);
@@ -110,7 +124,6 @@ pub(crate) fn judge(
     }
     let (identity, options) = authentication(rules, asked, target, said, &mut hear)?;
     let denied = |denial| (Reason::Denied(denial), after(target));
-    let config = &rules.config;
     let destination = destination(config, target, host).map_err(denied)?;
     let mode = match target {
         Target::Connect { .. } => rules.mode_of_connect(&identity, &destination),

@@ -102,7 +102,10 @@ fn english(reason: Reason) -> String {
     }
     let text = match reason.code() {
         Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
-            "no such page below /.kintone-egress/, which has ready and me"
+            "no such page below /.kintone-egress/, which has ready, help, ca.pem and me"
+        }
+        Code::BadRequest if reason.detail() == Some(Detail::NoAuthority) => {
+            "[inspect] is off at this gateway: there is no authority to trust"
         }
         Code::BadRequest => "malformed or unsupported request",
         Code::Misdirected => "Host is not the name given to CONNECT",
@@ -141,7 +144,10 @@ fn japanese(reason: Reason) -> String {
     }
     let text = match reason.code() {
         Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
-            "/.kintone-egress/ にそのページはありません。あるのは ready と me です"
+            "/.kintone-egress/ にそのページはありません。あるのは ready、help、ca.pem、me です"
+        }
+        Code::BadRequest if reason.detail() == Some(Detail::NoAuthority) => {
+            "このゲートウェイは TLS を終端しません（[inspect] がありません）。信頼する認証局はありません"
         }
         Code::BadRequest => "リクエストの形式が正しくないか、対応していません",
         Code::Misdirected => "Host が CONNECT の宛先と異なります",

@@ -24,7 +24,7 @@ use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
 use crate::quota::Quotas;
 use crate::server::Connection;
 use crate::telemetry::Telemetry;
-use crate::tls::Authority;
+use crate::tls::{Authority, trust_pem};
 
 pub use answer::Answer;
 pub use call::CallerLeft;
@@ -56,6 +56,7 @@ mod flight;
 mod forward;
 mod headers;
 mod held;
+mod help;
 mod hint;
 mod identity;
 mod inner;
@@ -166,10 +167,11 @@ impl Proxy {
                 }
             }
             Ok(Way::Ready) => Ok(self.ready(exchange)),
+            Ok(Way::Trust) => Ok(trust_page(&rules, exchange)),
+            Ok(Way::Help) => Ok(help_page(&rules, &head, language, exchange)),
             Ok(Way::Me(identity, options)) => {
                 let page = me::page(shared, &rules, &identity, &options, asked.client, language);
-                exchange.record().status = Some(200);
-                exchange.ended(Outcome::Ok, None);
+                shown(exchange);
                 Ok(own_page(page, "application/json;charset=utf-8"))
             }
             Err((reason, after)) => {
@@ -219,7 +221,7 @@ impl Proxy {
                 forward::carry(shared, &call, head, body, exchange).await
             }
             // The gateway has no pages there: the path is kintone's.
-            Ok(Way::Ready | Way::Me(..)) => Err(CallerLeft),
+            Ok(Way::Ready | Way::Trust | Way::Help | Way::Me(..)) => Err(CallerLeft),
             Err((reason, after)) => {
                 let after = match after {
                     After::Keep => leftover::settle(&head, body),
@@ -272,8 +274,7 @@ impl Proxy {
         };
         match verdict {
             Ok(()) => {
-                exchange.record().status = Some(200);
-                exchange.ended(Outcome::Ok, None);
+                shown(exchange);
                 let page = Bytes::from_static(b"ready\n");
                 own_page(page, "text/plain;charset=utf-8")
             }
@@ -314,6 +315,47 @@ fn write_down(exchange: &mut Exchange, step: &Step<'_>) {
         Step::Told(identity, options) => exchange.told(identity, options),
         Step::Destined(destination, mode) => exchange.destined(&destination.account, *mode),
     }
+}
+
+/// What callers are to trust, PEM.
+fn trust_page(rules: &Rules, exchange: Exchange) -> Response<Answer> {
+    let text = rules.config.inspect.as_ref().map(trust_pem);
+    shown(exchange);
+    let page = Bytes::from(text.unwrap_or_default());
+    own_page(page, "application/x-pem-file")
+}
+
+/// How clients are set up. It may be shown to people who were sent there, so that it may load and
+/// run nothing.
+fn help_page(
+    rules: &Rules,
+    head: &Parts,
+    language: Language,
+    exchange: Exchange,
+) -> Response<Answer> {
+    let connects = match rules.config.inspect {
+        Some(_) => help::Connects::Inspected,
+        None => help::Connects::Tunnelled,
+    };
+    let page = help::page(&head.headers, language, connects);
+    shown(exchange);
+    let mut response = own_page(Bytes::from(page), "text/html;charset=utf-8");
+    let headers = response.headers_mut();
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::VARY, "Accept-Language"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Ends the record of a page of the gateway's own.
+fn shown(mut exchange: Exchange) {
+    exchange.record().status = Some(200);
+    exchange.ended(Outcome::Ok, None);
 }
 
 /// One of the gateway's own pages, which no cache may keep.

@@ -135,6 +135,7 @@ impl Reason {
     pub(crate) const fn status(self) -> StatusCode {
         if let Self::Denied(Denial::BadRequest { status, .. }) = self {
             return match status {
+                404 => StatusCode::NOT_FOUND,
                 405 => StatusCode::METHOD_NOT_ALLOWED,
                 414 => StatusCode::URI_TOO_LONG,
                 431 => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

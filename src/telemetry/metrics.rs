@@ -178,6 +178,9 @@ metrics! {
     tunnel_bytes_total: IntCounterVec ["direction"] =
         "Bytes carried in tunnels. Bytes; sum over hosts.";
 
+    inspect_ca_expiration_timestamp_seconds: GaugeVec ["ca"] =
+        "When the first certificate of the private authority ends: of the one that signs, and of those in ca_next. Seconds since 1970; minimum over hosts.";
+
     config_info: GaugeVec ["hash"] =
         "1, with the SHA-256 of the configuration in force. Differing hashes between hosts are a fault; do not sum.";
     build_info: GaugeVec ["version"] =

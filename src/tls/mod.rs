@@ -6,6 +6,7 @@ pub use create::{CaFiles, NewCa};
 pub use hello::{Alpn, FatalAlert, HELLO_SIZE_MAX, Hello, fatal_alert, read_hello};
 pub use leaf::MintError;
 pub use outbound::{Outbound, TlsError};
+pub use trust::trust_pem;
 
 pub mod authority;
 pub mod create;
@@ -14,6 +15,7 @@ pub mod inbound;
 pub mod outbound;
 
 mod leaf;
+mod trust;
 
 #[cfg(test)]
 mod tests;

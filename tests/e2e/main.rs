@@ -12,6 +12,8 @@ mod support;
 
 mod addresses;
 mod alone;
+mod authority;
+mod busy;
 mod callers;
 mod canary;
 mod change;
