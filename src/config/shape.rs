@@ -326,18 +326,6 @@ impl Config {
     }
 }
 
-impl Inspect {
-    /// How long certificates hold that the private CA signs, unless the file says otherwise.
-    pub const LEAF_LIFE: Duration = Duration::from_secs(48 * 3600);
-
-    /// Every certificate that callers are told to trust: the present CA's first.
-    pub fn published(&self) -> impl Iterator<Item = &CaCertificate> {
-        std::iter::once(&self.ca_cert)
-            .chain(&self.ca_next)
-            .flat_map(|bundle| &bundle.certificates)
-    }
-}
-
 impl Default for Notice {
     fn default() -> Self {
         Self {
@@ -355,6 +343,18 @@ impl Default for Public {
             url: None,
             connections: 256,
         }
+    }
+}
+
+impl Inspect {
+    /// How long certificates hold that the private CA signs, unless the file says otherwise.
+    pub const LEAF_LIFE: Duration = Duration::from_secs(48 * 3600);
+
+    /// Every certificate that callers are told to trust: the present CA's first.
+    pub fn published(&self) -> impl Iterator<Item = &CaCertificate> {
+        std::iter::once(&self.ca_cert)
+            .chain(&self.ca_next)
+            .flat_map(|bundle| &bundle.certificates)
     }
 }
 

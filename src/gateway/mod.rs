@@ -38,6 +38,7 @@ use state::Running;
 pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
+mod days;
 mod orders;
 mod publication;
 mod record;
@@ -135,20 +136,22 @@ impl Gateway {
             .transpose()?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
-        let authority = Authority::of(&config, None)?;
         let publisher = Arc::new(Publisher::open(&config, Timestamp::now()));
         egress.obey(&publisher.states());
+        let authority = Authority::of(&config, None)?;
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);
         let limits_hit = Arc::clone(&telemetry);
         let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
         let quotas = Quotas::recorded(&config, record);
+        let days = days::open(&config, &telemetry)?;
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
             published::in_force(&config, &publisher.states()),
             authority,
             quotas.clone(),
+            days.clone(),
             Arc::clone(&egress),
             Arc::clone(&telemetry),
             drain.clone(),
@@ -161,6 +164,7 @@ impl Gateway {
             server,
             proxy: proxy_service,
             quotas,
+            days,
             egress,
             publisher,
             changing: Mutex::default(),
@@ -259,6 +263,7 @@ impl Gateway {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         record::close(&running).await;
+        days::close(&running).await;
         let log = running.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
         result
@@ -306,6 +311,7 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(async move { quotas.drive().await });
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
+    background.spawn(days::drive(Arc::clone(running)));
     background.spawn(publication::watch(Arc::clone(running)));
 }
 

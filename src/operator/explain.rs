@@ -22,7 +22,7 @@ use crate::kintone::domain::Destination;
 use crate::model::{Account, Client, Code, Denial};
 use crate::proxy::{Asked, Judged, Language, Place, Proof, Reason, Rules, Step, Way, judge};
 use crate::published::{current, in_force};
-use crate::quota::Terms;
+use crate::quota::{Budget, Terms};
 use crate::tls::Authority;
 
 pub use super::question::Question;
@@ -90,10 +90,10 @@ impl Explainer {
     /// Reads the rules, and looks which addresses are published as in use and on this host.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
-        // One that cannot sign keeps a gateway from starting, and decides about no call.
-        let authority = Authority::of(&config, None).unwrap_or_default();
         let (list, _) = current(&config, Timestamp::now());
         let config = in_force(&config, &list.states());
+        // One that cannot sign keeps a gateway from starting, and decides about no call.
+        let authority = Authority::of(&config, None).unwrap_or_default();
         Self {
             addresses: Addresses::new(&config.addresses),
             rules: Rules::new(config, authority, None),
@@ -231,6 +231,9 @@ impl Explainer {
         for text in wording::quota(&ask, &terms, judged.mode, quota.tunnel_h2_weight) {
             steps.push(Taken::new(QUOTA, DEPENDS, text));
         }
+        let budget = Budget::of(config, account);
+        let text = wording::budget(budget, ask.priority, judged.mode);
+        steps.push(Taken::new(QUOTA, DEPENDS, text));
         let preview = preview(&config.upstream, host)?;
         let result = match preview {
             Preview::Static(_) => OK,
