@@ -1,8 +1,8 @@
 //! The life of a call: read once, judged in one order, admitted in one place, carried.
 //!
 //! The order of judgement is the contract's: framing (400), authentication (407), the destination's
-//! name and port (403), the caller's rights (403), whether an address is usable (503), the quota
-//! (429); only then is a name looked up or anything dialled. `judge` does the first four, for live
+//! name and port (403), the caller's rights (403), whether an address is usable (503), whether
+//! kintone serves the account (503, 403), the quota (429); only then is a name looked up or anything dialled. `judge` does the first four, for live
 //! calls and for `explain`; `journey` and `tunnel` do the rest, each with the one `admit` of its way
 //! in.
 
