@@ -38,6 +38,7 @@ use state::Running;
 pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
+mod days;
 mod orders;
 mod publication;
 mod record;
@@ -110,15 +111,6 @@ impl Gateway {
     pub fn build(config: Config, source: Source, log: AccessLogHandle) -> Result<Self, BuildError> {
         let record = record::open(&config, &source.environment)?;
         let listen = &config.listen;
-        let bind = |key, address: SocketAddr| {
-            TcpListener::bind(address)
-                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-                .map_err(|source| BuildError::Listen {
-                    key,
-                    address,
-                    source,
-                })
-        };
         let proxy = listen
             .proxy
             .iter()
@@ -143,12 +135,14 @@ impl Gateway {
         let limits_hit = Arc::clone(&telemetry);
         let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
         let quotas = Quotas::recorded(&config, record);
+        let days = days::open(&config, &telemetry)?;
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
             published::in_force(&config, &publisher.states()),
             authority,
             quotas.clone(),
+            days.clone(),
             Arc::clone(&egress),
             Arc::clone(&telemetry),
             drain.clone(),
@@ -161,6 +155,7 @@ impl Gateway {
             server,
             proxy: proxy_service,
             quotas,
+            days,
             egress,
             publisher,
             changing: Mutex::default(),
@@ -259,10 +254,21 @@ impl Gateway {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         record::close(&running).await;
+        days::close(&running).await;
         let log = running.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
         result
     }
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, BuildError> {
+    TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|source| BuildError::Listen {
+            key,
+            address,
+            source,
+        })
 }
 
 fn serve_admin(
@@ -306,6 +312,7 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(async move { quotas.drive().await });
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
+    background.spawn(days::drive(Arc::clone(running)));
     background.spawn(publication::watch(Arc::clone(running)));
 }
 

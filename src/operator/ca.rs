@@ -131,11 +131,12 @@ fn is_lower_label(label: &str) -> bool {
 /// Writes a file that is not there yet, down to the disk.
 fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
     let failed = |source: io::Error| {
-        let path = path.to_owned();
         if source.kind() == io::ErrorKind::AlreadyExists {
-            CaError::Exists(path)
-        } else {
-            CaError::Write { path, source }
+            return CaError::Exists(path.to_owned());
+        }
+        CaError::Write {
+            path: path.to_owned(),
+            source,
         }
     };
     let mut options = OpenOptions::new();

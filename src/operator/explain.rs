@@ -22,7 +22,7 @@ use crate::kintone::domain::Destination;
 use crate::model::{Account, Client, Code, Denial};
 use crate::proxy::{Asked, Judged, Language, Place, Proof, Reason, Rules, Step, Way, judge};
 use crate::published::{current, in_force};
-use crate::quota::Terms;
+use crate::quota::{Budget, Terms};
 use crate::tls::Authority;
 
 pub use super::question::Question;
@@ -231,6 +231,9 @@ impl Explainer {
         for text in wording::quota(&ask, &terms, judged.mode, quota.tunnel_h2_weight) {
             steps.push(Taken::new(QUOTA, DEPENDS, text));
         }
+        let budget = Budget::of(config, account);
+        let text = wording::budget(budget, ask.priority, judged.mode);
+        steps.push(Taken::new(QUOTA, DEPENDS, text));
         let preview = preview(&config.upstream, host)?;
         let result = match preview {
             Preview::Static(_) => OK,

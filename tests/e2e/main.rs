@@ -28,6 +28,7 @@ mod compress;
     reason = "a part is for other tests; a test exports nothing"
 )]
 mod corpus;
+mod days;
 mod egress;
 mod explain;
 mod faults;
