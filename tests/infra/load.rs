@@ -57,6 +57,7 @@ impl Load {
         };
         sim.tenant(ACME, slow(10));
         sim.tenant(TROUBLED, slow(10));
+        sim.tenant(WATCHED, slow(10));
         sim.tenant(NARROW, slow(150));
         sim.tenant(
             DENIED,
