@@ -24,7 +24,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_rustls::server::TlsStream;
 use tower::{Service, ServiceExt};
 
@@ -152,9 +152,9 @@ where
                 End::Expired(Expired::Idle) => Expired::Idle.tell(&line.terms().hooks),
                 end @ (End::Done(_) | End::Expired(_) | End::Idle | End::Cut) => return end,
             },
-            _ = stage.wait_for(|stage| *stage >= next) => {
+            () = async { drop(stage.wait_for(|stage| *stage >= next).await) } => {
                 if leaving {
-                    return End::Cut;
+                    return last_words(http).await;
                 }
             }
             () = shared.changed.notified() => {
@@ -169,6 +169,18 @@ where
         line.touch();
         alarm.limits = &leaving_limits;
         leave(http.as_mut());
+    }
+}
+
+/// Lets the answers go out by which the cut calls are refused: each is made in a task of its own.
+async fn last_words<H>(http: Pin<&mut H>) -> End
+where
+    H: Future<Output = Result<(), hyper::Error>>,
+{
+    // Nobody waits for a caller that does not read.
+    match timeout(LINGER_TIME, http).await {
+        Ok(result) => End::Done(result),
+        Err(_) => End::Cut,
     }
 }
 
