@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
+use jiff::civil::Date;
 use kintone_egress::config::file::{Environment, Loaded, load};
 use kintone_egress::config::place::Faults;
 use kintone_egress::config::show::effective_toml;
@@ -17,6 +18,7 @@ use kintone_egress::config::{AccessLog, Config};
 use kintone_egress::descriptors;
 use kintone_egress::gateway::{Gateway, Source, listen_for_signals};
 use kintone_egress::operator::addresses::{Addresses, Format};
+use kintone_egress::operator::evidence::state;
 use kintone_egress::operator::explain::{Explainer, Mode, Question};
 use kintone_egress::telemetry::access_log::AccessLogHandle;
 use kintone_egress::telemetry::logging;
@@ -64,6 +66,20 @@ enum Verb {
         /// Write all files into this directory instead; with --format, also print
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+    },
+    /// State from which addresses this host connected to a customer's kintone on a day, by the local
+    /// addresses of the sockets, and when nothing was recorded.
+    Evidence {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The account, such as acme.cybozu.com
+        domain: String,
+        /// The day in Japan, such as 2026-11-25
+        #[arg(long)]
+        day: Date,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Explain the decision that the gateway would take about a call, step by step: exit status 0 if
     /// it is allowed, 3 if it is refused. Nothing is sent.
@@ -114,6 +130,12 @@ fn main() -> ExitCode {
         Verb::Serve(file) => serve(file),
         Verb::Check { file, print } => check(&file, print),
         Verb::Addresses { file, format, out } => addresses(&file, format, out.as_deref()),
+        Verb::Evidence {
+            file,
+            domain,
+            day,
+            json,
+        } => evidence(&file, &domain, day, json),
         Verb::Explain(call) => explain(*call),
         Verb::HashToken { generate } => print_token_hash(generate),
     };
@@ -221,6 +243,19 @@ fn addresses(
 
 fn parse_format(word: &str) -> Result<Format, &'static str> {
     Format::parse(word).ok_or("expected json, text or csv")
+}
+
+fn evidence(file: &ConfigFile, domain: &str, day: Date, json: bool) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    let statement = state(&config, domain, day, Timestamp::now())?;
+    write_out(&if json {
+        serde_json::to_string_pretty(&statement)? + "\n"
+    } else {
+        statement.to_string()
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn explain(call: Call) -> anyhow::Result<ExitCode> {

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use jiff::civil::Date;
 use tokio::sync::mpsc;
 
 use super::order::Command;
 use super::ports::PortCount;
 use crate::config::{QuotaSettings, Secret};
 use crate::model::Account;
+use crate::published::evidence::Statement;
 use crate::telemetry::{AccountView, AddressView, Balance, PublishedView, Telemetry, Views};
 
 /// A question to the rest of the gateway. It must answer without waiting.
@@ -18,6 +20,10 @@ pub type AskAccount = Box<dyn Fn(&str) -> Option<AccountView> + Send + Sync>;
 
 /// What the configuration says about an account.
 pub type AskQuota = Box<dyn Fn(&Account) -> QuotaSettings + Send + Sync>;
+
+/// What is known of the connections of an account, by its domain in lower case, on a day; or why it
+/// is not. It may wait for the disk.
+pub type AskEvidence = Arc<dyn Fn(&str, Date) -> Result<Statement, String> + Send + Sync>;
 
 /// Where the answers of the admin listener come from.
 pub struct Admin {
@@ -33,6 +39,8 @@ pub struct Admin {
     pub addresses: Ask<Vec<AddressView>>,
     /// The permits of all accounts, read at one instant.
     pub balance: Ask<Balance>,
+    /// An account's connections on a day.
+    pub evidence: AskEvidence,
     /// Whether calls should be sent here.
     pub readiness: Ask<Readiness>,
     /// The published list, counted.

@@ -14,9 +14,6 @@ use super::source::shown;
 /// Every bind address of the fleet so far, by host; the value is the published address it serves.
 type Binds = BTreeMap<(String, Ipv4Addr), Ipv4Addr>;
 
-/// Longest time that the list may be made to wait, in days.
-const DAYS_MAX: u16 = 3650;
-
 /// Reads `[egress]`. `fleet` says which host this is.
 pub(super) fn read(root: &mut Section<'_>, fleet: &Fleet) -> (Vec<EgressAddress>, Notice) {
     const ADDRESSES: &str = "[[egress.address]] tables";
@@ -53,8 +50,8 @@ pub(super) fn read(root: &mut Section<'_>, fleet: &Fleet) -> (Vec<EgressAddress>
     }
     let default = Notice::default();
     let notice = Notice {
-        minimum_days: section.or("minimum_notice", default.minimum_days, days),
-        overlap_days: section.or("overlap", default.overlap_days, days),
+        minimum_days: section.or("minimum_notice", default.minimum_days, Value::days),
+        overlap_days: section.or("overlap", default.overlap_days, Value::days),
     };
     section.finish();
     (addresses, notice)
@@ -157,23 +154,6 @@ fn note_binds(
             );
             is_told = true;
         }
-    }
-}
-
-/// A number of whole days, such as `30d`: people are given notice in days.
-fn days(value: &Value<'_>) -> Option<u16> {
-    let allowed = format!("days from \"0d\" to \"{DAYS_MAX}d\", such as \"30d\"");
-    let text = value.text(&allowed)?;
-    let digits = text
-        .strip_suffix('d')
-        .filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
-    let days = digits.and_then(|digits| digits.parse().ok());
-    match days.filter(|days| *days <= DAYS_MAX) {
-        Some(days) => Some(days),
-        None => value.fault(
-            format!("is {}", shown(text)),
-            format!("allowed is {allowed}"),
-        ),
     }
 }
 

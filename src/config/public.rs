@@ -1,7 +1,7 @@
-//! `[public]`: what the customers' page says of whose it is.
+//! `[public]` and `[evidence]`: what customers are told.
 
 use super::read::{Section, Value};
-use super::shape::Public;
+use super::shape::{Evidence, Public};
 use super::source::shown;
 
 /// Longest text of the page that the file gives, in characters.
@@ -21,6 +21,20 @@ pub(super) fn read(root: &mut Section<'_>) -> Public {
     };
     section.finish();
     public
+}
+
+/// Reads `[evidence]`.
+pub(super) fn evidence(root: &mut Section<'_>) -> Evidence {
+    let mut section = root.section("evidence");
+    let default = Evidence::default();
+    let evidence = Evidence {
+        keep_days: section.or("keep", default.keep_days, Value::days),
+        accounts: section.or("accounts", default.accounts, |value| {
+            value.integer(1..=100_000)
+        }),
+    };
+    section.finish();
+    evidence
 }
 
 /// One line for people to read.

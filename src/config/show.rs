@@ -30,7 +30,6 @@ fn effective(config: &Config) -> Table {
     let mut root = Table::new();
     set(&mut root, "listen", listen(config));
     let addresses: Vec<_> = config.addresses.iter().map(address).collect();
-    let days = |days: u16| format!("{days}d").into();
     let egress = [
         ("minimum_notice", days(config.notice.minimum_days)),
         ("overlap", days(config.notice.overlap_days)),
@@ -38,6 +37,11 @@ fn effective(config: &Config) -> Table {
     ];
     set(&mut root, "egress", table(egress));
     set(&mut root, "public", public(&config.public));
+    let evidence = [
+        ("keep", days(config.evidence.keep_days)),
+        ("accounts", count(config.evidence.accounts)),
+    ];
+    set(&mut root, "evidence", table(evidence));
     set(&mut root, "upstream", upstream(&config.upstream));
     callers(&mut root, &config.callers);
     set(&mut root, "quota", quota(&config.quota));
@@ -348,6 +352,10 @@ fn strings<T: ToString>(values: &[T]) -> Value {
 
 fn duration(duration: Duration) -> Value {
     format_duration(duration).into()
+}
+
+fn days(days: u16) -> Value {
+    format!("{days}d").into()
 }
 
 fn count(count: usize) -> Value {

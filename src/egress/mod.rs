@@ -4,8 +4,8 @@
 //! this order: the address is on this host, the name resolves, the answer is vetted, the address
 //! judged is the address dialled, TLS. Nothing is repeated here, and nothing is known of quotas.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::Arc;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -53,7 +53,12 @@ pub struct Egress<B> {
     tls: ArcSwap<Outbound>,
     http: http1::Builder,
     pool: Arc<Pool<B>>,
+    observer: OnceLock<Observer>,
 }
+
+/// Hears of each connection to kintone that stands: its host name, and the local address that the
+/// kernel gives for its socket.
+pub type Observer = Box<dyn Fn(&Host, Ipv4Addr) + Send + Sync>;
 
 /// Why there is no way out.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +128,7 @@ impl<B> Egress<B> {
             http,
             pool: Arc::new(Pool::new(limits, Arc::clone(&addresses))),
             addresses,
+            observer: OnceLock::new(),
         }))
     }
 
@@ -141,6 +147,11 @@ impl<B> Egress<B> {
         for left in self.addresses.obey(states) {
             self.pool.close(left);
         }
+    }
+
+    /// Tells `observer` of each connection from here on; the first one that is given stays.
+    pub fn observe(&self, observer: Observer) {
+        let _ = self.observer.set(observer);
     }
 
     /// Connections made from here on are verified by `tls`.
@@ -228,13 +239,16 @@ impl<B> Egress<B> {
             Err((timeout, destinations.last().copied()))
         });
         match dialled {
-            Ok((stream, upstream)) => Ok(Connected {
-                stream,
-                upstream,
-                source,
-                timings,
-                open: OpenConnection::new(&address),
-            }),
+            Ok((stream, upstream)) => {
+                self.tell(host, &stream);
+                Ok(Connected {
+                    stream,
+                    upstream,
+                    source,
+                    timings,
+                    open: OpenConnection::new(&address),
+                })
+            }
             Err((verdict, upstream)) => {
                 match verdict {
                     Verdict::Denied(Denial::EgressUnavailable(_)) => {
@@ -247,6 +261,17 @@ impl<B> Egress<B> {
                 }
                 Err(fail(verdict, timings, upstream))
             }
+        }
+    }
+
+    fn tell(&self, host: &Host, stream: &TcpStream) {
+        if let Some(observer) = self.observer.get() {
+            let local = match stream.local_addr() {
+                Ok(SocketAddr::V4(local)) => *local.ip(),
+                // No address of ours, which is what the record then says.
+                Ok(SocketAddr::V6(_)) | Err(_) => Ipv4Addr::UNSPECIFIED,
+            };
+            observer(host, local);
         }
     }
 

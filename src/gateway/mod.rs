@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::{Egress, EgressError};
 use crate::proxy::{Outgoing, Proxy};
+use crate::published::evidence::Recorder;
 use crate::published::{self, Publisher};
 use crate::quota::{Quotas, RecordError};
 use crate::server::{Hooks, Server};
@@ -37,6 +38,7 @@ use state::Running;
 pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
+mod evidence;
 mod orders;
 mod publication;
 mod record;
@@ -133,6 +135,9 @@ impl Gateway {
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
         let publisher = Arc::new(Publisher::open(&config, Timestamp::now()));
         egress.obey(&publisher.states());
+        let recorder = Recorder::open(&config.state_dir, &config.evidence, Timestamp::now());
+        let recorder = Arc::new(recorder);
+        egress.observe(evidence::observer(&config, &recorder, &publisher));
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);
         let limits_hit = Arc::clone(&telemetry);
@@ -157,6 +162,7 @@ impl Gateway {
             quotas,
             egress,
             publisher,
+            recorder,
             changing: Mutex::default(),
             telemetry,
             drain,
@@ -253,6 +259,7 @@ impl Gateway {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         record::close(&running).await;
+        evidence::close(&running).await;
         let log = running.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
         result
@@ -301,6 +308,7 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
     background.spawn(publication::watch(Arc::clone(running)));
+    background.spawn(evidence::watch(Arc::clone(&running.recorder)));
 }
 
 fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {

@@ -2,6 +2,7 @@
 //! published?
 
 pub mod addresses;
+pub mod evidence;
 pub mod explain;
 
 mod question;
