@@ -7,6 +7,7 @@ use crate::model::{Bind, Published};
 use jiff::civil::Date;
 
 use super::network;
+use super::public::days;
 use super::read::{Section, Value};
 use super::shape::{AddressState, EgressAddress, Fleet, Notice};
 use super::source::shown;
@@ -50,8 +51,8 @@ pub(super) fn read(root: &mut Section<'_>, fleet: &Fleet) -> (Vec<EgressAddress>
     }
     let default = Notice::default();
     let notice = Notice {
-        minimum_days: section.or("minimum_notice", default.minimum_days, Value::days),
-        overlap_days: section.or("overlap", default.overlap_days, Value::days),
+        minimum_days: section.or("minimum_notice", default.minimum_days, days),
+        overlap_days: section.or("overlap", default.overlap_days, days),
     };
     section.finish();
     (addresses, notice)

@@ -15,9 +15,6 @@ use super::source::{Source, join, kind, quoted, shown};
 use super::suggest::nearest;
 use super::unit;
 
-/// Most days that a key may have.
-const DAYS_MAX: u16 = 3650;
-
 /// A table, or the place where one could stand.
 pub(super) struct Section<'a> {
     pub(super) source: &'a Source<'a>,
@@ -288,22 +285,6 @@ impl<'a> Value<'a> {
         let duration = unit::parse_duration(text);
         match duration.filter(|duration| range.contains(duration)) {
             Some(duration) => Some(duration),
-            None => self.fault(
-                format!("is {}", shown(text)),
-                format!("allowed is {allowed}"),
-            ),
-        }
-    }
-
-    /// Whole days, such as `30d`: people count so.
-    pub(super) fn days(&self) -> Option<u16> {
-        let allowed = format!("days from \"0d\" to \"{DAYS_MAX}d\", such as \"30d\"");
-        let text = self.text(&allowed)?;
-        let digits = text.strip_suffix('d');
-        let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        let days = digits.and_then(|digits| digits.parse().ok());
-        match days.filter(|days| *days <= DAYS_MAX) {
-            Some(days) => Some(days),
             None => self.fault(
                 format!("is {}", shown(text)),
                 format!("allowed is {allowed}"),

@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
 use super::shape::{
-    AccessLog, AccountPolicy, Config, EgressAddress, Inspect, Language, Notify, Public,
+    AccessLog, AccountPolicy, Config, EgressAddress, Inspect, Language, Log, Notify, Public,
     StaticAnswer, Upstream, Verify,
 };
 use super::unit::{format_duration, format_size};
@@ -80,25 +80,25 @@ fn effective(config: &Config) -> Table {
         "state",
         table([("dir", config.state_dir.display().to_string().into())]),
     );
-    let access = match &config.log.access {
-        AccessLog::Stdout => "stdout".to_owned(),
-        AccessLog::Off => "off".to_owned(),
-        AccessLog::File(path) => path.display().to_string(),
-    };
-    set(
-        &mut root,
-        "log",
-        table([
-            ("level", config.log.level.clone().into()),
-            ("access", access.into()),
-        ]),
-    );
+    set(&mut root, "log", log(&config.log));
     let drain = [
         ("announce", duration(config.drain.announce)),
         ("grace", duration(config.drain.grace)),
     ];
     set(&mut root, "drain", table(drain));
     root
+}
+
+fn log(log: &Log) -> Table {
+    let access = match &log.access {
+        AccessLog::Stdout => "stdout".to_owned(),
+        AccessLog::Off => "off".to_owned(),
+        AccessLog::File(path) => path.display().to_string(),
+    };
+    table([
+        ("level", log.level.clone().into()),
+        ("access", access.into()),
+    ])
 }
 
 fn listen(config: &Config) -> Table {

@@ -4,8 +4,8 @@
 //! this order: the address is on this host, the name resolves, the answer is vetted, the address
 //! judged is the address dialled, TLS. Nothing is repeated here, and nothing is known of quotas.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::{Arc, OnceLock};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,6 +23,7 @@ use crate::tls::Outbound;
 
 pub use line::Arrival;
 pub use nameserver::ResolverError;
+pub use observer::Hear;
 pub use pool::{Checkout, Kept, Reuse, SendError};
 pub use preview::{Preview, preview};
 pub use source::{AddressSnapshot, Addresses, OpenConnection, Presence, Source};
@@ -31,6 +32,7 @@ pub use verdict::{ConnectError, Timings, Verdict};
 mod dial;
 mod line;
 mod nameserver;
+mod observer;
 mod pool;
 mod preview;
 mod resolve;
@@ -40,6 +42,7 @@ pub mod vet;
 
 use line::{Line, Wire};
 use nameserver::Nameservers;
+use observer::Observer;
 use pool::{Made, Pool, PoolLimits};
 use resolve::{Destinations, Resolved, Resolver};
 use source::Address;
@@ -53,12 +56,8 @@ pub struct Egress<B> {
     tls: ArcSwap<Outbound>,
     http: http1::Builder,
     pool: Arc<Pool<B>>,
-    observer: OnceLock<Observer>,
+    observer: Observer,
 }
-
-/// Hears of each connection to kintone that stands: its host name, and the local address that the
-/// kernel gives for its socket.
-pub type Observer = Box<dyn Fn(&Host, Ipv4Addr) + Send + Sync>;
 
 /// Why there is no way out.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +127,7 @@ impl<B> Egress<B> {
             http,
             pool: Arc::new(Pool::new(limits, Arc::clone(&addresses))),
             addresses,
-            observer: OnceLock::new(),
+            observer: Observer::default(),
         }))
     }
 
@@ -149,9 +148,9 @@ impl<B> Egress<B> {
         }
     }
 
-    /// Tells `observer` of each connection from here on; the first one that is given stays.
-    pub fn observe(&self, observer: Observer) {
-        let _ = self.observer.set(observer);
+    /// Tells `hear` of each connection from here on; the first one that is given stays.
+    pub fn observe(&self, hear: Hear) {
+        self.observer.set(hear);
     }
 
     /// Connections made from here on are verified by `tls`.
@@ -240,7 +239,7 @@ impl<B> Egress<B> {
         });
         match dialled {
             Ok((stream, upstream)) => {
-                self.tell(host, &stream);
+                self.observer.tell(host, &stream);
                 Ok(Connected {
                     stream,
                     upstream,
@@ -261,17 +260,6 @@ impl<B> Egress<B> {
                 }
                 Err(fail(verdict, timings, upstream))
             }
-        }
-    }
-
-    fn tell(&self, host: &Host, stream: &TcpStream) {
-        if let Some(observer) = self.observer.get() {
-            let local = match stream.local_addr() {
-                Ok(SocketAddr::V4(local)) => *local.ip(),
-                // No address of ours, which is what the record then says.
-                Ok(SocketAddr::V6(_)) | Err(_) => Ipv4Addr::UNSPECIFIED,
-            };
-            observer(host, local);
         }
     }
 

@@ -9,8 +9,8 @@ use jiff::civil::Date;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::state::Running;
-use crate::config::{AddressState, Config};
-use crate::egress::Observer;
+use crate::config::Config;
+use crate::egress::Hear;
 use crate::model::{Host, Published};
 use crate::published::Publisher;
 use crate::published::evidence::{Reader, Recorder, Statement, read_day};
@@ -23,7 +23,7 @@ pub(super) fn observer(
     config: &Config,
     recorder: &Arc<Recorder>,
     publisher: &Arc<Publisher>,
-) -> Observer {
+) -> Hear {
     let (recorder, publisher) = (Arc::clone(recorder), Arc::clone(publisher));
     let binds = config.addresses.iter();
     let binds: Vec<(Ipv4Addr, Published)> = binds
@@ -31,12 +31,12 @@ pub(super) fn observer(
         .collect();
     Box::new(move |host, local| {
         let of = binds.iter().find(|(bind, _)| *bind == local);
-        let in_use = of.filter(|(_, published)| {
+        let listed = of.filter(|(_, published)| {
             let shown = publisher.shown();
             let mut entries = shown.list.entries.iter();
-            entries.any(|one| one.address == *published && one.state == AddressState::Active)
+            entries.any(|one| one.address == *published)
         });
-        let published = in_use.map(|(_, published)| published.0);
+        let published = listed.map(|(_, published)| published.0);
         recorder.record(&account_of(host), local, published, Timestamp::now());
     })
 }

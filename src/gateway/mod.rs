@@ -108,15 +108,6 @@ impl Gateway {
     pub fn build(config: Config, source: Source, log: AccessLogHandle) -> Result<Self, BuildError> {
         let record = record::open(&config, &source.environment)?;
         let listen = &config.listen;
-        let bind = |key, address: SocketAddr| {
-            TcpListener::bind(address)
-                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-                .map_err(|source| BuildError::Listen {
-                    key,
-                    address,
-                    source,
-                })
-        };
         let proxy = listen
             .proxy
             .iter()
@@ -264,6 +255,16 @@ impl Gateway {
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
         result
     }
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, BuildError> {
+    TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|source| BuildError::Listen {
+            key,
+            address,
+            source,
+        })
 }
 
 fn serve_admin(

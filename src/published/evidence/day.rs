@@ -47,7 +47,7 @@ pub struct Run {
 pub struct Seen {
     /// The local address of their sockets.
     pub local: Ipv4Addr,
-    /// What was published for it as in use; `None`: it was not on the list.
+    /// What is published for it; `None`: nothing was on the list.
     pub published: Option<Ipv4Addr>,
     /// How many.
     pub connections: u64,

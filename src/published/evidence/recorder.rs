@@ -107,7 +107,7 @@ impl Recorder {
     }
 
     /// Writes a connection down that stands: the account, the local address of its socket, and what
-    /// is published for that one as in use.
+    /// is published for that one.
     pub fn record(
         &self,
         account: &str,

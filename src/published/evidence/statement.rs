@@ -26,7 +26,7 @@ pub struct Statement {
     pub addresses: Vec<Line>,
     /// All of them.
     pub connections: u64,
-    /// Those from an address that was not published as in use.
+    /// Those from an address for which nothing was on the published list.
     pub outside: u64,
     /// When nothing could be recorded.
     pub gaps: Vec<Gap>,
@@ -39,7 +39,7 @@ pub struct Statement {
 /// Connections from one local address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// What was published for it as in use, if anything.
+    /// What was published for it, if anything.
     pub published: Option<String>,
     /// The local address of the sockets, as the kernel gave it.
     pub local: String,
@@ -193,7 +193,7 @@ impl fmt::Display for Statement {
             )?;
         }
         writeln!(f, "  all: {}", self.connections)?;
-        writeln!(f, "  from no published address: {}", self.outside)?;
+        writeln!(f, "  outside the published list: {}", self.outside)?;
         for gap in &self.gaps {
             writeln!(f, "  gap: {} to {}: {}", gap.from, gap.to, gap.why.words())?;
         }

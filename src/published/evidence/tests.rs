@@ -104,7 +104,7 @@ fn a_day_says_what_left_and_when_nobody_looked() {
         text.contains("NOT PUBLISHED (socket 10.0.12.99): 1"),
         "{text}"
     );
-    assert!(text.contains("from no published address: 1"), "{text}");
+    assert!(text.contains("outside the published list: 1"), "{text}");
 }
 
 #[test]
