@@ -1,8 +1,10 @@
 //! Evidence: what a customer is told of connections equals what kintone saw.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::Ipv4Addr;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kintone_egress::config::Evidence;
@@ -151,4 +153,46 @@ fn the_command_states_what_the_files_have() {
     assert_eq!(status, Some(1));
     assert!(said.contains("is no account"), "{said}");
     assert_eq!(evidence(&[ACME, "--day", "today"]).0, Some(2));
+}
+
+#[test]
+fn what_a_killed_gateway_did_not_write_is_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("gateway.toml");
+    let text = format!(
+        "[listen]\nproxy = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n\
+         [[egress.address]]\npublished = \"{FIRST}\"\nbind = \"127.0.1.94\"\n\
+         [callers]\nanonymous = true\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let program = |verb: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
+        command.args([verb, "--config"]).arg(&config);
+        command
+            .env_remove("KINTONE_EGRESS_HOST")
+            .env_remove("STATE_DIRECTORY");
+        command
+    };
+    let today = day(Timestamp::now());
+    let file = dir.path().join(format!("state/evidence/{today}.json"));
+    let quiet = || Stdio::from(File::create(dir.path().join("said")).unwrap());
+    let mut serving = program("serve").stderr(quiet()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !file.exists() {
+        assert!(Instant::now() < deadline, "it writes before it serves");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    serving.kill().unwrap();
+    serving.wait().unwrap();
+    let today = today.to_string();
+    let mut ask = program("evidence");
+    let said = ask
+        .args([ACME, "--day", &today, "--json"])
+        .output()
+        .unwrap();
+    let said: Value = serde_json::from_slice(&said.stdout).unwrap();
+    let gaps = said["gaps"].as_array().unwrap();
+    assert_eq!(gaps.last().unwrap()["why"], "not_written", "{said}");
+    assert_eq!(gaps.last().unwrap()["to"], said["to"], "until this moment");
+    assert_eq!(said["complete"], false);
 }

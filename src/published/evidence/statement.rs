@@ -72,7 +72,7 @@ pub enum Why {
     Lost,
     /// There is no record of it: no gateway ran here, or its record is gone.
     NoRecord,
-    /// The running gateway has not written it down yet.
+    /// The running gateway has not written it down yet; or it ended without a word.
     NotWritten,
 }
 
@@ -172,7 +172,7 @@ impl Why {
                 "the gateway ended without a word; connections before that may be missing"
             }
             Self::NoRecord => "no gateway ran here, or its record is gone",
-            Self::NotWritten => "not written down yet by the running gateway",
+            Self::NotWritten => "not written down yet, or the gateway ended without a word",
         }
     }
 }
