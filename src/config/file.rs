@@ -12,7 +12,9 @@ use super::read::Section;
 use super::shape::Config;
 use super::source::{Source, beside};
 use super::token::sha256_hex;
-use super::{account, caller, egress, fleet, listen, public, quota, service, unbuilt, upstream};
+use super::{
+    account, caller, egress, fleet, inspect, listen, public, quota, service, unbuilt, upstream,
+};
 
 /// Largest file, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -148,7 +150,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
     let quota = quota::read(&mut quota_section, &QuotaSettings::default(), hosts);
     quota_section.finish();
     let accounts = account::read(&mut root, &quota, &upstream.zones, hosts);
-    let inspect = service::inspect(&mut root, &callers, &upstream.zones);
+    let inspect = inspect::inspect(&mut root, &callers, &upstream.zones);
     let state_default = environment.state_directory.clone();
     let state_default = state_default.unwrap_or_else(|| beside(path, Path::new("state")));
     let config = Config {

@@ -11,6 +11,7 @@ use jiff::civil::Date;
 
 use crate::model::{Account, Bind, Published};
 
+use super::certificate::{CaBundle, CaCertificate};
 use super::grant::{AccountSettings, Callers, NamePattern, QuotaSettings};
 use super::secret::Secret;
 
@@ -194,10 +195,14 @@ pub struct StaticAnswer {
 /// `[inspect]`.
 #[derive(Debug, Clone)]
 pub struct Inspect {
-    /// The private CA's certificate: a path or PEM text.
-    pub ca_cert: String,
-    /// Its key.
+    /// The private CA's certificate, then those above it.
+    pub ca_cert: CaBundle,
+    /// The key of its first one, PEM.
     pub ca_key: Secret,
+    /// Certificates that callers are told to trust besides: the next CA's, or the last one's.
+    pub ca_next: Vec<CaBundle>,
+    /// How long the certificates that it signs hold.
+    pub leaf_life: Duration,
     /// For which accounts.
     pub accounts: Vec<NamePattern>,
     /// For whose CONNECTs; `*` or names.
@@ -221,6 +226,8 @@ pub struct Limits {
     pub caller_idle: Duration,
     /// No progress of a body because of the caller.
     pub stall_timeout: Duration,
+    /// Calls at once on one HTTP/2 connection of a caller.
+    pub h2_streams: u32,
     /// Accounts with metric series of their own.
     pub account_series: usize,
 }
@@ -359,6 +366,18 @@ impl Default for Public {
     }
 }
 
+impl Inspect {
+    /// How long certificates hold that the private CA signs, unless the file says otherwise.
+    pub const LEAF_LIFE: Duration = Duration::from_secs(48 * 3600);
+
+    /// Every certificate that callers are told to trust: the present CA's first.
+    pub fn published(&self) -> impl Iterator<Item = &CaCertificate> {
+        std::iter::once(&self.ca_cert)
+            .chain(&self.ca_next)
+            .flat_map(|bundle| &bundle.certificates)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -369,6 +388,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             caller_idle: Duration::from_secs(120),
             stall_timeout: Duration::from_secs(60),
+            h2_streams: 100,
             account_series: 1000,
         }
     }

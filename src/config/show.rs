@@ -296,9 +296,13 @@ fn account(settings: &AccountSettings) -> Value {
 }
 
 fn inspect(inspect: &Inspect) -> Table {
+    let next = inspect.ca_next.iter();
+    let next: Vec<_> = next.map(|bundle| bundle.written.clone()).collect();
     table([
-        ("ca_cert", inspect.ca_cert.clone().into()),
+        ("ca_cert", inspect.ca_cert.written.clone().into()),
         ("ca_key", HIDDEN.into()),
+        ("ca_next", next.into()),
+        ("leaf_life", duration(inspect.leaf_life)),
         ("accounts", strings(&inspect.accounts)),
         ("callers", inspect.callers.clone().into()),
     ])
@@ -317,6 +321,7 @@ fn limits(config: &Config) -> Table {
         ("handshake_timeout", duration(limits.handshake_timeout)),
         ("caller_idle", duration(limits.caller_idle)),
         ("stall_timeout", duration(limits.stall_timeout)),
+        ("h2_streams", limits.h2_streams.into()),
         ("account_series", count(limits.account_series)),
     ])
 }

@@ -14,7 +14,6 @@ use http_body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ipnet::Ipv4Net;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
 use crate::config::{AddressState, Config};
@@ -27,7 +26,8 @@ pub use observer::Hear;
 pub use pool::{Checkout, Kept, Reuse, SendError};
 pub use preview::{Preview, preview};
 pub use source::{AddressSnapshot, Addresses, OpenConnection, Presence, Source};
-pub use verdict::{ConnectError, Timings, Verdict};
+pub use verdict::{ConnectError, Connected, Timings, Verdict};
+pub use witness::Witness;
 
 mod dial;
 mod line;
@@ -39,6 +39,7 @@ mod resolve;
 mod source;
 mod verdict;
 pub mod vet;
+mod witness;
 
 use line::{Line, Wire};
 use nameserver::Nameservers;
@@ -65,21 +66,6 @@ pub enum EgressError {
     /// This host cannot resolve names, and the configuration has no static answer.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
-}
-
-/// A bare connection to kintone, for a tunnel.
-#[derive(Debug)]
-pub struct Connected {
-    /// The connection.
-    pub stream: TcpStream,
-    /// Where kintone is reached.
-    pub upstream: SocketAddrV4,
-    /// The address it leaves from.
-    pub source: Source,
-    /// How long it took.
-    pub timings: Timings,
-    /// Counts the connection as open; to be kept as long as the stream.
-    pub open: OpenConnection,
 }
 
 /// So many attempts of a query fit into `connect_timeout`, so that a lost datagram costs a quarter

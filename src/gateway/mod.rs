@@ -23,7 +23,7 @@ use crate::admin::ports::PortCount;
 use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::{Egress, EgressError};
-use crate::proxy::{Outgoing, Proxy};
+use crate::proxy::{Inner, Outgoing, Proxy};
 use crate::published::evidence::Recorder;
 use crate::published::{self, Publisher};
 use crate::quota::{Quotas, RecordError};
@@ -31,6 +31,7 @@ use crate::server::{Hooks, Server};
 use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
 use crate::telemetry::{LimitName, Telemetry};
 use crate::tls::outbound::{Outbound, TlsError};
+use crate::tls::{Authority, MintError};
 
 use source::VERSION;
 use state::Running;
@@ -38,6 +39,7 @@ use state::Running;
 pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
+mod days;
 mod evidence;
 mod orders;
 mod publication;
@@ -84,6 +86,9 @@ pub enum BuildError {
     /// Trust anchors cannot be read.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Inspected connections cannot be answered.
+    #[error(transparent)]
+    Authority(#[from] MintError),
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -129,16 +134,20 @@ impl Gateway {
         let recorder = Recorder::open(&config.state_dir, &config.evidence, Timestamp::now());
         let recorder = Arc::new(recorder);
         egress.observe(evidence::observer(&config, &recorder, &publisher));
+        let authority = Authority::of(&config, None)?;
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);
         let limits_hit = Arc::clone(&telemetry);
         let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
         let quotas = Quotas::recorded(&config, record);
+        let days = days::open(&config, &telemetry)?;
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
             published::in_force(&config, &publisher.states()),
+            authority,
             quotas.clone(),
+            days.clone(),
             Arc::clone(&egress),
             Arc::clone(&telemetry),
             drain.clone(),
@@ -151,6 +160,7 @@ impl Gateway {
             server,
             proxy: proxy_service,
             quotas,
+            days,
             egress,
             publisher,
             recorder,
@@ -251,6 +261,7 @@ impl Gateway {
         }
         record::close(&running).await;
         evidence::close(&running).await;
+        days::close(&running).await;
         let log = running.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
         result
@@ -308,17 +319,27 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(async move { quotas.drive().await });
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
+    background.spawn(days::drive(Arc::clone(running)));
     background.spawn(publication::watch(Arc::clone(running)));
     background.spawn(evidence::watch(Arc::clone(&running.recorder)));
 }
 
 fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {
+    let inside = running.proxy.clone();
+    let inner = ServiceBuilder::new()
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .service(service_fn(move |request| {
+            inside.clone().handle_inside(request)
+        }));
+    let inner = Arc::new(Inner::new(inner));
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let proxy = running.proxy.clone();
+        let (proxy, inner) = (running.proxy.clone(), Arc::clone(&inner));
         let service = ServiceBuilder::new()
             .layer(CatchPanicLayer::custom(answer_panic))
-            .service(service_fn(move |request| proxy.clone().handle(request)));
+            .service(service_fn(move |request| {
+                proxy.clone().handle(Arc::clone(&inner), request)
+            }));
         let server = running.server.clone();
         tokio::spawn(async move { server.serve(listener, service).await });
     }

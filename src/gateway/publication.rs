@@ -41,7 +41,8 @@ impl Running {
         if self.publisher.refresh(&config, now) {
             let states = self.publisher.states();
             self.egress.obey(&states);
-            self.proxy.reload(in_force(&config, &states));
+            let authority = self.proxy.authority();
+            self.proxy.reload(in_force(&config, &states), authority);
         }
     }
 }

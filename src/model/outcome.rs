@@ -7,6 +7,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::account::AppId;
+
 /// Who must act to make the next call succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
@@ -86,10 +90,24 @@ pub struct QuotaFigures {
     pub queued: u32,
 }
 
+/// The figures behind a refusal for an app's budget of the day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DailyFigures {
+    /// The app whose budget is used up.
+    pub app: AppId,
+    /// Its calls of today on this host, those under way included.
+    pub requests: u64,
+    /// How many this host lets through for a call of this urgency.
+    pub budget: u64,
+    /// When counting starts anew.
+    pub reopens_at: Timestamp,
+}
+
 /// A call that the gateway refuses. Nothing of it was sent to kintone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// Malformed, ambiguous or unsupported; `status` is 400, 405, 414 or 431.
+    /// Malformed, ambiguous or unsupported; `status` is 400, 405, 414 or 431, and 404
+    /// where the private authority is asked for and there is none.
     BadRequest {
         /// The HTTP status.
         status: u16,
@@ -113,8 +131,8 @@ pub enum Denial {
     QueueFull(QuotaFigures),
     /// No permit within the wait allowed.
     WaitExceeded(QuotaFigures),
-    /// The app's calls of today are used up.
-    DailyBudget,
+    /// The app's calls of today are used up; `None` where the figures are not known.
+    DailyBudget(Option<DailyFigures>),
     /// No published address can be used.
     EgressUnavailable(Detail),
     /// This host is shutting down.
@@ -192,6 +210,7 @@ pub enum Detail {
     HostInvalid,
     OriginForm,
     PageUnknown,
+    NoAuthority,
     Userinfo,
     Fragment,
     SchemeUnknown,
@@ -208,6 +227,8 @@ pub enum Detail {
     NotTls,
     HelloTooLarge,
     HelloTimeout,
+    HandshakeFailed,
+    HandshakeTimeout,
     HeadTimeout,
     // Who.
     NoCredentials,
@@ -365,7 +386,7 @@ impl Denial {
             Self::RateLimited(_) => Code::RateLimited,
             Self::QueueFull(_) => Code::QueueFull,
             Self::WaitExceeded(_) => Code::WaitExceeded,
-            Self::DailyBudget => Code::DailyBudget,
+            Self::DailyBudget(_) => Code::DailyBudget,
             Self::EgressUnavailable(_) => Code::EgressUnavailable,
             Self::Draining => Code::Draining,
             Self::Overloaded(_) => Code::Overloaded,
@@ -388,7 +409,7 @@ impl Denial {
             | Self::RateLimited(_)
             | Self::QueueFull(_)
             | Self::WaitExceeded(_)
-            | Self::DailyBudget
+            | Self::DailyBudget(_)
             | Self::Draining
             | Self::AccountMaintenance => None,
         }
@@ -407,7 +428,7 @@ impl Denial {
             | Self::DestinationForbidden(_)
             | Self::CallerForbidden(_)
             | Self::AccountUnknown
-            | Self::DailyBudget
+            | Self::DailyBudget(_)
             | Self::EgressUnavailable(_)
             | Self::Draining
             | Self::Overloaded(_)
@@ -552,6 +573,7 @@ labels!(Detail {
     HostInvalid = "host_invalid",
     OriginForm = "origin_form",
     PageUnknown = "page_unknown",
+    NoAuthority = "no_authority",
     Userinfo = "userinfo",
     Fragment = "fragment",
     SchemeUnknown = "scheme_unknown",
@@ -568,6 +590,8 @@ labels!(Detail {
     NotTls = "not_tls",
     HelloTooLarge = "hello_too_large",
     HelloTimeout = "hello_timeout",
+    HandshakeFailed = "handshake_failed",
+    HandshakeTimeout = "handshake_timeout",
     HeadTimeout = "head_timeout",
     NoCredentials = "no_credentials",
     CredentialsUnreadable = "credentials_unreadable",

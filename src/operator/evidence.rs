@@ -25,11 +25,34 @@ pub enum EvidenceError {
     },
 }
 
+/// How a statement is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// As the API gives it.
+    Json,
+}
+
 /// The statement about `domain` on `day`, from the files of the state directory.
 ///
 /// # Errors
 /// [`EvidenceError`].
-pub fn state(
+pub fn print(
+    config: &Config,
+    domain: &str,
+    day: Date,
+    form: Form,
+    now: Timestamp,
+) -> Result<String, EvidenceError> {
+    let statement = state(config, domain, day, now)?;
+    Ok(match form {
+        Form::Text => statement.to_string(),
+        Form::Json => serde_json::to_string_pretty(&statement).unwrap_or_default() + "\n",
+    })
+}
+
+fn state(
     config: &Config,
     domain: &str,
     day: Date,

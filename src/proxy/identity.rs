@@ -31,6 +31,8 @@ pub(crate) struct Directory {
 pub(crate) enum Proof<'a> {
     /// The credentials in its head, or none.
     Headers(&'a HeaderMap),
+    /// Nothing more: it was proved before, by the same rules.
+    Known(&'a Identity),
     /// Nothing: this proxy user name is taken at its word. For those who ask what would be decided,
     /// never for a request.
     Assumed(&'a str),
@@ -99,6 +101,7 @@ impl Directory {
     ) -> Result<Identity, IdentityError> {
         let headers = match proof {
             Proof::Headers(headers) => headers,
+            Proof::Known(identity) => return Ok(identity.clone()),
             Proof::Assumed(user) => return self.by_name(user, &Password::Assumed, client),
         };
         let mut credentials = headers.get_all(header::PROXY_AUTHORIZATION).iter();

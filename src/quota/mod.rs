@@ -19,6 +19,10 @@ use crate::config::Config;
 use crate::model::{Account, Denial, Priority, Table};
 
 pub use ask::Ask;
+pub use daily::{
+    AppToday, ArchiveError, Budget, Charge, DayClock, DayRow, Days, FoundCounts, Payer, Times,
+    Warning,
+};
 pub use in_use::Owes;
 pub use permit::{Permit, Refused, YieldGuard};
 pub use record::{Boot, BootError, Damage, Found, Opened, RecordError};
@@ -38,6 +42,7 @@ mod account;
 mod ask;
 mod books;
 mod clock;
+mod daily;
 mod estimate;
 mod forecast;
 mod in_use;

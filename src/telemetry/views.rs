@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::model::{Account, Bind, CallerName, Priority, Published, Tenant};
+use crate::model::{Account, Bind, CallerName, CountedApp, Priority, Published, Tenant};
 
 /// An account that is in use on this host.
 #[derive(Clone, Debug, Serialize)]
@@ -48,6 +48,19 @@ pub struct AccountLoad {
     pub kintone_running: Option<u32>,
     /// `X-ConcurrencyLimit-Limit` as last said.
     pub kintone_limit: Option<u32>,
+}
+
+/// Calls of an app since 09:00 Japan time.
+#[derive(Clone, Debug)]
+pub struct AppTodayView {
+    /// The account.
+    pub account: Account,
+    /// The app.
+    pub app: CountedApp,
+    /// Calls.
+    pub requests: u64,
+    /// Calls that each app of the account may make a day, all hosts together.
+    pub daily_per_app: u64,
 }
 
 /// A tenant of an account.
@@ -146,6 +159,8 @@ pub struct Views {
     pub local_ports: Vec<(Published, u32)>,
     /// Local ports that the kernel hands out per address, where that is known.
     pub local_ports_limit: Option<u32>,
+    /// Today's calls by app.
+    pub apps_today: Vec<AppTodayView>,
     /// The published list.
     pub published: PublishedView,
     /// Whether this host is out of rotation or shutting down.
