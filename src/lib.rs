@@ -62,7 +62,8 @@
 //! Which addresses are used is `published`'s to say: the configuration, what was published last
 //! (`published.json` in the state directory) and the day in Japan give a list, at the start, at each
 //! midnight and after a reload; `gateway/publication` hands its states to `egress` and `proxy`, the
-//! public listener shows what was rendered of it.
+//! public listener shows what was rendered of it. `egress` tells `gateway/evidence` the local address
+//! of each connection that stands, which `published/evidence` keeps by account and day.
 //!
 //! # What must always hold
 //! Every integration test checks these in one shared harness (`tests/support`).
