@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 use jiff::Timestamp;
+use jiff::civil::Date;
 use kintone_egress::config::file::{Environment, Loaded, load};
 use kintone_egress::config::place::Faults;
 use kintone_egress::config::show::effective_toml;
@@ -17,6 +19,8 @@ use kintone_egress::config::{AccessLog, Config};
 use kintone_egress::descriptors;
 use kintone_egress::gateway::{Gateway, Source, listen_for_signals};
 use kintone_egress::operator::addresses::{Addresses, Format};
+use kintone_egress::operator::ca::{self, CaOrder};
+use kintone_egress::operator::evidence::{Form, print};
 use kintone_egress::operator::explain::{Explainer, Mode, Question};
 use kintone_egress::operator::fleet::{AskError, Wish, ask};
 use kintone_egress::telemetry::access_log::AccessLogHandle;
@@ -30,6 +34,8 @@ const BAD_CONFIG: u8 = 78;
 
 /// Exit status of `explain` when the call would be refused.
 const REFUSED: u8 = 3;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// An outbound gateway for kintone: every call leaves from the published addresses and within its
 /// account's quota.
@@ -66,6 +72,20 @@ enum Verb {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// State from which addresses this host connected to a customer's kintone on a day, by the local
+    /// addresses of the sockets, and when nothing was recorded.
+    Evidence {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The account, such as acme.cybozu.com
+        domain: String,
+        /// The day in Japan, such as 2026-11-25
+        #[arg(long)]
+        day: Date,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Explain the decision that the gateway would take about a call, step by step: exit status 0 if
     /// it is allowed, 3 if it is refused. Nothing is sent.
     Explain(Box<Call>),
@@ -75,6 +95,9 @@ enum Verb {
         #[command(subcommand)]
         verb: FleetVerb,
     },
+    /// Make the private authority of [inspect], or print what callers are to trust.
+    #[command(subcommand)]
+    Ca(Ca),
     /// Read a caller's token from standard input and print its token_sha256; the line end is not
     /// part of the token.
     HashToken {
@@ -115,6 +138,37 @@ struct ConfigFile {
     path: PathBuf,
 }
 
+#[derive(Subcommand)]
+enum Ca {
+    /// Make an authority that can sign for kintone's zones and for nothing else: DIR/ca.pem, which
+    /// callers are to trust, and DIR/ca.key, its key, with mode 0600. Nothing is written over.
+    Init(NewCa),
+    /// Print the certificates that callers are to trust, as PEM: the one that signs, then those of
+    /// ca_next.
+    Print(ConfigFile),
+}
+
+/// An authority to make.
+#[derive(Args)]
+struct NewCa {
+    /// The folder for ca.pem and ca.key; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Its common name, which people see in lists of authorities; default: kintone-egress CA and
+    /// today's date. One for each authority: some clients find them by name
+    #[arg(long)]
+    name: Option<String>,
+    /// Whose it is
+    #[arg(long, value_name = "NAME")]
+    organization: Option<String>,
+    /// A zone below which it can sign, such as cybozu.com; may be repeated
+    #[arg(long = "zone", value_name = "ZONE", default_values = ca::ZONES)]
+    zones: Vec<String>,
+    /// How many days it holds
+    #[arg(long, value_name = "DAYS", default_value_t = 1825, value_parser = value_parser!(u32).range(1..=36_500))]
+    days: u32,
+}
+
 /// A call to explain.
 #[derive(Args)]
 struct Call {
@@ -145,8 +199,16 @@ fn main() -> ExitCode {
         Verb::Serve(file) => serve(file),
         Verb::Check { file, print } => check(&file, print),
         Verb::Addresses { file, format, out } => addresses(&file, format, out.as_deref()),
+        Verb::Evidence {
+            file,
+            domain,
+            day,
+            json,
+        } => evidence(&file, &domain, day, json),
         Verb::Explain(call) => explain(*call),
         Verb::Fleet { verb } => fleet(verb),
+        Verb::Ca(Ca::Init(order)) => make_ca(order),
+        Verb::Ca(Ca::Print(file)) => print_ca(&file),
         Verb::HashToken { generate } => print_token_hash(generate),
     };
     result.unwrap_or_else(|error| {
@@ -261,24 +323,23 @@ fn addresses(
     let Some(config) = read(file, &Environment::from_process()) else {
         return Ok(ExitCode::from(BAD_CONFIG));
     };
-    let addresses = Addresses::new(&config, Timestamp::now());
-    for warning in &addresses.warnings {
-        say(&format!("warning: {warning}"));
-    }
-    if let Some(dir) = out {
-        let names = addresses
-            .write(dir)
-            .with_context(|| format!("cannot write into {}", dir.display()))?;
-        say(&format!("{}: {}", dir.display(), names.join(", ")));
-    }
-    if out.is_none() || format.is_some() {
-        write_bytes(addresses.text(format.unwrap_or(Format::Text)))?;
-    }
+    let told = Addresses::new(&config, Timestamp::now()).tell(format, out)?;
+    told.said.iter().for_each(|line| say(line));
+    write_bytes(&told.printed)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn parse_format(word: &str) -> Result<Format, &'static str> {
     Format::parse(word).ok_or("expected json, text or csv")
+}
+
+fn evidence(file: &ConfigFile, domain: &str, day: Date, json: bool) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    let form = if json { Form::Json } else { Form::Text };
+    write_out(&print(&config, domain, day, form, Timestamp::now())?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn explain(call: Call) -> anyhow::Result<ExitCode> {
@@ -303,6 +364,28 @@ fn explain(call: Call) -> anyhow::Result<ExitCode> {
 
 fn parse_mode(word: &str) -> Result<Mode, &'static str> {
     Mode::parse(word).ok_or("expected forward, tunnel or inspect")
+}
+
+fn make_ca(order: NewCa) -> anyhow::Result<ExitCode> {
+    let now = Timestamp::now();
+    let named = || format!("kintone-egress CA {}", now.strftime("%Y-%m-%d"));
+    let order = CaOrder {
+        out: order.out,
+        name: order.name.unwrap_or_else(named),
+        organization: order.organization,
+        zones: order.zones,
+        life: order.days * DAY,
+    };
+    write_out(&ca::init(&order, now)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_ca(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    write_out(&ca::print(&config)?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_token_hash(generate: bool) -> anyhow::Result<ExitCode> {

@@ -11,6 +11,7 @@ pub use serve::{CONNECTIONS, spawn};
 pub use state::{Admin, Readiness};
 
 pub mod answers;
+pub mod days;
 pub mod fleet;
 pub mod guard;
 pub mod order;

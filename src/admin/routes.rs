@@ -1,5 +1,6 @@
 //! Which path answers what.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,21 +11,24 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::StatusCode;
+use jiff::civil::Date;
 use prometheus::TEXT_FORMAT;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::answers::{
-    AccountDetail, AccountItem, AccountLimits, Accounts, AddressItem, Addresses, Failure,
+    AccountDetail, AccountItem, AccountLimits, Accounts, AddressItem, Addresses, AppToday, Failure,
     FailureItem, Ready, RequestItem, Requests, Sort, json, text,
 };
+use super::days;
 use super::fleet;
 use super::guard::{self, Names, Refused};
 use super::order::{AfterDrain, Command, Order};
 use super::page;
 use super::state::Admin;
-use crate::telemetry::LiveFilter;
+use crate::model::Account;
+use crate::telemetry::{AppTodayView, LiveFilter};
 
 /// Longest list that one answer holds.
 const LIST_MAX: usize = 1000;
@@ -46,8 +50,11 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/config", get(config))
         .route("/api/v1/accounts", get(accounts))
         .route("/api/v1/accounts/{domain}", get(account))
+        .route("/api/v1/accounts/{domain}/days", get(days::answer))
+        .route("/api/v1/accounts/{domain}/confirm", post(confirm))
         .route("/api/v1/addresses", get(addresses))
         .route("/api/v1/requests", get(requests))
+        .route("/api/v1/evidence", get(evidence))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/drain", post(drain).delete(undrain))
         .fallback(not_found)
@@ -187,10 +194,25 @@ async fn account(State(admin): Shared, domain: Result<Path<String>, PathRejectio
         tenants: view.tenants,
         waiting: view.waiting,
         addresses: (admin.addresses)(),
-        apps_today: None,
+        apps_today: apps_today(&admin, &view.account),
         failures: failures.into_iter().map(FailureItem::from).collect(),
     };
     json(StatusCode::OK, &detail)
+}
+
+/// The apps of an account, the one with most calls first.
+fn apps_today(admin: &Admin, account: &Account) -> Vec<AppToday> {
+    let mut apps: Vec<_> = (admin.apps_today)()
+        .into_iter()
+        .filter(|app| app.account == *account)
+        .collect();
+    apps.sort_unstable_by_key(|app| (Reverse(app.requests), app.app));
+    apps.truncate(LIST_MAX);
+    let item = |app: AppTodayView| AppToday {
+        app: app.app.into(),
+        requests: app.requests,
+    };
+    apps.into_iter().map(item).collect()
 }
 
 async fn addresses(State(admin): Shared) -> Response {
@@ -248,6 +270,34 @@ async fn requests(
     json(StatusCode::OK, &Requests { requests, total })
 }
 
+/// The query of `/api/v1/evidence`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EvidenceQuery {
+    account: String,
+    /// A day in Japan, such as `2026-11-25`.
+    day: Date,
+}
+
+async fn evidence(
+    State(admin): Shared,
+    query: Result<Query<EvidenceQuery>, QueryRejection>,
+) -> Response {
+    let Query(EvidenceQuery { account, day }) = match query {
+        Ok(query) => query,
+        Err(rejection) => return bad_query(&rejection),
+    };
+    let ask = Arc::clone(&admin.evidence);
+    let asked = tokio::task::spawn_blocking(move || ask(&account.to_ascii_lowercase(), day)).await;
+    match asked.unwrap_or_else(|panic| Err(panic.to_string())) {
+        Ok(statement) => json(StatusCode::OK, &statement),
+        Err(problem) => {
+            let message = format!("the record of {day} cannot be read: {problem}");
+            Failure::answer(StatusCode::INTERNAL_SERVER_ERROR, "unreadable", message)
+        }
+    }
+}
+
 /// The query of `POST /api/v1/drain`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -272,6 +322,14 @@ async fn drain(State(admin): Shared, query: Result<Query<DrainQuery>, QueryRejec
 
 async fn undrain(State(admin): Shared) -> Response {
     carry_out(&admin, Order::Undrain).await
+}
+
+async fn confirm(State(admin): Shared, domain: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(domain)) = domain else {
+        return not_found().await;
+    };
+    let account = Account::from_normal(&domain.to_ascii_lowercase());
+    carry_out(&admin, Order::Confirm(account)).await
 }
 
 async fn carry_out(admin: &Admin, order: Order) -> Response {

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use jiff::civil::Date;
 use tokio::sync::mpsc;
 
 use super::fleet::FleetOrder;
 use super::order::Command;
 use super::ports::PortCount;
 use crate::config::{QuotaSettings, Secret};
+use crate::kintone::day::Day;
 use crate::model::Account;
+use crate::published::evidence::Statement;
+use crate::quota::{ArchiveError, DayRow};
 use crate::telemetry::{
-    AccountView, AddressView, Balance, FleetView, PublishedView, Telemetry, Views,
+    AccountView, AddressView, AppTodayView, Balance, FleetView, PublishedView, Telemetry, Views,
 };
 
 /// A question to the rest of the gateway. It must answer without waiting.
@@ -24,6 +28,12 @@ pub type AskQuota = Box<dyn Fn(&Account) -> QuotaSettings + Send + Sync>;
 
 /// An order about another host, carried out at once.
 pub type OrderFleet = Box<dyn Fn(&FleetOrder) -> Result<(), String> + Send + Sync>;
+/// What is known of the connections of an account, by its domain in lower case, on a day; or why it
+/// is not. It may wait for the disk.
+pub type AskEvidence = Arc<dyn Fn(&str, Date) -> Result<Statement, String> + Send + Sync>;
+/// What was counted for an account, by its domain in lower case, from the first of these days to the
+/// second. It may wait for the disk.
+pub type AskDays = Box<dyn Fn(&str, Day, Day) -> Result<Vec<DayRow>, ArchiveError> + Send + Sync>;
 
 /// Where the answers of the admin listener come from.
 pub struct Admin {
@@ -35,10 +45,18 @@ pub struct Admin {
     pub account: AskAccount,
     /// The limits that the configuration in force sets for an account.
     pub quota: AskQuota,
+    /// Today's calls by app, of all accounts.
+    pub apps_today: Ask<Vec<AppTodayView>>,
+    /// The day that calls are counted for.
+    pub today: Ask<Day>,
+    /// The calls of the days.
+    pub days: AskDays,
     /// The addresses with a bind on this host.
     pub addresses: Ask<Vec<AddressView>>,
     /// The permits of all accounts, read at one instant.
     pub balance: Ask<Balance>,
+    /// An account's connections on a day.
+    pub evidence: AskEvidence,
     /// Whether calls should be sent here.
     pub readiness: Ask<Readiness>,
     /// The published list, counted.
@@ -84,6 +102,7 @@ impl Admin {
             local_ports_limit: self.ports.limit(),
             addresses,
             balance: (self.balance)(),
+            apps_today: (self.apps_today)(),
             published: (self.published)(),
             draining: (self.draining)(),
             fleet: Some((self.fleet)()),

@@ -11,6 +11,8 @@ use jiff::civil::Date;
 
 use crate::model::{Account, Bind, Published};
 
+use super::certificate::{CaBundle, CaCertificate};
+use super::circuit::Circuit;
 use super::grant::{AccountSettings, Callers, NamePattern, QuotaSettings};
 use super::secret::Secret;
 use super::store::{Exchange, StoreUrl};
@@ -26,6 +28,8 @@ pub struct Config {
     pub notice: Notice,
     /// `[public]`.
     pub public: Public,
+    /// `[evidence]`.
+    pub evidence: Evidence,
     /// How kintone is reached.
     pub upstream: Upstream,
     /// Who may call.
@@ -34,6 +38,8 @@ pub struct Config {
     pub quota: QuotaSettings,
     /// The accounts that have a table of their own.
     pub accounts: BTreeMap<Account, AccountSettings>,
+    /// When calls to an account stop before kintone.
+    pub circuit: Circuit,
     /// `[inspect]`; `None` is off.
     pub inspect: Option<Inspect>,
     /// What callers may use up here.
@@ -132,6 +138,15 @@ pub struct Public {
     pub connections: usize,
 }
 
+/// `[evidence]`: how much is kept of where connections left from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evidence {
+    /// For how many days, besides today.
+    pub keep_days: u16,
+    /// For how many accounts a day.
+    pub accounts: usize,
+}
+
 /// How kintone is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
@@ -184,10 +199,14 @@ pub struct StaticAnswer {
 /// `[inspect]`.
 #[derive(Debug, Clone)]
 pub struct Inspect {
-    /// The private CA's certificate: a path or PEM text.
-    pub ca_cert: String,
-    /// Its key.
+    /// The private CA's certificate, then those above it.
+    pub ca_cert: CaBundle,
+    /// The key of its first one, PEM.
     pub ca_key: Secret,
+    /// Certificates that callers are told to trust besides: the next CA's, or the last one's.
+    pub ca_next: Vec<CaBundle>,
+    /// How long the certificates that it signs hold.
+    pub leaf_life: Duration,
     /// For which accounts.
     pub accounts: Vec<NamePattern>,
     /// For whose CONNECTs; `*` or names.
@@ -211,6 +230,8 @@ pub struct Limits {
     pub caller_idle: Duration,
     /// No progress of a body because of the caller.
     pub stall_timeout: Duration,
+    /// Calls at once on one HTTP/2 connection of a caller.
+    pub h2_streams: u32,
     /// Accounts with metric series of their own.
     pub account_series: usize,
 }
@@ -331,6 +352,15 @@ impl Default for Notice {
     }
 }
 
+impl Default for Evidence {
+    fn default() -> Self {
+        Self {
+            keep_days: 100,
+            accounts: 20_000,
+        }
+    }
+}
+
 impl Default for Public {
     fn default() -> Self {
         Self {
@@ -339,6 +369,18 @@ impl Default for Public {
             url: None,
             connections: 256,
         }
+    }
+}
+
+impl Inspect {
+    /// How long certificates hold that the private CA signs, unless the file says otherwise.
+    pub const LEAF_LIFE: Duration = Duration::from_secs(48 * 3600);
+
+    /// Every certificate that callers are told to trust: the present CA's first.
+    pub fn published(&self) -> impl Iterator<Item = &CaCertificate> {
+        std::iter::once(&self.ca_cert)
+            .chain(&self.ca_next)
+            .flat_map(|bundle| &bundle.certificates)
     }
 }
 
@@ -352,6 +394,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             caller_idle: Duration::from_secs(120),
             stall_timeout: Duration::from_secs(60),
+            h2_streams: 100,
             account_series: 1000,
         }
     }

@@ -33,6 +33,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::witness::Witness;
+
 /// How long kintone's end and reset are waited for when a call got no answer: they follow the last
 /// word of TLS within a round trip.
 const END_WAIT: Duration = Duration::from_millis(100);
@@ -76,6 +78,8 @@ struct Speech {
     before: u64,
     /// The kernel told of a break, which it tells once: an end that is read after it is none.
     broken: bool,
+    /// Of the call, until its first byte has gone.
+    witness: Option<Arc<dyn Witness>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +102,7 @@ impl Line {
                 written: 0,
                 before: 0,
                 broken: false,
+                witness: None,
             }),
         })
     }
@@ -114,12 +119,13 @@ impl Line {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// A call is about to be sent, if its fence lets it.
-    pub(super) fn begin(&self, fence: Option<Fence>) {
+    /// A call is about to be sent, if its fence lets it; `witness` is told of its first byte.
+    pub(super) fn begin(&self, fence: Option<Fence>, witness: Option<Arc<dyn Witness>>) {
         let mut speech = self.speech();
         speech.fence = fence;
         speech.before = speech.written;
         speech.busy = true;
+        speech.witness = witness;
     }
 
     /// The call has come to its end: neither side owes the other anything.
@@ -194,7 +200,21 @@ impl Line {
             speech.manner = Manner::Silent;
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
+        // As near to the system call as can be: whoever kills the process in between leaves a call
+        // that was begun in the books only.
+        let witness = speech.witness.take();
+        if let Some(witness) = &witness {
+            witness.begin();
+        }
         let written = write(&self.stream);
+        match (&written, witness) {
+            (Ok(1..), Some(witness)) => witness.begun(),
+            (Ok(_) | Err(_), Some(witness)) => {
+                witness.not_begun();
+                speech.witness = Some(witness);
+            }
+            (Ok(_) | Err(_), None) => {}
+        }
         match &written {
             Ok(written) => speech.written += *written as u64,
             Err(error) => speech.note(error),
@@ -395,7 +415,7 @@ mod tests {
         far.write_all(b"hello").await.unwrap();
         wire.read_exact(&mut [0; 5]).await.unwrap();
         wire.0.wake();
-        wire.0.begin(None);
+        wire.0.begin(None, None);
         (wire, far)
     }
 
@@ -407,10 +427,10 @@ mod tests {
     #[tokio::test]
     async fn a_fence_is_asked_once_before_the_first_byte_and_a_no_is_kept() {
         let (mut wire, mut far) = pair().await;
-        wire.0.begin(Some(Box::new(|| true)));
+        wire.0.begin(Some(Box::new(|| true)), None);
         wire.write_all(CALL).await.unwrap();
         far.read_exact(&mut [0; CALL.len()]).await.unwrap();
-        wire.0.begin(Some(Box::new(|| false)));
+        wire.0.begin(Some(Box::new(|| false)), None);
         wire.write_all(CALL).await.unwrap_err();
         wire.write_all(CALL).await.unwrap_err();
         assert_eq!(wire.0.arrival().await, Arrival::Never);

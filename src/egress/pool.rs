@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::line::{Arrival, Fence, Line};
 use super::source::{Addresses, Source};
 use super::verdict::Timings;
+use super::witness::Witness;
 use crate::model::{Bind, Host, Table};
 
 /// Which connections a call may use.
@@ -365,8 +366,8 @@ impl<B> Checkout<B>
 where
     B: Body<Data = Bytes> + Send + 'static,
 {
-    /// Sends one request, if its fence lets it go, and waits for the head of its answer. Dropped, it
-    /// closes the connection.
+    /// Sends one request, if its fence lets it go, and waits for the head of its answer; `witness` is told
+    /// of its first byte. Dropped, it closes the connection.
     ///
     /// # Errors
     /// [`SendError`], which says whether kintone can have seen the request.
@@ -374,8 +375,9 @@ where
         &mut self,
         request: Request<B>,
         fence: Option<Fence>,
+        witness: Option<Arc<dyn Witness>>,
     ) -> Result<Response<Incoming>, SendError> {
-        self.line.begin(fence);
+        self.line.begin(fence, witness);
         match self.sender.try_send_request(request).await {
             Ok(response) => Ok(response),
             Err(error) => Err(SendError {

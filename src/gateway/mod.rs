@@ -24,23 +24,30 @@ use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::{Egress, EgressError};
 use crate::fleet::exchange::Exchange;
-use crate::proxy::{Outgoing, Proxy};
+use crate::proxy::{Inner, Outgoing, Proxy};
+use crate::published::evidence::Recorder;
 use crate::published::{self, Publisher};
 use crate::quota::{Quotas, RecordError};
 use crate::server::{Hooks, Server};
 use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
 use crate::telemetry::{LimitName, Telemetry};
 use crate::tls::outbound::{Outbound, TlsError};
+use crate::tls::{Authority, MintError};
 
 use fleet::Beginning;
+use listeners::Listeners;
 use source::VERSION;
 use state::Running;
 
 pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
+mod closures;
+mod days;
+mod evidence;
 mod fleet;
 mod fleet_view;
+mod listeners;
 mod orders;
 mod publication;
 mod record;
@@ -57,12 +64,9 @@ const ORDERS: usize = 16;
 /// A gateway whose listeners are bound and which serves nobody yet.
 pub struct Gateway {
     running: Arc<Running>,
-    proxy: Vec<TcpListener>,
-    admin: TcpListener,
-    metrics: Option<TcpListener>,
+    listeners: Listeners,
     /// Of a fleet that shares permits.
     beginning: Option<Beginning>,
-    public: Option<TcpListener>,
     commands: (mpsc::Sender<admin::Command>, mpsc::Receiver<admin::Command>),
 }
 
@@ -88,6 +92,9 @@ pub enum BuildError {
     /// Trust anchors cannot be read.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Inspected connections cannot be answered.
+    #[error(transparent)]
+    Authority(#[from] MintError),
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -113,42 +120,29 @@ impl Gateway {
         let record = record::open(&config, &source.environment)?;
         let exchange = Exchange::new(&config)?;
         let beginning = Beginning::of(exchange, &config, &source.environment, record.found())?;
-        let listen = &config.listen;
-        let bind = |key, address: SocketAddr| {
-            TcpListener::bind(address)
-                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-                .map_err(|source| BuildError::Listen {
-                    key,
-                    address,
-                    source,
-                })
-        };
-        let bind_some = |key, address: Option<SocketAddr>| {
-            let bound = address.map(|address| bind(key, address));
-            bound.transpose()
-        };
-        let proxy = listen
-            .proxy
-            .iter()
-            .map(|address| bind("proxy", *address))
-            .collect::<Result<_, _>>()?;
-        let admin = bind("admin", listen.admin)?;
-        let metrics = bind_some("metrics", listen.metrics)?;
-        let public = bind_some("public", listen.public)?;
+        let listeners = Listeners::bind(&config.listen)?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
         let publisher = Arc::new(Publisher::open(&config, Timestamp::now()));
         egress.obey(&publisher.states());
+        let recorder = Recorder::open(&config.state_dir, &config.evidence, Timestamp::now());
+        let recorder = Arc::new(recorder);
+        egress.observe(evidence::observer(&config, &recorder, &publisher));
+        let authority = Authority::of(&config, None)?;
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);
         let limits_hit = Arc::clone(&telemetry);
         let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
         let quotas = Quotas::recorded(&config, record);
+        let days = days::open(&config, &telemetry)?;
+        closures::restore(&config, &quotas);
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
             published::in_force(&config, &publisher.states()),
+            authority,
             quotas.clone(),
+            days.clone(),
             Arc::clone(&egress),
             Arc::clone(&telemetry),
             drain.clone(),
@@ -161,8 +155,10 @@ impl Gateway {
             server,
             proxy: proxy_service,
             quotas,
+            days,
             egress,
             publisher,
+            recorder,
             changing: Mutex::default(),
             telemetry,
             drain,
@@ -173,11 +169,8 @@ impl Gateway {
         let running = Arc::new(running);
         Ok(Self {
             running,
-            proxy,
-            admin,
-            metrics,
+            listeners,
             beginning,
-            public,
             commands: mpsc::channel(ORDERS),
         })
     }
@@ -187,7 +180,7 @@ impl Gateway {
     /// # Errors
     /// If the kernel does not say.
     pub fn proxy_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.proxy.iter().map(TcpListener::local_addr).collect()
+        self.listeners.proxy_addresses()
     }
 
     /// Where operators reach the admin listener.
@@ -195,7 +188,7 @@ impl Gateway {
     /// # Errors
     /// If the kernel does not say.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
-        self.admin.local_addr()
+        self.listeners.admin.local_addr()
     }
 
     /// Where customers reach the public listener, if there is one.
@@ -203,10 +196,7 @@ impl Gateway {
     /// # Errors
     /// If the kernel does not say.
     pub fn public_address(&self) -> io::Result<Option<SocketAddr>> {
-        self.public
-            .as_ref()
-            .map(TcpListener::local_addr)
-            .transpose()
+        self.listeners.public_address()
     }
 
     /// The quotas, to look at from outside.
@@ -228,25 +218,20 @@ impl Gateway {
     pub async fn run(self, signals: mpsc::Receiver<Signal>) -> Result<Finished, RunError> {
         let Self {
             running,
-            proxy,
-            admin,
-            metrics,
+            listeners,
             beginning,
-            public,
             commands,
         } = self;
         let (ended, end) = tokio::sync::watch::channel(());
+        let Listeners {
+            proxy,
+            admin,
+            metrics,
+            public,
+        } = listeners;
         let mut threads = serve_admin(&running, admin, metrics, commands.0, &end)?;
         if let Some(listener) = public {
-            let router = published::router(Arc::clone(&running.publisher));
-            let places = running.config.load().public.connections;
-            threads.push(admin::spawn(
-                "public",
-                listener,
-                router,
-                places,
-                over(&end),
-            )?);
+            threads.push(serve_public(&running, listener, &end)?);
         }
         let mut background = JoinSet::new();
         spawn_background(&running, &mut background);
@@ -265,6 +250,8 @@ impl Gateway {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         record::close(&running).await;
+        evidence::close(&running).await;
+        days::close(&running).await;
         let log = running.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
         result
@@ -300,6 +287,16 @@ fn serve_admin(
     Ok(threads)
 }
 
+fn serve_public(
+    running: &Running,
+    listener: TcpListener,
+    end: &tokio::sync::watch::Receiver<()>,
+) -> io::Result<thread::JoinHandle<()>> {
+    let router = published::router(Arc::clone(&running.publisher));
+    let places = running.config.load().public.connections;
+    admin::spawn("public", listener, router, places, over(end))
+}
+
 /// Resolves when the gateway has ended.
 fn over(end: &tokio::sync::watch::Receiver<()>) -> impl Future<Output = ()> + Send + 'static {
     let mut end = end.clone();
@@ -312,16 +309,28 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(async move { quotas.drive().await });
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
+    background.spawn(days::drive(Arc::clone(running)));
+    background.spawn(closures::keep(Arc::clone(running)));
     background.spawn(publication::watch(Arc::clone(running)));
+    background.spawn(evidence::watch(Arc::clone(&running.recorder)));
 }
 
 fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {
+    let inside = running.proxy.clone();
+    let inner = ServiceBuilder::new()
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .service(service_fn(move |request| {
+            inside.clone().handle_inside(request)
+        }));
+    let inner = Arc::new(Inner::new(inner));
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let proxy = running.proxy.clone();
+        let (proxy, inner) = (running.proxy.clone(), Arc::clone(&inner));
         let service = ServiceBuilder::new()
             .layer(CatchPanicLayer::custom(answer_panic))
-            .service(service_fn(move |request| proxy.clone().handle(request)));
+            .service(service_fn(move |request| {
+                proxy.clone().handle(Arc::clone(&inner), request)
+            }));
         let server = running.server.clone();
         tokio::spawn(async move { server.serve(listener, service).await });
     }

@@ -13,13 +13,14 @@ use crate::drain::Drain;
 use crate::egress::Egress;
 use crate::fleet::Fleet;
 use crate::proxy::{Outgoing, Proxy};
+use crate::published::evidence::Recorder;
 use crate::published::{Publisher, in_force};
-use crate::quota::Quotas;
+use crate::quota::{Days, Quotas};
 use crate::server::Server;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLogHandle;
 use crate::telemetry::logging;
-use crate::tls::Outbound;
+use crate::tls::{Authority, Outbound};
 
 /// Everything that lives as long as the gateway.
 pub(super) struct Running {
@@ -28,8 +29,10 @@ pub(super) struct Running {
     pub(super) server: Server,
     pub(super) proxy: Proxy,
     pub(super) quotas: Quotas,
+    pub(super) days: Days,
     pub(super) egress: Arc<Egress<Outgoing>>,
     pub(super) publisher: Arc<Publisher>,
+    pub(super) recorder: Arc<Recorder>,
     /// Held while a configuration or a list goes to the parts, so that an older one never comes last.
     pub(super) changing: Mutex<()>,
     pub(super) telemetry: Arc<Telemetry>,
@@ -76,6 +79,13 @@ impl Running {
                 return refused(vec![format!("{file}:1:1: upstream.ca_file: {error}")]);
             }
         };
+        let authority = match Authority::of(&config, self.proxy.authority().as_ref()) {
+            Ok(authority) => authority,
+            Err(error) => {
+                let file = self.source.path.display();
+                return refused(vec![format!("{file}:1:1: inspect.ca_key: {error}")]);
+            }
+        };
         if let Err(error) = logging::set_level(&config.log) {
             return refused(vec![error.to_string()]);
         }
@@ -91,7 +101,7 @@ impl Running {
         self.publisher.refresh(&config, Timestamp::now());
         let states = self.publisher.states();
         self.egress.obey(&states);
-        self.proxy.reload(in_force(&config, &states));
+        self.proxy.reload(in_force(&config, &states), authority);
         self.telemetry.reloaded(&config);
         self.config.store(config);
         let warnings = warnings.iter().map(ToString::to_string).collect();

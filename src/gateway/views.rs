@@ -1,6 +1,7 @@
 //! What the admin listener sees of the quota and the egress.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -16,10 +17,10 @@ use crate::egress::{AddressSnapshot, Presence};
 use crate::fleet::Fleet;
 use crate::model::Account;
 use crate::published::Alarm;
-use crate::quota::{AccountSnapshot, TenantSnapshot};
+use crate::quota::{AccountSnapshot, CircuitState, TenantSnapshot};
 use crate::telemetry::{
-    AccountLoad, AccountView, AddressView, Balance, Presence as Shown, PublishedView, TenantView,
-    WaitingView,
+    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, Presence as Shown,
+    PublishedView, TenantView, WaitingView,
 };
 
 /// The admin listener's questions, each answered by the part that knows.
@@ -35,7 +36,7 @@ pub(super) fn admin(
             let config = running.config.load();
             let accounts = running.quotas.snapshot().into_iter();
             accounts
-                .map(|snapshot| account(snapshot, &config))
+                .map(|snapshot| account(running, snapshot, &config))
                 .collect()
         }),
         account: {
@@ -44,12 +45,18 @@ pub(super) fn admin(
                 running
                     .quotas
                     .snapshot_of(&Account::from_normal(domain))
-                    .map(|snapshot| account(snapshot, &running.config.load()))
+                    .map(|snapshot| account(&running, snapshot, &running.config.load()))
             })
         },
         quota: {
             let running = Arc::clone(running);
             Box::new(move |account| running.config.load().quota_of(account).clone())
+        },
+        apps_today: ask(running, apps_today),
+        today: ask(running, |running| running.days.today()),
+        days: {
+            let days = running.days.clone();
+            Box::new(move |domain, from, to| days.rows(&Account::from_normal(domain), from, to))
         },
         addresses: ask(running, |running| {
             running.egress.addresses().iter().map(address).collect()
@@ -71,15 +78,20 @@ pub(super) fn admin(
                     entries.filter(|entry| entry.state == state).count(),
                 )
             });
+            let standing = alarms(running);
             let alarms = Alarm::LABELS.map(|label| {
-                let alarms = shown.alarms.iter();
-                (label, alarms.filter(|alarm| alarm.label() == label).count())
+                let of = standing.iter().filter(|alarm| alarm.label() == label);
+                (label, of.count())
             });
             PublishedView {
                 states: states.to_vec(),
                 alarms: alarms.to_vec(),
             }
         }),
+        evidence: {
+            let running = Arc::clone(running);
+            Arc::new(move |account, day| running.evidence(account, day))
+        },
         readiness: ask(running, readiness),
         draining: ask(running, is_draining),
         fleet: ask(running, fleet_view::fleet),
@@ -102,6 +114,18 @@ fn ask<T>(
 ) -> Box<dyn Fn() -> T + Send + Sync> {
     let running = Arc::clone(running);
     Box::new(move || answer(&running))
+}
+
+fn apps_today(running: &Running) -> Vec<AppTodayView> {
+    let config = running.config.load();
+    let apps = running.days.apps_today().into_iter();
+    apps.map(|app| AppTodayView {
+        daily_per_app: config.quota_of(&app.account).daily_per_app,
+        account: app.account,
+        app: app.app,
+        requests: app.requests,
+    })
+    .collect()
 }
 
 fn is_draining(running: &Running) -> bool {
@@ -130,14 +154,24 @@ fn readiness(running: &Running) -> Readiness {
     }
     let fleet = running.fleet.get();
     reasons.extend(fleet.and_then(Fleet::unready));
-    let alarms = &running.publisher.shown().alarms;
+    let alarms = alarms(running);
     Readiness {
         reasons,
         warnings: alarms.iter().map(ToString::to_string).collect(),
     }
 }
 
-fn account(snapshot: AccountSnapshot, config: &Config) -> AccountView {
+/// What operators must know of the list and of the evidence.
+fn alarms(running: &Running) -> Vec<Alarm> {
+    let mut alarms = running.publisher.shown().alarms.clone();
+    let trouble = running.recorder.trouble();
+    alarms.extend(trouble.map(|problem| Alarm::EvidenceUnwritable { problem }));
+    alarms
+}
+
+fn account(running: &Running, snapshot: AccountSnapshot, config: &Config) -> AccountView {
+    let (circuit, circuit_retry) = circuit(snapshot.circuit);
+    let closure = (circuit == Circuit::Unknown).then(|| running.quotas.closure(&snapshot.account));
     let load = AccountLoad {
         limit: snapshot.limit,
         allowed: snapshot.allowed,
@@ -149,6 +183,9 @@ fn account(snapshot: AccountSnapshot, config: &Config) -> AccountView {
         max_wait: config.quota_of(&snapshot.account).max_wait,
         kintone_running: snapshot.kintone_running,
         kintone_limit: snapshot.kintone_limit,
+        circuit,
+        circuit_retry,
+        unknown_since: closure.flatten().map(|closure| closure.closed_at),
     };
     AccountView {
         account: snapshot.account,
@@ -164,6 +201,18 @@ fn account(snapshot: AccountSnapshot, config: &Config) -> AccountView {
                 queued: waiting.queued,
             })
             .collect(),
+    }
+}
+
+const fn circuit(state: CircuitState) -> (Circuit, Option<Duration>) {
+    match state {
+        CircuitState::Closed => (Circuit::Closed, None),
+        CircuitState::Suspect => (Circuit::Suspect, None),
+        CircuitState::Open(left) => (Circuit::Open, Some(left)),
+        CircuitState::Planned(left) => (Circuit::Planned, Some(left)),
+        CircuitState::Probing => (Circuit::Probing, None),
+        CircuitState::Rising(_) => (Circuit::Rising, None),
+        CircuitState::Unknown => (Circuit::Unknown, None),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a call on its way comes to its permit.
 
+use super::budget;
 use super::exchange::Head;
 use super::journey::{End, Journey};
 use super::reply::{After, Reason};
@@ -10,6 +11,7 @@ use crate::telemetry::live::Phase;
 impl Journey<'_> {
     /// Waits for the permit, within the call's wait.
     pub(super) async fn admit(&mut self) -> Result<Permit, End> {
+        self.foresee().map_err(budget::used_up)?;
         self.exchange.phase(Phase::Waiting);
         let admitted = {
             let term = self.term();
@@ -23,7 +25,9 @@ impl Journey<'_> {
                 () = self.call.connection.caller_gone() => None,
             }
         };
-        self.admitted(admitted)
+        let permit = self.admitted(admitted)?;
+        self.take_place().await?;
+        Ok(permit)
     }
 
     /// The loan on which the call would have gone has ended before its first byte: it waits again.

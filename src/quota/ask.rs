@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Account, CallerName, Priority, Tenant};
+use crate::model::{Account, CallerName, Mode, Priority, Tenant};
 
 use super::share::Term;
 
@@ -11,6 +11,8 @@ use super::share::Term;
 pub struct Ask<'a> {
     /// Where to.
     pub account: &'a Account,
+    /// By which way in.
+    pub mode: Mode,
     /// On whose behalf; `None`: its caller's.
     pub tenant: Option<&'a Tenant>,
     /// Who calls.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{CallerName, Priority, Tenant};
+use crate::model::{CallerName, Mode, Priority, Tenant};
 
 use super::clock::Moment;
 use super::queue::Place;
@@ -13,6 +13,7 @@ use super::share::Term;
 pub(super) struct Entrant<'a> {
     pub(super) tenant: &'a str,
     pub(super) caller: &'a CallerName,
+    pub(super) mode: Mode,
     pub(super) priority: Priority,
     pub(super) permits: u32,
     pub(super) term: Term,

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{AccountPolicy, Config, QuotaSettings, TenantSettings};
+use jiff::Timestamp;
+
+use crate::config::{AccountPolicy, Circuit, Config, QuotaSettings, TenantSettings};
 use crate::model::{Account, Priority, Tenant};
 
 use super::rate::RateLimit;
@@ -16,6 +18,8 @@ pub(super) struct Plan {
     pub(super) quota: Arc<QuotaSettings>,
     /// Its tenants that have settings.
     pub(super) tenants: BTreeMap<Tenant, TenantSettings>,
+    /// When its calls stop before kintone.
+    pub(super) circuit: Arc<Circuit>,
     /// This host's part of the rate.
     pub(super) rate: Option<RateLimit>,
     /// Hosts that share it, at least one.
@@ -42,8 +46,10 @@ impl Plans {
     /// The plans of a configuration.
     pub(super) fn new(config: &Config) -> Self {
         let (hosts, overrun) = (hosts(config), config.fleet.exchange.overrun);
+        let circuit = Arc::new(config.circuit.clone());
         let own = config.accounts.iter().map(|(account, settings)| {
-            let plan = Plan::new(&settings.quota, settings.tenants.clone(), hosts, overrun);
+            let tenants = settings.tenants.clone();
+            let plan = Plan::new(&settings.quota, tenants, &circuit, (hosts, overrun));
             (account.clone(), Arc::new(plan))
         });
         let disabled = config
@@ -52,7 +58,12 @@ impl Plans {
             .filter(|(_, settings)| !settings.enabled);
         let disabled = disabled.map(|(account, _)| account);
         Self {
-            usual: Arc::new(Plan::new(&config.quota, BTreeMap::new(), hosts, overrun)),
+            usual: Arc::new(Plan::new(
+                &config.quota,
+                BTreeMap::new(),
+                &circuit,
+                (hosts, overrun),
+            )),
             own: own.collect(),
             disabled: disabled.cloned().collect(),
             policy: config.upstream.accounts,
@@ -62,6 +73,19 @@ impl Plans {
     /// `settle` of the accounts that have no table of their own.
     pub(super) fn usual_settle(&self) -> Duration {
         self.usual.quota.settle
+    }
+
+    /// How long it is until the next announced maintenance begins; `today` tells the time, which is
+    /// asked only where there is one.
+    pub(super) fn next_window(&self, today: impl FnOnce() -> Timestamp) -> Option<Duration> {
+        let windows = &self.usual.circuit.windows;
+        if windows.is_empty() {
+            return None;
+        }
+        let today = today();
+        let begins = windows.iter().map(|window| window.from);
+        let next = begins.filter(|from| *from > today).min()?;
+        Some(next.duration_since(today).unsigned_abs())
     }
 
     /// The longest `settle` of any account.
@@ -88,17 +112,19 @@ impl Plan {
         let settings = config.accounts.get(account);
         let tenants = settings.map(|settings| settings.tenants.clone());
         let tenants = tenants.unwrap_or_default();
-        let overrun = config.fleet.exchange.overrun;
-        Self::new(config.quota_of(account), tenants, hosts(config), overrun)
+        let circuit = Arc::new(config.circuit.clone());
+        let shared = (hosts(config), config.fleet.exchange.overrun);
+        Self::new(config.quota_of(account), tenants, &circuit, shared)
     }
 
     fn new(
         quota: &QuotaSettings,
         tenants: BTreeMap<Tenant, TenantSettings>,
-        hosts: u32,
-        overrun: Duration,
+        circuit: &Arc<Circuit>,
+        (hosts, overrun): (u32, Duration),
     ) -> Self {
         Self {
+            circuit: Arc::clone(circuit),
             rate: RateLimit::new(quota.rate, quota.burst, hosts),
             quota: Arc::new(quota.clone()),
             tenants,

@@ -1,19 +1,17 @@
-//! The accounts that are remembered.
+//! The accounts that are in use or remembered, and their plans.
 
 use std::sync::Arc;
 
+use crate::config::Config;
 use crate::model::{Account, Table};
 
 use super::account::Cell;
 use super::clock::Moment;
-use super::plan::Plans;
+use super::plan::{Plan, Plans};
 use super::share::{PartOf, Standing};
 use super::snapshot::Balance;
 
-/// The part of the accounts (one in so many) that is forgotten when there are too many.
-const FORGOTTEN_PART: usize = 64;
-
-/// The accounts in use or remembered, and what the configuration says of all.
+/// The accounts, behind one lock.
 #[derive(Debug)]
 pub(super) struct Register {
     pub(super) plans: Plans,
@@ -25,7 +23,34 @@ pub(super) struct Register {
     pub(super) numbers: u64,
 }
 
+/// The part of the accounts (one in so many) that is forgotten when there are too many.
+const FORGOTTEN_PART: usize = 64;
+
 impl Register {
+    /// No account, under the limits of `config`.
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            plans: Plans::new(config),
+            part: None,
+            cells: Table::default(),
+            forgotten: Balance::default(),
+            numbers: 0,
+        }
+    }
+
+    /// Takes new limits; tells every account, how this host stands without a share, and its plan.
+    pub(super) fn replan(&mut self, config: &Config) -> Vec<(Arc<Cell>, Standing, Arc<Plan>)> {
+        self.plans = Plans::new(config);
+        let cells = self.cells.values();
+        cells
+            .map(|cell| {
+                let plan = self.plans.of(&cell.account);
+                let standing = self.standing(plan.total());
+                (Arc::clone(cell), standing, Arc::clone(plan))
+            })
+            .collect()
+    }
+
     /// Forgets an account if nobody has it in hand: under the write lock none can be taken up.
     pub(super) fn forget(&mut self, account: &Account, now: Moment) {
         let Some(cell) = self.cells.get(account) else {

@@ -18,6 +18,7 @@ use super::books::Books;
 use super::boottime::since_boot;
 use super::clock::Moment;
 use super::in_use::Slot;
+use super::plan::Plan;
 use super::pressure::Sight;
 use super::rate::{Rate, RateLimit};
 use super::share::{PartOf, Standing, Term, Time};
@@ -98,6 +99,16 @@ impl Cell {
             if !matches!(books.standing, Standing::Share(_)) {
                 let permits = part.of(books.plan.total());
                 books.restand(Standing::Part(permits), now);
+            }
+        });
+    }
+
+    /// It is under another plan, and stands so unless it has a share.
+    pub(super) fn replan(self: &Arc<Self>, plan: Arc<Plan>, standing: Standing) {
+        self.step(|books, now| {
+            books.replan(plan, self.clock);
+            if !matches!(books.standing, Standing::Share(_)) {
+                books.restand(standing, now);
             }
         });
     }

@@ -1,6 +1,7 @@
 //! The configuration as operators meet it: the example, what it means, and every way to get it wrong.
 
 mod broken;
+mod inspect;
 mod program;
 mod total;
 
@@ -48,6 +49,10 @@ fn every_key() -> (tempfile::TempDir, Loaded) {
     let authority = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).expect("made");
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text);
     write("extra-ca.pem", &authority.cert.pem()).expect("written");
+    let (ca, next) = (inspect::new_ca(), inspect::new_ca());
+    write("ca.pem", &ca.certificate).expect("written");
+    inspect::write_key(&directory.path().join("ca.key"), &ca);
+    write("next.pem", &next.certificate).expect("written");
     write("admin-token", "secret-of-the-operators\r\n").expect("written");
     write("test.toml", EVERY_KEY).expect("written");
     let environment = Environment {
@@ -70,7 +75,7 @@ fn the_example_shows_the_defaults() {
     let stated = effective_json(&read(EXAMPLE).expect("valid").config);
     let silent = effective_json(&read(LEAST).expect("valid").config);
     for table in [
-        "listen", "public", "upstream", "quota", "limits", "log", "drain",
+        "listen", "public", "evidence", "upstream", "quota", "limits", "log", "drain",
     ] {
         assert_eq!(stated[table], silent[table], "[{table}]");
     }
@@ -93,6 +98,8 @@ fn the_examples_switched_off_settings_are_valid() {
         .collect();
     let expected = [
         ("upstream.ca_file", "cannot be read"),
+        ("inspect.ca_cert", "cannot be read"),
+        ("inspect.ca_next", "cannot be read"),
         ("inspect.ca_key", "$CREDENTIALS_DIRECTORY"),
         ("notify.smtp", "$CREDENTIALS_DIRECTORY"),
         ("admin.token", "$CREDENTIALS_DIRECTORY"),
@@ -121,6 +128,10 @@ fn every_key_means_what_it_says() {
     assert_eq!(config.notice.overlap_days, 0);
     assert_eq!(config.public.service.as_deref(), Some("サンプル電話"));
     assert_eq!(config.public.connections, 9);
+    assert_eq!(
+        (config.evidence.keep_days, config.evidence.accounts),
+        (7, 50)
+    );
     assert_eq!(config.upstream.response_timeout, Duration::from_secs(90));
     assert_eq!(config.upstream.replay, 1 << 20);
     assert_eq!(
@@ -152,6 +163,10 @@ fn every_key_means_what_it_says() {
     let other = config.quota_of(&Account::from_normal("other.cybozu.com"));
     assert_eq!(other.concurrency, 60);
     assert_eq!(config.fleet.hosts, ["gw-a", "gw-b"]);
+    let inspect = config.inspect.as_ref().expect("[inspect]");
+    assert_eq!(inspect.published().count(), 2, "this CA and the next");
+    assert_eq!(inspect.leaf_life, Duration::from_secs(24 * 3600));
+    assert_eq!(inspect.callers, ["call-events"]);
     let token = config.admin.token.as_ref().expect("a token");
     assert_eq!(token.expose(), "secret-of-the-operators");
     assert_eq!(
@@ -178,11 +193,8 @@ fn what_is_not_built_is_told_and_has_no_effect() {
         "listen.proxy_tls",
         "listen.tls",
         "caller[1].certificate",
-        "quota.daily_per_app",
-        "quota.daily_policy",
         "account.\"acme.cybozu.com\".contacts",
         "account.\"acme.cybozu.com\".tenant.company-1.contacts",
-        "inspect",
         "notify",
     ];
     assert_eq!(keys, expected);
@@ -202,6 +214,7 @@ fn what_is_shown_has_no_secret_and_can_be_read_back() {
     let debug = format!("{loaded:?}");
     for text in [&shown, &json.to_string(), &debug] {
         assert!(!text.contains("secret-of"), "{text}");
+        assert!(!text.contains("PRIVATE KEY"), "{text}");
         assert!(!text.to_lowercase().contains("ba7816bf"), "{text}");
     }
     let again = shown
@@ -213,6 +226,7 @@ fn what_is_shown_has_no_secret_and_can_be_read_back() {
                 "2".repeat(64)
             ),
         )
+        .replace("ca_key = \"***\"", "ca_key = \"ca.key\"")
         .replace("redis = \"***\"", "redis = \"redis://h\"")
         .replace("smtp = \"***\"", "smtp = \"smtp://h\"")
         .replace("token = \"***\"", "token = \"0123456789abcdef\"");

@@ -9,6 +9,7 @@
 
 pub mod caller;
 pub mod crowd;
+pub mod inspect;
 pub mod invariants;
 pub mod namespace;
 pub mod output;
