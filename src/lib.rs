@@ -17,24 +17,28 @@
 //! | 2 | [`config`] | what the operator writes, validated, every fault with its place | `model` |
 //! | 2 | [`kintone`] | what kintone is: domains, calls, answers | `model` |
 //! | 3 | [`telemetry`] | metrics, one log line a call, calls under way | `config`, `kintone`, `model` |
-//! | 3 | [`tls`] | TLS we originate, the ClientHello of a tunnel | `config`, `kintone`, `model` |
-//! | 3 | [`quota`] | may this call go: permits, rate, fair queue; what is in flight, over restarts | `config`, `kintone`, `model` |
+//! | 3 | [`tls`] | TLS we originate and answer, the private CA, the ClientHello of a CONNECT | `config`, `kintone`, `model` |
+//! | 3 | [`quota`] | may this call go: permits, rate, fair queue, calls of the day; what is in flight, over restarts | `config`, `kintone`, `model` |
+//! | 3 | [`published`] | for customers: the list of addresses, its notice, its page and feeds | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
 //! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool | `tls`, `config`, `model` |
 //! | 4 | [`fleet`] | permits shared with other hosts: who lends what to whom | `quota`, `config`, `model` |
 //! | 5 | [`proxy`] | the life of a call | the floors below |
 //! | 5 | [`admin`] | what operators see and order | the floors below |
 //! | 6 | [`gateway`] | builds, wires, spawns, drains | everything above |
-//! | 6 | [`operator`] | for people at a terminal: `explain` | everything above but `gateway` |
+//! | 6 | [`operator`] | for people at a terminal: `explain`, `addresses` | everything above but `gateway` |
 //!
 //! # The path of a call
 //! Forward: `server` accepts (a place first), `server/heads` looks for what hyper hides of a head →
 //! `proxy/judge`, which `explain` shares: `proxy/request` reads the head once → `proxy/identity`
 //! says who it is → `kintone/domain` gives the account → `proxy/known` has the rights → `egress`
 //! says whether an address is usable → `quota` admits (the one `admit` of
-//! `proxy/journey`) → `egress`: a pooled connection, or source → resolve → vet → dial → TLS →
+//! `proxy/journey`, which looks at the budget of the day before: `proxy/budget`): first by the account's
+//! circuit, whether kintone serves it (`quota/circuit`), then by permits and rate → `egress`: a pooled
+//! connection, or source → resolve → vet → dial → TLS →
 //! headers stripped, `kintone/call` says what the call means (effective method, path, app, may it be
-//! repeated) and reads its body as it passes (`proxy/upload`), sent → 1xx answers pass beside
+//! repeated) and reads its body as it passes (`proxy/upload`), sent, and counted for the day in the
+//! moment before its first byte (`egress/witness`, `quota/daily`) → 1xx answers pass beside
 //! (`server/interim`) → the framing of kintone's answer is judged (`proxy/headers`) →
 //! `kintone/answer` judges the head, and of a failure the beginning of its body; the quota hears it →
 //! the body streams with the permit, the connection and the record inside (`proxy/answer`) → last
@@ -42,6 +46,11 @@
 //!
 //! Tunnel: the same up to `admit` (`proxy/tunnel`), dial, 200, the ClientHello judged, bytes both
 //! ways (`proxy/passage` over `proxy/relay`) until both ends close.
+//!
+//! Inspect: the same up to the rights (`proxy/judge` says which CONNECT is inspected), 200, the
+//! ClientHello judged, TLS by `tls/authority` (`proxy/inspect`); then `server/within` serves the calls
+//! inside with a handler that it is given: `proxy/judge` again, by the rules of the moment and by what
+//! the CONNECT proved (`proxy/inside`), and the path of forward.
 //!
 //! # A change in the day
 //! `gateway/orders` hears signals and the admin listener; a reload runs beside it, one at a time, and
@@ -51,11 +60,16 @@
 //! call keeps those it began with; what was seen of a caller stays), trust anchors to `egress`, the
 //! level to the log.
 //!
+//! Which addresses are used is `published`'s to say: the configuration, what was published last
+//! (`published.json` in the state directory) and the day in Japan give a list, at the start, at each
+//! midnight and after a reload; `gateway/publication` hands its states to `egress` and `proxy`, the
+//! public listener shows what was rendered of it.
+//!
 //! # What must always hold
 //! Every integration test checks these in one shared harness (`tests/support`).
 //!
-//! 1. Every packet to kintone leaves from a bind address of the configuration; when none is usable,
-//!    nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
+//! 1. Every packet to kintone leaves from a bind address of the configuration whose published address
+//!    is on the list as active; when none is usable, nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
 //! 2. At every instant the calls in flight for an account are at most its limit. (A permit is taken
 //!    before the first byte and given back after the last; [`quota::Permit`] settles when kintone's
 //!    end was not seen. `quota/record` holds it over the end of the process and of the machine.)
@@ -77,7 +91,7 @@
 //! # Absent on purpose
 //! `quota` knows no HTTP and no metrics; `egress` knows no quota; `telemetry` calls nobody back;
 //! `server` does not know `proxy` (it takes a `tower::Service`); `proxy/forward` and `proxy/tunnel`
-//! do not know each other; a child file never imports its `mod.rs`. What two units of one floor
+//! do not know each other; `proxy/inspect` is handed the handler of the calls inside; a child file never imports its `mod.rs`. What two units of one floor
 //! must tell each other is wired in `gateway` as values or closures. Gauges are taken when they are
 //! scraped, from snapshots.
 
@@ -92,6 +106,7 @@ pub mod kintone;
 pub mod model;
 pub mod operator;
 pub mod proxy;
+pub mod published;
 pub mod quota;
 pub mod server;
 pub mod telemetry;

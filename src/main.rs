@@ -2,12 +2,14 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
+use jiff::Timestamp;
 use kintone_egress::config::file::{Environment, Loaded, load};
 use kintone_egress::config::place::Faults;
 use kintone_egress::config::show::effective_toml;
@@ -15,6 +17,8 @@ use kintone_egress::config::token::{generate_token, hash_token};
 use kintone_egress::config::{AccessLog, Config};
 use kintone_egress::descriptors;
 use kintone_egress::gateway::{Gateway, Source, listen_for_signals};
+use kintone_egress::operator::addresses::{Addresses, Format};
+use kintone_egress::operator::ca::{self, CaOrder};
 use kintone_egress::operator::explain::{Explainer, Mode, Question};
 use kintone_egress::telemetry::access_log::AccessLogHandle;
 use kintone_egress::telemetry::logging;
@@ -27,6 +31,8 @@ const BAD_CONFIG: u8 = 78;
 
 /// Exit status of `explain` when the call would be refused.
 const REFUSED: u8 = 3;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// An outbound gateway for kintone: every call leaves from the published addresses and within its
 /// account's quota.
@@ -51,9 +57,24 @@ enum Verb {
         #[arg(long)]
         print: bool,
     },
+    /// Print the published list, or write every file of the public listener for a CDN. It is the list
+    /// as of now, with what the state directory of this host remembers of the one published last.
+    Addresses {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// json, text (one CIDR a line) or csv (as cybozu.com imports it, in Shift-JIS) [default: text]
+        #[arg(long, value_parser = parse_format)]
+        format: Option<Format>,
+        /// Write all files into this directory instead; with --format, also print
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
     /// Explain the decision that the gateway would take about a call, step by step: exit status 0 if
     /// it is allowed, 3 if it is refused. Nothing is sent.
     Explain(Box<Call>),
+    /// Make the private authority of [inspect], or print what callers are to trust.
+    #[command(subcommand)]
+    Ca(Ca),
     /// Read a caller's token from standard input and print its token_sha256; the line end is not
     /// part of the token.
     HashToken {
@@ -68,6 +89,37 @@ struct ConfigFile {
     /// The configuration, a TOML file
     #[arg(long = "config", value_name = "FILE")]
     path: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Ca {
+    /// Make an authority that can sign for kintone's zones and for nothing else: DIR/ca.pem, which
+    /// callers are to trust, and DIR/ca.key, its key, with mode 0600. Nothing is written over.
+    Init(NewCa),
+    /// Print the certificates that callers are to trust, as PEM: the one that signs, then those of
+    /// ca_next.
+    Print(ConfigFile),
+}
+
+/// An authority to make.
+#[derive(Args)]
+struct NewCa {
+    /// The folder for ca.pem and ca.key; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Its common name, which people see in lists of authorities; default: kintone-egress CA and
+    /// today's date. One for each authority: some clients find them by name
+    #[arg(long)]
+    name: Option<String>,
+    /// Whose it is
+    #[arg(long, value_name = "NAME")]
+    organization: Option<String>,
+    /// A zone below which it can sign, such as cybozu.com; may be repeated
+    #[arg(long = "zone", value_name = "ZONE", default_values = ca::ZONES)]
+    zones: Vec<String>,
+    /// How many days it holds
+    #[arg(long, value_name = "DAYS", default_value_t = 1825, value_parser = value_parser!(u32).range(1..=36_500))]
+    days: u32,
 }
 
 /// A call to explain.
@@ -99,7 +151,10 @@ fn main() -> ExitCode {
     let result = match arguments.verb {
         Verb::Serve(file) => serve(file),
         Verb::Check { file, print } => check(&file, print),
+        Verb::Addresses { file, format, out } => addresses(&file, format, out.as_deref()),
         Verb::Explain(call) => explain(*call),
+        Verb::Ca(Ca::Init(order)) => make_ca(order),
+        Verb::Ca(Ca::Print(file)) => print_ca(&file),
         Verb::HashToken { generate } => print_token_hash(generate),
     };
     result.unwrap_or_else(|error| {
@@ -134,6 +189,7 @@ fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {
         tracing::info!(
             proxy = ?gateway.proxy_addresses()?,
             admin = %gateway.admin_address()?,
+            public = gateway.public_address()?.map(tracing::field::display),
             "serving"
         );
         // Without a service manager there is nobody to tell.
@@ -179,6 +235,34 @@ fn check(file: &ConfigFile, print: bool) -> anyhow::Result<ExitCode> {
     }
 }
 
+fn addresses(
+    file: &ConfigFile,
+    format: Option<Format>,
+    out: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    let addresses = Addresses::new(&config, Timestamp::now());
+    for warning in &addresses.warnings {
+        say(&format!("warning: {warning}"));
+    }
+    if let Some(dir) = out {
+        let names = addresses
+            .write(dir)
+            .with_context(|| format!("cannot write into {}", dir.display()))?;
+        say(&format!("{}: {}", dir.display(), names.join(", ")));
+    }
+    if out.is_none() || format.is_some() {
+        write_bytes(addresses.text(format.unwrap_or(Format::Text)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse_format(word: &str) -> Result<Format, &'static str> {
+    Format::parse(word).ok_or("expected json, text or csv")
+}
+
 fn explain(call: Call) -> anyhow::Result<ExitCode> {
     let Some(config) = read(&call.file, &Environment::from_process()) else {
         return Ok(ExitCode::from(BAD_CONFIG));
@@ -201,6 +285,28 @@ fn explain(call: Call) -> anyhow::Result<ExitCode> {
 
 fn parse_mode(word: &str) -> Result<Mode, &'static str> {
     Mode::parse(word).ok_or("expected forward, tunnel or inspect")
+}
+
+fn make_ca(order: NewCa) -> anyhow::Result<ExitCode> {
+    let now = Timestamp::now();
+    let named = || format!("kintone-egress CA {}", now.strftime("%Y-%m-%d"));
+    let order = CaOrder {
+        out: order.out,
+        name: order.name.unwrap_or_else(named),
+        organization: order.organization,
+        zones: order.zones,
+        life: order.days * DAY,
+    };
+    write_out(&ca::init(&order, now)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_ca(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    write_out(&ca::print(&config)?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print_token_hash(generate: bool) -> anyhow::Result<ExitCode> {
@@ -251,8 +357,12 @@ fn open_access_log(config: &Config) -> anyhow::Result<AccessLogHandle> {
 }
 
 fn write_out(text: &str) -> anyhow::Result<()> {
+    write_bytes(text.as_bytes())
+}
+
+fn write_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     std::io::stdout()
-        .write_all(text.as_bytes())
+        .write_all(bytes)
         .context("cannot write to standard output")
 }
 

@@ -13,7 +13,7 @@ use http::Request;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use kintone_egress::config::{
-    AccessLog, AccountPolicy, AddressState, Admin, Anonymous, Callers, Config, Drain,
+    AccessLog, AccountPolicy, AddressState, Admin, Anonymous, Callers, Circuit, Config, Drain,
     EgressAddress, Fleet, Limits, Listen, Log, NamePattern, QuotaSettings, StaticAnswer, Upstream,
 };
 use kintone_egress::egress::{
@@ -182,6 +182,8 @@ fn config(addresses: Vec<EgressAddress>, upstream: Upstream) -> Config {
             tls: None,
         },
         addresses,
+        notice: Default::default(),
+        public: Default::default(),
         upstream,
         callers: Callers {
             named: Vec::new(),
@@ -191,6 +193,7 @@ fn config(addresses: Vec<EgressAddress>, upstream: Upstream) -> Config {
         },
         quota: QuotaSettings::default(),
         accounts: BTreeMap::new(),
+        circuit: Circuit::default(),
         inspect: None,
         limits: Limits::default(),
         fleet: Fleet {
@@ -252,7 +255,7 @@ async fn call(egress: &Egress<Body>, reuse: Reuse) -> Checkout<Body> {
         .header("Host", HOST)
         .body(Body::default())
         .unwrap();
-    let answer = checkout.send(request).await.unwrap();
+    let answer = checkout.send(request, None).await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
     checkout
@@ -328,7 +331,7 @@ async fn a_call_can_run_in_a_task() {
         let mut checkout = egress.checkout(&host(), source, Reuse::Any).await.unwrap();
         let body = Body::default().map_err(|never| match never {});
         let request = Request::get("/").body(body.boxed_unsync()).unwrap();
-        let status = checkout.send(request).await.unwrap().status();
+        let status = checkout.send(request, None).await.unwrap().status();
         checkout.give_back();
         status
     });
@@ -382,7 +385,7 @@ async fn a_head_beyond_the_limit_is_not_taken() {
     let source = egress.choose().unwrap();
     let mut checkout = egress.checkout(&host(), source, Reuse::Any).await.unwrap();
     let request = Request::get("/").body(Body::default()).unwrap();
-    let error = checkout.send(request).await.unwrap_err();
+    let error = checkout.send(request, None).await.unwrap_err();
     assert!(error.error.is_parse_too_large() && error.arrival == Arrival::Unknown);
 }
 
@@ -397,7 +400,7 @@ async fn a_request_that_was_not_sent_is_told_so() {
     let request = Request::post("/k/v1/record.json")
         .body(Body::from("{}"))
         .unwrap();
-    let error = checkout.send(request).await.unwrap_err();
+    let error = checkout.send(request, None).await.unwrap_err();
     assert_eq!(error.arrival, Arrival::Never);
 }
 

@@ -6,10 +6,11 @@
 
 pub use order::{AfterDrain, Carried, Command, Order, Refusal};
 pub use routes::{read_only_router, router};
-pub use serve::spawn;
+pub use serve::{CONNECTIONS, spawn};
 pub use state::{Admin, Readiness};
 
 pub mod answers;
+pub mod days;
 pub mod guard;
 pub mod order;
 pub mod page;

@@ -68,11 +68,20 @@ fn compose(admin: &Admin) -> String {
 fn push_readiness(page: &mut String, ready: &Ready) {
     if ready.ready {
         page.push_str("<p class=\"ok\">Ready: calls are taken.</p>");
-        return;
+    } else {
+        page.push_str("<p class=\"bad\">Not ready:</p>");
+        push_list(page, &ready.reasons);
     }
-    page.push_str("<p class=\"bad\">Not ready:</p><ul>");
-    for reason in &ready.reasons {
-        push(page, format_args!("<li>{}</li>", Escaped(reason)));
+    if !ready.warnings.is_empty() {
+        page.push_str("<p class=\"bad\">To look at:</p>");
+        push_list(page, &ready.warnings);
+    }
+}
+
+fn push_list(page: &mut String, items: &[String]) {
+    page.push_str("<ul>");
+    for item in items {
+        push(page, format_args!("<li>{}</li>", Escaped(item)));
     }
     page.push_str("</ul>");
 }

@@ -22,8 +22,8 @@ use tower::ServiceExt;
 
 use super::guard::Peer;
 
-/// Connections served at once; further ones wait to be accepted.
-const CONNECTIONS: usize = 64;
+/// Connections of operators served at once; further ones wait to be accepted.
+pub const CONNECTIONS: usize = 64;
 
 /// Time for a request's head, and between two requests of a connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,15 +37,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long answers under way may take after the end was told.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Serves `router` on `listener`, in a thread called `name`, until `shutdown` resolves; answers
-/// under way get two more seconds.
+/// Serves `router` on `listener`, in a thread called `name`, at most `connections` at once, until
+/// `shutdown` resolves; answers under way get two more seconds.
 ///
 /// # Errors
 /// If the thread or its runtime cannot be made, or the listener not be used without blocking.
 pub fn spawn(
-    name: &str,
+    name: &'static str,
     listener: TcpListener,
     router: Router,
+    connections: usize,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     listener.set_nonblocking(true)?;
@@ -58,16 +59,18 @@ pub fn spawn(
         tokio::net::TcpListener::from_std(listener)?
     };
     thread::Builder::new().name(name.into()).spawn(move || {
-        runtime.block_on(serve(listener, router, shutdown));
+        runtime.block_on(serve(name, listener, router, connections, shutdown));
     })
 }
 
 async fn serve(
+    name: &'static str,
     listener: tokio::net::TcpListener,
     router: Router,
+    connections: usize,
     shutdown: impl Future<Output = ()>,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(connections));
     let ending = CancellationToken::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -89,14 +92,14 @@ async fn serve(
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the admin listener cannot accept a connection");
+                tracing::warn!(%error, listener = name, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
     drop(listener);
     ending.cancel();
-    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+    let all = u32::try_from(connections).unwrap_or(u32::MAX);
     let _ = timeout(GRACE, places.acquire_many(all)).await;
 }
 
@@ -128,6 +131,6 @@ async fn serve_connection(
         connection.await
     };
     if let Ok(Err(error)) = timeout(CONNECTION_LIFE, life).await {
-        tracing::debug!(%error, "a connection of the admin listener broke");
+        tracing::debug!(%error, "a connection broke");
     }
 }

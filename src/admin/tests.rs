@@ -205,11 +205,17 @@ fn readiness_gives_its_reasons() {
     let admin = Running::start(Kind::Admin, None);
     assert_eq!(admin.get("/readyz").0, 200);
     let reasons = vec!["no usable address".to_owned()];
+    admin.readiness.lock().unwrap().warnings = vec!["look <here>".to_owned()];
+    assert_eq!(admin.get("/readyz").0, 200, "a warning is no reason");
     admin.readiness.lock().unwrap().reasons = reasons;
     let (status, body) = admin.get("/readyz");
     let body: Value = serde_json::from_str(&body).unwrap();
-    let expected = json!({"ready": false, "reasons": ["no usable address"]});
+    let expected = json!({
+        "ready": false, "reasons": ["no usable address"], "warnings": ["look <here>"],
+    });
     assert_eq!((status, body), (503, expected));
+    let (_, page) = admin.get("/");
+    assert!(page.contains("look &lt;here&gt;"), "{page}");
     assert_eq!(admin.get("/healthz").0, 200, "it lives all the same");
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::read::Value;
@@ -12,17 +13,24 @@ const SECRET_BYTES_MAX: u64 = 64 << 10;
 
 const SECRET: &str = "a string or { file = \"PATH\" }";
 
+const PEM: &str = "a path, PEM text or { file = \"PATH\" }";
+
+const PEM_EXPECTED: &str = "expected a path, PEM text or { file = \"PATH\" }";
+
+/// What PEM text has and no path.
+const PEM_BEGIN: &str = "-----BEGIN";
+
+/// The beginning of a path to one of systemd's credentials.
+const CREDENTIALS: &str = "$CREDENTIALS_DIRECTORY/";
+
 /// A secret. A string that begins with `$CREDENTIALS_DIRECTORY/` is a path too. One line end of a
 /// file is not part of it.
 pub(super) fn secret(value: &Value<'_>) -> Option<Secret> {
     let text = if value.raw().is_table() {
-        let mut section = value.table()?;
-        let file = section.required("file", "expected { file = \"PATH\" }");
-        section.finish();
-        read_file(&file?)?
+        read_file(&file_of(value)?)?
     } else {
         match value.text(SECRET)? {
-            path if path.starts_with("$CREDENTIALS_DIRECTORY/") => read_file(value)?,
+            path if path.starts_with(CREDENTIALS) => read_file(value)?,
             text => text.to_owned(),
         }
     };
@@ -51,6 +59,74 @@ pub(super) fn secret_url(value: &Value<'_>, schemes: &[&str]) -> Option<Secret> 
                 format!("expected {}", allowed.join(" or ")),
             )
         }
+    }
+}
+
+/// PEM text that is no secret, and how the file names it: the text itself, a path, or
+/// `{ file = "PATH" }`.
+pub(super) fn pem_text(value: &Value<'_>) -> Option<(String, String)> {
+    if value.raw().is_table() {
+        let place = file_of(value)?;
+        return Some((place.path()?.display().to_string(), read_file(&place)?));
+    }
+    match value.text(PEM)? {
+        text if text.contains(PEM_BEGIN) => Some((text.to_owned(), text.to_owned())),
+        _ => Some((value.path()?.display().to_string(), read_file(value)?)),
+    }
+}
+
+/// A secret in PEM: the text itself, a path, or `{ file = "PATH" }`. A file that others can read is
+/// a warning.
+pub(super) fn secret_pem(value: &Value<'_>) -> Option<Secret> {
+    let place = if value.raw().is_table() {
+        file_of(value)?
+    } else {
+        match value.text(PEM)? {
+            text if text.contains(PEM_BEGIN) => return Some(Secret::new(text.to_owned())),
+            _ => value.clone(),
+        }
+    };
+    let path = place.path()?;
+    let text = match read_text(&path) {
+        Ok(text) => text,
+        // What stands here may be the secret, badly copied: it is not repeated.
+        Err(problem) => return place.fault(format!("names a file that {problem}"), PEM_EXPECTED),
+    };
+    warn_of_readers(&place, &path);
+    Some(Secret::new(text))
+}
+
+/// The value of `file` in `{ file = "PATH" }`.
+fn file_of<'a>(value: &Value<'a>) -> Option<Value<'a>> {
+    let mut section = value.table()?;
+    let file = section.required("file", "expected { file = \"PATH\" }");
+    section.finish();
+    file
+}
+
+/// systemd gives a service its credentials through an access control list, whose mask looks like
+/// rights of the group: only rights of all others matter there.
+fn warn_of_readers(value: &Value<'_>, path: &Path) {
+    const OF_OTHERS: u32 = 0o007;
+    const OF_GROUP_AND_OTHERS: u32 = 0o077;
+    let is_credential = value
+        .raw()
+        .as_str()
+        .is_some_and(|path| path.starts_with(CREDENTIALS));
+    let unwanted = match is_credential {
+        true => OF_OTHERS,
+        false => OF_GROUP_AND_OTHERS,
+    };
+    let mode = path.metadata().map_or(0, |file| file.permissions().mode());
+    if mode & unwanted != 0 {
+        value.warn(
+            format!(
+                "{} has mode {:04o}, so others than its owner can use it",
+                path.display(),
+                mode & 0o7777
+            ),
+            "expected 0600: chmod 600",
+        );
     }
 }
 

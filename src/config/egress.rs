@@ -8,14 +8,17 @@ use jiff::civil::Date;
 
 use super::network;
 use super::read::{Section, Value};
-use super::shape::{AddressState, EgressAddress, Fleet};
+use super::shape::{AddressState, EgressAddress, Fleet, Notice};
 use super::source::shown;
 
 /// Every bind address of the fleet so far, by host; the value is the published address it serves.
 type Binds = BTreeMap<(String, Ipv4Addr), Ipv4Addr>;
 
+/// Longest time that the list may be made to wait, in days.
+const DAYS_MAX: u16 = 3650;
+
 /// Reads `[egress]`. `fleet` says which host this is.
-pub(super) fn read(root: &mut Section<'_>, fleet: &Fleet) -> Vec<EgressAddress> {
+pub(super) fn read(root: &mut Section<'_>, fleet: &Fleet) -> (Vec<EgressAddress>, Notice) {
     const ADDRESSES: &str = "[[egress.address]] tables";
     let is_fleet = root.section("fleet").is_present();
     let mut section = root.section("egress");
@@ -48,8 +51,13 @@ pub(super) fn read(root: &mut Section<'_>, fleet: &Fleet) -> Vec<EgressAddress> 
             "no active address has a bind for this host, {host}: nothing could leave"
         ));
     }
+    let default = Notice::default();
+    let notice = Notice {
+        minimum_days: section.or("minimum_notice", default.minimum_days, days),
+        overlap_days: section.or("overlap", default.overlap_days, days),
+    };
     section.finish();
-    addresses
+    (addresses, notice)
 }
 
 fn address(
@@ -78,12 +86,9 @@ fn address(
     if let Some(own) = published_address {
         note_binds(&section, &by_host, own, binds);
     }
-    let states = [
-        ("active", AddressState::Active),
-        ("planned", AddressState::Planned),
-        ("retiring", AddressState::Retiring),
-    ];
-    let state = section.or("state", AddressState::Active, |value| value.word(&states));
+    use AddressState::{Active, Planned, Retiring};
+    let states = [Active, Planned, Retiring].map(|state| (state.word(), state));
+    let state = section.or("state", Active, |value| value.word(&states));
     let valid_from = section.get("valid_from").and_then(|value| date(&value));
     let retire_after = section.get("retire_after").and_then(|value| date(&value));
     if let (Some(from), Some(after)) = (valid_from, retire_after)
@@ -152,6 +157,23 @@ fn note_binds(
             );
             is_told = true;
         }
+    }
+}
+
+/// A number of whole days, such as `30d`: people are given notice in days.
+fn days(value: &Value<'_>) -> Option<u16> {
+    let allowed = format!("days from \"0d\" to \"{DAYS_MAX}d\", such as \"30d\"");
+    let text = value.text(&allowed)?;
+    let digits = text
+        .strip_suffix('d')
+        .filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let days = digits.and_then(|digits| digits.parse().ok());
+    match days.filter(|days| *days <= DAYS_MAX) {
+        Some(days) => Some(days),
+        None => value.fault(
+            format!("is {}", shown(text)),
+            format!("allowed is {allowed}"),
+        ),
     }
 }
 

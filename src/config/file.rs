@@ -12,7 +12,10 @@ use super::read::Section;
 use super::shape::Config;
 use super::source::{Source, beside};
 use super::token::sha256_hex;
-use super::{account, caller, egress, fleet, listen, quota, service, unbuilt, upstream};
+use super::{
+    account, caller, circuit, egress, fleet, inspect, listen, public, quota, service, unbuilt,
+    upstream,
+};
 
 /// Largest file, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -139,14 +142,16 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
     let fleet = fleet::read(&mut root, environment.host.as_deref(), host_name);
     let hosts = fleet.hosts.len();
     let listen = listen::read(&mut root);
-    let addresses = egress::read(&mut root, &fleet);
+    let (addresses, notice) = egress::read(&mut root, &fleet);
+    let public = public::read(&mut root);
     let upstream = upstream::read(&mut root);
     let callers = caller::read(&mut root, &listen, &upstream.zones);
     let mut quota_section = root.section("quota");
     let quota = quota::read(&mut quota_section, &QuotaSettings::default(), hosts);
     quota_section.finish();
     let accounts = account::read(&mut root, &quota, &upstream.zones, hosts);
-    let inspect = service::inspect(&mut root, &callers, &upstream.zones);
+    let circuit = circuit::read(&mut root, &upstream.zones);
+    let inspect = inspect::inspect(&mut root, &callers, &upstream.zones);
     let state_default = environment.state_directory.clone();
     let state_default = state_default.unwrap_or_else(|| beside(path, Path::new("state")));
     let config = Config {
@@ -161,10 +166,13 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
         fleet,
         listen,
         addresses,
+        notice,
+        public,
         upstream,
         callers,
         quota,
         accounts,
+        circuit,
         inspect,
     };
     root.finish();

@@ -4,6 +4,8 @@
 //! typed readers of `read`, one child for each part of the file; `shape` is the result, the only
 //! thing that the rest of the program sees; `show` prints it back without its secrets.
 
+pub mod certificate;
+pub mod circuit;
 pub mod file;
 pub mod grant;
 pub mod place;
@@ -18,9 +20,11 @@ mod caller;
 mod credential;
 mod egress;
 mod fleet;
+mod inspect;
 mod listen;
 mod name;
 mod network;
+mod public;
 mod quota;
 mod read;
 mod restart;
@@ -30,6 +34,8 @@ mod suggest;
 mod unbuilt;
 mod upstream;
 
+pub use certificate::{CaBundle, CaCertificate};
+pub use circuit::{Circuit, CircuitSettings, MaintenanceWindow};
 pub use grant::*;
 pub use secret::Secret;
 pub use shape::*;

@@ -22,6 +22,7 @@ impl Config {
         keep! {
             "listen" = listen,
             "egress.address" = addresses,
+            "public.connections" = public.connections,
             "upstream.allow_networks" = upstream.allow_networks,
             "upstream.connect_timeout" = upstream.connect_timeout,
             "upstream.pool_idle" = upstream.pool_idle,

@@ -1,4 +1,4 @@
-//! The small tables: `[inspect]`, `[limits]`, `[verify]`, `[notify]`, `[admin]`, `[state]`, `[log]`,
+//! The small tables: `[limits]`, `[verify]`, `[notify]`, `[admin]`, `[state]`, `[log]`,
 //! `[drain]`.
 
 use std::path::{Path, PathBuf};
@@ -7,11 +7,10 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::credential::{secret, secret_url};
-use super::grant::Callers;
 use super::name;
 use super::read::{Section, Value};
 use super::secret::Secret;
-use super::shape::{AccessLog, Admin, Drain, Inspect, Language, Limits, Log, Notify, Verify};
+use super::shape::{AccessLog, Admin, Drain, Language, Limits, Log, Notify, Verify};
 use super::source::shown;
 
 const MS: Duration = Duration::from_millis(1);
@@ -24,57 +23,6 @@ const HEAD_SIZE_MAX: u64 = 1 << 20;
 
 /// Shorter tokens can be guessed, in characters.
 const ADMIN_TOKEN_LENGTH_MIN: usize = 16;
-
-/// Reads `[inspect]`.
-pub(super) fn inspect(
-    root: &mut Section<'_>,
-    callers: &Callers,
-    zones: &[String],
-) -> Option<Inspect> {
-    let mut section = root.section("inspect");
-    if !section.is_present() {
-        return None;
-    }
-    let ca_cert = section.required(
-        "ca_cert",
-        "expected the private CA's certificate, a path or PEM",
-    );
-    let ca_cert = ca_cert.and_then(|value| value.text("a path or PEM").map(str::to_owned));
-    let ca_key = section
-        .required("ca_key", "expected the private CA's key")
-        .and_then(|value| secret(&value));
-    let accounts = section.required("accounts", "expected such as [\"*\"]");
-    let accounts = accounts.and_then(|value| {
-        value.list_of("patterns of accounts", |entry| name::accounts(entry, zones))
-    });
-    let names = section.required("callers", "expected such as [\"*\"]");
-    let names =
-        names.and_then(|value| value.list_of("callers", |entry| known_caller(entry, callers)));
-    section.finish();
-    Some(Inspect {
-        ca_cert: ca_cert?,
-        ca_key: ca_key?,
-        accounts: accounts?,
-        callers: names?,
-    })
-}
-
-fn known_caller(value: &Value<'_>, callers: &Callers) -> Option<String> {
-    let text = value.text("\"*\" or the name of a caller")?;
-    if text == "*"
-        || callers
-            .named
-            .iter()
-            .any(|caller| caller.name.as_str() == text)
-    {
-        Some(text.to_owned())
-    } else {
-        value.fault(
-            format!("{} is no caller", shown(text)),
-            "expected \"*\" or the name of a [[caller]]",
-        )
-    }
-}
 
 /// Reads `[limits]`.
 pub(super) fn limits(root: &mut Section<'_>) -> Limits {
@@ -96,6 +44,9 @@ pub(super) fn limits(root: &mut Section<'_>) -> Limits {
         handshake_timeout: section.or("handshake_timeout", default.handshake_timeout, time),
         caller_idle: section.or("caller_idle", default.caller_idle, time),
         stall_timeout: section.or("stall_timeout", default.stall_timeout, time),
+        h2_streams: section.or("h2_streams", default.h2_streams, |value| {
+            value.integer(1..=1000)
+        }),
         account_series: section.or("account_series", default.account_series, |value| {
             value.integer(0..=100_000)
         }),

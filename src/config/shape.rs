@@ -11,6 +11,8 @@ use jiff::civil::Date;
 
 use crate::model::{Account, Bind, Published};
 
+use super::certificate::{CaBundle, CaCertificate};
+use super::circuit::Circuit;
 use super::grant::{AccountSettings, Callers, NamePattern, QuotaSettings};
 use super::secret::Secret;
 
@@ -21,6 +23,10 @@ pub struct Config {
     pub listen: Listen,
     /// The published list, in the order of the file.
     pub addresses: Vec<EgressAddress>,
+    /// How slowly that list may change.
+    pub notice: Notice,
+    /// `[public]`.
+    pub public: Public,
     /// How kintone is reached.
     pub upstream: Upstream,
     /// Who may call.
@@ -29,6 +35,8 @@ pub struct Config {
     pub quota: QuotaSettings,
     /// The accounts that have a table of their own.
     pub accounts: BTreeMap<Account, AccountSettings>,
+    /// When calls to an account stop before kintone.
+    pub circuit: Circuit,
     /// `[inspect]`; `None` is off.
     pub inspect: Option<Inspect>,
     /// What callers may use up here.
@@ -95,7 +103,7 @@ pub struct EgressAddress {
 }
 
 /// The life of a published address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AddressState {
     /// Announced, not used yet.
     Planned,
@@ -103,6 +111,28 @@ pub enum AddressState {
     Active,
     /// Announced to go, not used any more.
     Retiring,
+}
+
+/// How slowly the published list changes, in days of 24 hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notice {
+    /// How long an address is on the list before it is used.
+    pub minimum_days: u16,
+    /// How long it stays on the list, retiring, after its use.
+    pub overlap_days: u16,
+}
+
+/// `[public]`: what the customers' page says of whose it is, and what it may use up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Public {
+    /// The service as customers know it; `None`: it is not named.
+    pub service: Option<String>,
+    /// Whom customers ask.
+    pub contact: Option<String>,
+    /// Where customers find the page: a URL that ends in `/`.
+    pub url: Option<String>,
+    /// Connections served at once.
+    pub connections: usize,
 }
 
 /// How kintone is reached.
@@ -157,10 +187,14 @@ pub struct StaticAnswer {
 /// `[inspect]`.
 #[derive(Debug, Clone)]
 pub struct Inspect {
-    /// The private CA's certificate: a path or PEM text.
-    pub ca_cert: String,
-    /// Its key.
+    /// The private CA's certificate, then those above it.
+    pub ca_cert: CaBundle,
+    /// The key of its first one, PEM.
     pub ca_key: Secret,
+    /// Certificates that callers are told to trust besides: the next CA's, or the last one's.
+    pub ca_next: Vec<CaBundle>,
+    /// How long the certificates that it signs hold.
+    pub leaf_life: Duration,
     /// For which accounts.
     pub accounts: Vec<NamePattern>,
     /// For whose CONNECTs; `*` or names.
@@ -184,6 +218,8 @@ pub struct Limits {
     pub caller_idle: Duration,
     /// No progress of a body because of the caller.
     pub stall_timeout: Duration,
+    /// Calls at once on one HTTP/2 connection of a caller.
+    pub h2_streams: u32,
     /// Accounts with metric series of their own.
     pub account_series: usize,
 }
@@ -268,6 +304,21 @@ pub struct Drain {
     pub grace: Duration,
 }
 
+impl AddressState {
+    /// Every state, each at the place of its number.
+    pub const ALL: [Self; 3] = [Self::Planned, Self::Active, Self::Retiring];
+
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Active => "active",
+            Self::Retiring => "retiring",
+        }
+    }
+}
+
 impl Config {
     /// The limits of `account`: its own table's, or everybody's.
     #[must_use]
@@ -275,6 +326,38 @@ impl Config {
         self.accounts
             .get(account)
             .map_or(&self.quota, |settings| &settings.quota)
+    }
+}
+
+impl Default for Notice {
+    fn default() -> Self {
+        Self {
+            minimum_days: 30,
+            overlap_days: 90,
+        }
+    }
+}
+
+impl Default for Public {
+    fn default() -> Self {
+        Self {
+            service: None,
+            contact: None,
+            url: None,
+            connections: 256,
+        }
+    }
+}
+
+impl Inspect {
+    /// How long certificates hold that the private CA signs, unless the file says otherwise.
+    pub const LEAF_LIFE: Duration = Duration::from_secs(48 * 3600);
+
+    /// Every certificate that callers are told to trust: the present CA's first.
+    pub fn published(&self) -> impl Iterator<Item = &CaCertificate> {
+        std::iter::once(&self.ca_cert)
+            .chain(&self.ca_next)
+            .flat_map(|bundle| &bundle.certificates)
     }
 }
 
@@ -288,6 +371,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             caller_idle: Duration::from_secs(120),
             stall_timeout: Duration::from_secs(60),
+            h2_streams: 100,
             account_series: 1000,
         }
     }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::circuit::MaintenanceWindow;
 use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
 use super::shape::{
-    AccessLog, AccountPolicy, AddressState, Config, EgressAddress, Inspect, Language, Notify,
+    AccessLog, AccountPolicy, Config, EgressAddress, Inspect, Language, Notify, Public,
     StaticAnswer, Upstream, Verify,
 };
 use super::unit::{format_duration, format_size};
@@ -30,7 +31,14 @@ fn effective(config: &Config) -> Table {
     let mut root = Table::new();
     set(&mut root, "listen", listen(config));
     let addresses: Vec<_> = config.addresses.iter().map(address).collect();
-    set(&mut root, "egress", table([("address", addresses.into())]));
+    let days = |days: u16| format!("{days}d").into();
+    let egress = [
+        ("minimum_notice", days(config.notice.minimum_days)),
+        ("overlap", days(config.notice.overlap_days)),
+        ("address", addresses.into()),
+    ];
+    set(&mut root, "egress", table(egress));
+    set(&mut root, "public", public(&config.public));
     set(&mut root, "upstream", upstream(&config.upstream));
     callers(&mut root, &config.callers);
     set(&mut root, "quota", quota(&config.quota));
@@ -43,6 +51,18 @@ fn effective(config: &Config) -> Table {
         &mut root,
         "account",
         (!accounts.is_empty()).then_some(accounts),
+    );
+    set(&mut root, "circuit", config.circuit.settings.shown());
+    let windows: Vec<_> = config
+        .circuit
+        .windows
+        .iter()
+        .map(MaintenanceWindow::shown)
+        .collect();
+    set_some(
+        &mut root,
+        "maintenance",
+        (!windows.is_empty()).then_some(windows),
     );
     set_some(&mut root, "inspect", config.inspect.as_ref().map(inspect));
     set(&mut root, "limits", limits(config));
@@ -125,18 +145,13 @@ fn listen(config: &Config) -> Table {
 }
 
 fn address(address: &EgressAddress) -> Value {
-    let state = match address.state {
-        AddressState::Planned => "planned",
-        AddressState::Active => "active",
-        AddressState::Retiring => "retiring",
-    };
     let mut section = table([("published", address.published.to_string().into())]);
     match address.bind {
         Some(bind) => set(&mut section, "bind", bind.to_string()),
         // No host has a bind: this one does not use the address.
         None => set(&mut section, "bind", Table::new()),
     }
-    set(&mut section, "state", state);
+    set(&mut section, "state", address.state.word());
     set_some(
         &mut section,
         "valid_from",
@@ -148,6 +163,15 @@ fn address(address: &EgressAddress) -> Value {
         address.retire_after.map(|date| date.to_string()),
     );
     section.into()
+}
+
+fn public(public: &Public) -> Table {
+    let mut section = Table::new();
+    set_some(&mut section, "service", public.service.clone());
+    set_some(&mut section, "contact", public.contact.clone());
+    set_some(&mut section, "url", public.url.clone());
+    set(&mut section, "connections", count(public.connections));
+    section
 }
 
 fn upstream(upstream: &Upstream) -> Table {
@@ -281,9 +305,13 @@ fn account(settings: &AccountSettings) -> Value {
 }
 
 fn inspect(inspect: &Inspect) -> Table {
+    let next = inspect.ca_next.iter();
+    let next: Vec<_> = next.map(|bundle| bundle.written.clone()).collect();
     table([
-        ("ca_cert", inspect.ca_cert.clone().into()),
+        ("ca_cert", inspect.ca_cert.written.clone().into()),
         ("ca_key", HIDDEN.into()),
+        ("ca_next", next.into()),
+        ("leaf_life", duration(inspect.leaf_life)),
         ("accounts", strings(&inspect.accounts)),
         ("callers", inspect.callers.clone().into()),
     ])
@@ -302,6 +330,7 @@ fn limits(config: &Config) -> Table {
         ("handshake_timeout", duration(limits.handshake_timeout)),
         ("caller_idle", duration(limits.caller_idle)),
         ("stall_timeout", duration(limits.stall_timeout)),
+        ("h2_streams", limits.h2_streams.into()),
         ("account_series", count(limits.account_series)),
     ])
 }

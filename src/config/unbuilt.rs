@@ -16,37 +16,15 @@ struct Unbuilt {
     severity: Severity,
 }
 
-const TABLE: [Unbuilt; 18] = [
+const TABLE: [Unbuilt; 8] = [
     ignored(&["listen", "proxy_tls"]),
     ignored(&["listen", "tls"]),
-    ignored(&["listen", "public"]),
     ignored(&["caller", "certificate"]),
-    ignored(&["inspect"]),
     refused(&["verify"]),
     ignored(&["notify"]),
     ignored(&["account", "*", "contacts"]),
     ignored(&["account", "*", "tenant", "*", "contacts"]),
-    ignored(&["egress", "address", "valid_from"]),
-    ignored(&["egress", "address", "retire_after"]),
     ignored(&["fleet", "redis"]),
-    ignored(&["quota", "daily_per_app"]),
-    Unbuilt {
-        value: Some("warn"),
-        ..ignored(&["quota", "daily_policy"])
-    },
-    ignored(&["account", "*", "daily_per_app"]),
-    Unbuilt {
-        value: Some("warn"),
-        ..ignored(&["account", "*", "daily_policy"])
-    },
-    Unbuilt {
-        value: Some("enforce"),
-        ..refused(&["quota", "daily_policy"])
-    },
-    Unbuilt {
-        value: Some("enforce"),
-        ..refused(&["account", "*", "daily_policy"])
-    },
 ];
 
 const fn ignored(path: &'static [&'static str]) -> Unbuilt {

@@ -17,8 +17,8 @@ use ipnet::Ipv4Net;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
-use crate::config::Config;
-use crate::model::{Denial, Detail, Failure, Host};
+use crate::config::{AddressState, Config};
+use crate::model::{Denial, Detail, Failure, Host, Published};
 use crate::tls::Outbound;
 
 pub use line::Arrival;
@@ -27,6 +27,7 @@ pub use pool::{Checkout, Kept, Reuse, SendError};
 pub use preview::{Preview, preview};
 pub use source::{AddressSnapshot, Addresses, OpenConnection, Presence, Source};
 pub use verdict::{ConnectError, Timings, Verdict};
+pub use witness::Witness;
 
 mod dial;
 mod line;
@@ -37,6 +38,7 @@ mod resolve;
 mod source;
 mod verdict;
 pub mod vet;
+mod witness;
 
 use line::{Line, Wire};
 use nameserver::Nameservers;
@@ -133,6 +135,14 @@ impl<B> Egress<B> {
     /// nothing may leave.
     pub fn choose(&self) -> Result<Source, Denial> {
         self.addresses.choose()
+    }
+
+    /// Uses the addresses that are published as active from here on, and no other. Idle connections
+    /// of those that were are closed; calls under way end on theirs.
+    pub fn obey(&self, states: &[(Published, AddressState)]) {
+        for left in self.addresses.obey(states) {
+            self.pool.close(left);
+        }
     }
 
     /// Connections made from here on are verified by `tls`.

@@ -1,7 +1,7 @@
 //! Which of our addresses a call leaves from, and whether it is there to leave from.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ pub struct AddressSnapshot {
     pub published: Published,
     /// What is bound on this host.
     pub bind: Bind,
-    /// Whether the configuration has it in use.
+    /// Whether it is in use, as published at this moment.
     pub state: AddressState,
     /// Whether it is on this host.
     pub presence: Presence,
@@ -62,7 +62,8 @@ pub struct OpenConnection(Arc<Address>);
 #[derive(Debug)]
 pub(super) struct Address {
     source: Source,
-    state: AddressState,
+    /// Its place in [`AddressState::ALL`].
+    state: AtomicU8,
     is_up: AtomicBool,
     /// When it was looked last, in milliseconds since `born`.
     looked_ms: AtomicU64,
@@ -105,7 +106,7 @@ impl Addresses {
         {
             return Ok(address.source);
         }
-        let mut states = self.list.iter().map(|address| address.state);
+        let mut states = self.list.iter().map(|address| address.state());
         Err(Denial::EgressUnavailable(
             if states.any(|state| state == AddressState::Active) {
                 Detail::AddressAbsent
@@ -129,6 +130,21 @@ impl Addresses {
     pub(super) fn usable_now(&self, bind: Bind) -> Result<&Arc<Address>, Denial> {
         self.usable(bind)?.look_again();
         self.usable(bind)
+    }
+
+    /// Gives each the state that is published from here on; tells those that are in use no more.
+    pub(super) fn obey(&self, states: &[(Published, AddressState)]) -> Vec<Bind> {
+        let mut left = Vec::new();
+        for address in &self.list {
+            let Source { published, bind } = address.source;
+            let state = states.iter().find(|(of, _)| *of == published);
+            let Some((_, state)) = state else { continue };
+            let before = address.set_state(*state);
+            if before == AddressState::Active && *state != AddressState::Active {
+                left.push(bind);
+            }
+        }
+        left
     }
 
     /// Whether `ip` is one of them, on this host now or not: what customers see or what is bound.
@@ -157,7 +173,7 @@ impl Address {
     fn new(source: Source, state: AddressState) -> Self {
         Self {
             source,
-            state,
+            state: AtomicU8::new(state as u8),
             is_up: AtomicBool::new(dial::probe(source.bind) == Presence::Up),
             looked_ms: AtomicU64::new(0),
             born: Instant::now(),
@@ -192,14 +208,22 @@ impl Address {
     }
 
     fn is_usable(&self) -> bool {
-        self.state == AddressState::Active && self.is_up.load(Ordering::Acquire)
+        self.state() == AddressState::Active && self.is_up.load(Ordering::Acquire)
+    }
+
+    fn state(&self) -> AddressState {
+        AddressState::ALL[usize::from(self.state.load(Ordering::Acquire))]
+    }
+
+    fn set_state(&self, state: AddressState) -> AddressState {
+        AddressState::ALL[usize::from(self.state.swap(state as u8, Ordering::AcqRel))]
     }
 
     fn snapshot(&self) -> AddressSnapshot {
         AddressSnapshot {
             published: self.source.published,
             bind: self.source.bind,
-            state: self.state,
+            state: self.state(),
             presence: if self.is_up.load(Ordering::Acquire) {
                 Presence::Up
             } else {
@@ -278,6 +302,27 @@ mod tests {
         assert!(of.usable(Bind(FIRST)).is_ok());
         assert!(of.usable(Bind(third)).is_err());
         assert!(of.usable(Bind(ABSENT)).is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_published_is_obeyed() {
+        use AddressState::{Active, Planned, Retiring};
+        let of = addresses(&[(FIRST, Active), (SECOND, Active)]);
+        let publish = |first, second| {
+            of.obey(&[
+                (Published(FIRST), first),
+                (Published(SECOND), second),
+                (Published(ABSENT), Active),
+            ])
+        };
+        assert_eq!(publish(Active, Planned), [Bind(SECOND)]);
+        assert_eq!(chosen(&of), [FIRST; 4]);
+        assert!(of.usable(Bind(SECOND)).is_err());
+        assert_eq!(publish(Retiring, Active), [Bind(FIRST)]);
+        assert_eq!(chosen(&of), [SECOND; 4]);
+        assert_eq!(of.snapshots().next().unwrap().state, Retiring);
+        assert_eq!(publish(Active, Active), []);
+        assert_eq!(chosen(&of), [FIRST, SECOND, FIRST, SECOND]);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower::{ServiceBuilder, service_fn};
@@ -22,12 +23,14 @@ use crate::admin::ports::PortCount;
 use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::{Egress, EgressError};
-use crate::proxy::{Outgoing, Proxy};
+use crate::proxy::{Inner, Outgoing, Proxy};
+use crate::published::{self, Publisher};
 use crate::quota::{Quotas, RecordError};
 use crate::server::{Hooks, Server};
 use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
 use crate::telemetry::{LimitName, Telemetry};
 use crate::tls::outbound::{Outbound, TlsError};
+use crate::tls::{Authority, MintError};
 
 use source::VERSION;
 use state::Running;
@@ -35,7 +38,10 @@ use state::Running;
 pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
+mod closures;
+mod days;
 mod orders;
+mod publication;
 mod record;
 mod source;
 mod state;
@@ -53,6 +59,7 @@ pub struct Gateway {
     proxy: Vec<TcpListener>,
     admin: TcpListener,
     metrics: Option<TcpListener>,
+    public: Option<TcpListener>,
     commands: (mpsc::Sender<admin::Command>, mpsc::Receiver<admin::Command>),
 }
 
@@ -78,6 +85,9 @@ pub enum BuildError {
     /// Trust anchors cannot be read.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Inspected connections cannot be answered.
+    #[error(transparent)]
+    Authority(#[from] MintError),
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -121,18 +131,29 @@ impl Gateway {
             .metrics
             .map(|address| bind("metrics", address))
             .transpose()?;
+        let public = listen
+            .public
+            .map(|address| bind("public", address))
+            .transpose()?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
+        let publisher = Arc::new(Publisher::open(&config, Timestamp::now()));
+        egress.obey(&publisher.states());
+        let authority = Authority::of(&config, None)?;
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);
         let limits_hit = Arc::clone(&telemetry);
         let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
         let quotas = Quotas::recorded(&config, record);
+        let days = days::open(&config, &telemetry)?;
+        closures::restore(&config, &quotas);
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
-            Arc::clone(&config),
+            published::in_force(&config, &publisher.states()),
+            authority,
             quotas.clone(),
+            days.clone(),
             Arc::clone(&egress),
             Arc::clone(&telemetry),
             drain.clone(),
@@ -145,7 +166,10 @@ impl Gateway {
             server,
             proxy: proxy_service,
             quotas,
+            days,
             egress,
+            publisher,
+            changing: Mutex::default(),
             telemetry,
             drain,
             limits,
@@ -157,6 +181,7 @@ impl Gateway {
             proxy,
             admin,
             metrics,
+            public,
             commands: mpsc::channel(ORDERS),
         })
     }
@@ -175,6 +200,17 @@ impl Gateway {
     /// If the kernel does not say.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
+    }
+
+    /// Where customers reach the public listener, if there is one.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn public_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.public
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()
     }
 
     /// The quotas, to look at from outside.
@@ -199,10 +235,22 @@ impl Gateway {
             proxy,
             admin,
             metrics,
+            public,
             commands,
         } = self;
         let (ended, end) = tokio::sync::watch::channel(());
-        let threads = serve_admin(&running, admin, metrics, commands.0, &end)?;
+        let mut threads = serve_admin(&running, admin, metrics, commands.0, &end)?;
+        if let Some(listener) = public {
+            let router = published::router(Arc::clone(&running.publisher));
+            let places = running.config.load().public.connections;
+            threads.push(admin::spawn(
+                "public",
+                listener,
+                router,
+                places,
+                over(&end),
+            )?);
+        }
         let mut background = JoinSet::new();
         spawn_background(&running, &mut background);
         serve_proxy(&running, proxy)?;
@@ -217,6 +265,7 @@ impl Gateway {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         record::close(&running).await;
+        days::close(&running).await;
         let log = running.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
         result
@@ -231,26 +280,32 @@ fn serve_admin(
     end: &tokio::sync::watch::Receiver<()>,
 ) -> io::Result<Vec<thread::JoinHandle<()>>> {
     let admin = Arc::new(views::admin(running, commands, PortCount::default()));
-    let over = || {
-        let mut end = end.clone();
-        // The sender says nothing; that it is gone is the word.
-        async move { while end.changed().await.is_ok() {} }
-    };
+    let router = admin::router(Arc::clone(&admin));
     let mut threads = vec![admin::spawn(
         "admin",
         listener,
-        admin::router(Arc::clone(&admin)),
-        over(),
+        router,
+        admin::CONNECTIONS,
+        over(end),
     )?];
     if let Some(listener) = metrics {
+        let router = admin::read_only_router(admin);
         threads.push(admin::spawn(
             "metrics",
             listener,
-            admin::read_only_router(admin),
-            over(),
+            router,
+            admin::CONNECTIONS,
+            over(end),
         )?);
     }
     Ok(threads)
+}
+
+/// Resolves when the gateway has ended.
+fn over(end: &tokio::sync::watch::Receiver<()>) -> impl Future<Output = ()> + Send + 'static {
+    let mut end = end.clone();
+    // The sender says nothing; that it is gone is the word.
+    async move { while end.changed().await.is_ok() {} }
 }
 
 fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
@@ -258,15 +313,27 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(async move { quotas.drive().await });
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
+    background.spawn(days::drive(Arc::clone(running)));
+    background.spawn(closures::keep(Arc::clone(running)));
+    background.spawn(publication::watch(Arc::clone(running)));
 }
 
 fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {
+    let inside = running.proxy.clone();
+    let inner = ServiceBuilder::new()
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .service(service_fn(move |request| {
+            inside.clone().handle_inside(request)
+        }));
+    let inner = Arc::new(Inner::new(inner));
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let proxy = running.proxy.clone();
+        let (proxy, inner) = (running.proxy.clone(), Arc::clone(&inner));
         let service = ServiceBuilder::new()
             .layer(CatchPanicLayer::custom(answer_panic))
-            .service(service_fn(move |request| proxy.clone().handle(request)));
+            .service(service_fn(move |request| {
+                proxy.clone().handle(Arc::clone(&inner), request)
+            }));
         let server = running.server.clone();
         tokio::spawn(async move { server.serve(listener, service).await });
     }

@@ -1,8 +1,9 @@
 //! The parts of a running gateway, and how a new configuration reaches them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 
 use super::source::Source;
 use crate::config::Config;
@@ -11,12 +12,13 @@ use crate::config::file::{Loaded, load};
 use crate::drain::Drain;
 use crate::egress::Egress;
 use crate::proxy::{Outgoing, Proxy};
-use crate::quota::Quotas;
+use crate::published::{Publisher, in_force};
+use crate::quota::{Days, Quotas};
 use crate::server::Server;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLogHandle;
 use crate::telemetry::logging;
-use crate::tls::Outbound;
+use crate::tls::{Authority, Outbound};
 
 /// Everything that lives as long as the gateway.
 pub(super) struct Running {
@@ -25,7 +27,11 @@ pub(super) struct Running {
     pub(super) server: Server,
     pub(super) proxy: Proxy,
     pub(super) quotas: Quotas,
+    pub(super) days: Days,
     pub(super) egress: Arc<Egress<Outgoing>>,
+    pub(super) publisher: Arc<Publisher>,
+    /// Held while a configuration or a list goes to the parts, so that an older one never comes last.
+    pub(super) changing: Mutex<()>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) drain: Drain,
     pub(super) limits: Arc<ArcSwap<Limits>>,
@@ -67,15 +73,26 @@ impl Running {
                 return refused(vec![format!("{file}:1:1: upstream.ca_file: {error}")]);
             }
         };
+        let authority = match Authority::of(&config, self.proxy.authority().as_ref()) {
+            Ok(authority) => authority,
+            Err(error) => {
+                let file = self.source.path.display();
+                return refused(vec![format!("{file}:1:1: inspect.ca_key: {error}")]);
+            }
+        };
         if let Err(error) = logging::set_level(&config.log) {
             return refused(vec![error.to_string()]);
         }
         let config = Arc::new(config);
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.egress.trust(tls);
         self.limits.store(Arc::new(config.limits.clone()));
         self.server.limits_changed();
         self.quotas.reload(&config);
-        self.proxy.reload(Arc::clone(&config));
+        self.publisher.refresh(&config, Timestamp::now());
+        let states = self.publisher.states();
+        self.egress.obey(&states);
+        self.proxy.reload(in_force(&config, &states), authority);
         self.telemetry.reloaded(&config);
         self.config.store(config);
         let warnings = warnings.iter().map(ToString::to_string).collect();

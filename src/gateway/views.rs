@@ -1,6 +1,7 @@
 //! What the admin listener sees of the quota and the egress.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -13,9 +14,11 @@ use crate::config::{AddressState, Config};
 use crate::drain::Stage;
 use crate::egress::{AddressSnapshot, Presence};
 use crate::model::Account;
-use crate::quota::{AccountSnapshot, TenantSnapshot};
+use crate::published::Alarm;
+use crate::quota::{AccountSnapshot, CircuitState, TenantSnapshot};
 use crate::telemetry::{
-    AccountLoad, AccountView, AddressView, Balance, Presence as Shown, TenantView, WaitingView,
+    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, Presence as Shown,
+    PublishedView, TenantView, WaitingView,
 };
 
 /// The admin listener's questions, each answered by the part that knows.
@@ -31,7 +34,7 @@ pub(super) fn admin(
             let config = running.config.load();
             let accounts = running.quotas.snapshot().into_iter();
             accounts
-                .map(|snapshot| account(snapshot, &config))
+                .map(|snapshot| account(running, snapshot, &config))
                 .collect()
         }),
         account: {
@@ -40,12 +43,18 @@ pub(super) fn admin(
                 running
                     .quotas
                     .snapshot_of(&Account::from_normal(domain))
-                    .map(|snapshot| account(snapshot, &running.config.load()))
+                    .map(|snapshot| account(&running, snapshot, &running.config.load()))
             })
         },
         quota: {
             let running = Arc::clone(running);
             Box::new(move |account| running.config.load().quota_of(account).clone())
+        },
+        apps_today: ask(running, apps_today),
+        today: ask(running, |running| running.days.today()),
+        days: {
+            let days = running.days.clone();
+            Box::new(move |domain, from, to| days.rows(&Account::from_normal(domain), from, to))
         },
         addresses: ask(running, |running| {
             running.egress.addresses().iter().map(address).collect()
@@ -56,6 +65,24 @@ pub(super) fn admin(
                 acquired: balance.acquired,
                 released: balance.released,
                 held: balance.held,
+            }
+        }),
+        published: ask(running, |running| {
+            let shown = running.publisher.shown();
+            let states = AddressState::ALL.map(|state| {
+                let entries = shown.list.entries.iter();
+                (
+                    state.word(),
+                    entries.filter(|entry| entry.state == state).count(),
+                )
+            });
+            let alarms = Alarm::LABELS.map(|label| {
+                let alarms = shown.alarms.iter();
+                (label, alarms.filter(|alarm| alarm.label() == label).count())
+            });
+            PublishedView {
+                states: states.to_vec(),
+                alarms: alarms.to_vec(),
             }
         }),
         readiness: ask(running, readiness),
@@ -75,6 +102,18 @@ fn ask<T>(
 ) -> Box<dyn Fn() -> T + Send + Sync> {
     let running = Arc::clone(running);
     Box::new(move || answer(&running))
+}
+
+fn apps_today(running: &Running) -> Vec<AppTodayView> {
+    let config = running.config.load();
+    let apps = running.days.apps_today().into_iter();
+    apps.map(|app| AppTodayView {
+        daily_per_app: config.quota_of(&app.account).daily_per_app,
+        account: app.account,
+        app: app.app,
+        requests: app.requests,
+    })
+    .collect()
 }
 
 fn is_draining(running: &Running) -> bool {
@@ -101,10 +140,16 @@ fn readiness(running: &Running) -> Readiness {
              kintone, until `settle` has passed"
         ));
     }
-    Readiness { reasons }
+    let alarms = &running.publisher.shown().alarms;
+    Readiness {
+        reasons,
+        warnings: alarms.iter().map(ToString::to_string).collect(),
+    }
 }
 
-fn account(snapshot: AccountSnapshot, config: &Config) -> AccountView {
+fn account(running: &Running, snapshot: AccountSnapshot, config: &Config) -> AccountView {
+    let (circuit, circuit_retry) = circuit(snapshot.circuit);
+    let closure = (circuit == Circuit::Unknown).then(|| running.quotas.closure(&snapshot.account));
     let load = AccountLoad {
         limit: snapshot.limit,
         allowed: snapshot.allowed,
@@ -116,6 +161,9 @@ fn account(snapshot: AccountSnapshot, config: &Config) -> AccountView {
         max_wait: config.quota_of(&snapshot.account).max_wait,
         kintone_running: snapshot.kintone_running,
         kintone_limit: snapshot.kintone_limit,
+        circuit,
+        circuit_retry,
+        unknown_since: closure.flatten().map(|closure| closure.closed_at),
     };
     AccountView {
         account: snapshot.account,
@@ -134,6 +182,18 @@ fn account(snapshot: AccountSnapshot, config: &Config) -> AccountView {
     }
 }
 
+const fn circuit(state: CircuitState) -> (Circuit, Option<Duration>) {
+    match state {
+        CircuitState::Closed => (Circuit::Closed, None),
+        CircuitState::Suspect => (Circuit::Suspect, None),
+        CircuitState::Open(left) => (Circuit::Open, Some(left)),
+        CircuitState::Planned(left) => (Circuit::Planned, Some(left)),
+        CircuitState::Probing => (Circuit::Probing, None),
+        CircuitState::Rising(_) => (Circuit::Rising, None),
+        CircuitState::Unknown => (Circuit::Unknown, None),
+    }
+}
+
 fn tenant(snapshot: TenantSnapshot) -> TenantView {
     TenantView {
         tenant: snapshot.tenant,
@@ -148,11 +208,7 @@ fn address(snapshot: &AddressSnapshot) -> AddressView {
     AddressView {
         published: snapshot.published,
         bind: snapshot.bind,
-        state: match snapshot.state {
-            AddressState::Planned => "planned",
-            AddressState::Active => "active",
-            AddressState::Retiring => "retiring",
-        },
+        state: snapshot.state.word(),
         presence: match snapshot.presence {
             Presence::Up => Shown::Up,
             Presence::Absent => Shown::Absent,

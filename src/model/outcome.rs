@@ -7,6 +7,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::account::AppId;
+
 /// Who must act to make the next call succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
@@ -86,10 +90,24 @@ pub struct QuotaFigures {
     pub queued: u32,
 }
 
+/// The figures behind a refusal for an app's budget of the day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DailyFigures {
+    /// The app whose budget is used up.
+    pub app: AppId,
+    /// Its calls of today on this host, those under way included.
+    pub requests: u64,
+    /// How many this host lets through for a call of this urgency.
+    pub budget: u64,
+    /// When counting starts anew.
+    pub reopens_at: Timestamp,
+}
+
 /// A call that the gateway refuses. Nothing of it was sent to kintone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// Malformed, ambiguous or unsupported; `status` is 400, 405, 414 or 431.
+    /// Malformed, ambiguous or unsupported; `status` is 400, 405, 414 or 431, and 404
+    /// where the private authority is asked for and there is none.
     BadRequest {
         /// The HTTP status.
         status: u16,
@@ -113,16 +131,18 @@ pub enum Denial {
     QueueFull(QuotaFigures),
     /// No permit within the wait allowed.
     WaitExceeded(QuotaFigures),
-    /// The app's calls of today are used up.
-    DailyBudget,
+    /// The app's calls of today are used up; `None` where the figures are not known.
+    DailyBudget(Option<DailyFigures>),
     /// No published address can be used.
     EgressUnavailable(Detail),
     /// This host is shutting down.
     Draining,
     /// Out of a local resource, which `Detail` names.
     Overloaded(Detail),
-    /// kintone is in maintenance for this account.
-    AccountMaintenance,
+    /// kintone is in maintenance for this account: seen in its answers
+    /// (`Detail::MaintenanceSeen`) or announced (`Detail::MaintenancePlanned`); after which time a
+    /// repeated call may find it back, where that is known.
+    AccountMaintenance(Detail, Option<Duration>),
 }
 
 /// Something that broke on the way to kintone or back.
@@ -192,6 +212,7 @@ pub enum Detail {
     HostInvalid,
     OriginForm,
     PageUnknown,
+    NoAuthority,
     Userinfo,
     Fragment,
     SchemeUnknown,
@@ -208,6 +229,8 @@ pub enum Detail {
     NotTls,
     HelloTooLarge,
     HelloTimeout,
+    HandshakeFailed,
+    HandshakeTimeout,
     HeadTimeout,
     // Who.
     NoCredentials,
@@ -238,6 +261,9 @@ pub enum Detail {
     LocalPorts,
     EarlierCalls,
     Memory,
+    // Maintenance.
+    MaintenanceSeen,
+    MaintenancePlanned,
     // DNS, connect, TLS.
     DnsNotFound,
     DnsServfail,
@@ -365,11 +391,11 @@ impl Denial {
             Self::RateLimited(_) => Code::RateLimited,
             Self::QueueFull(_) => Code::QueueFull,
             Self::WaitExceeded(_) => Code::WaitExceeded,
-            Self::DailyBudget => Code::DailyBudget,
+            Self::DailyBudget(_) => Code::DailyBudget,
             Self::EgressUnavailable(_) => Code::EgressUnavailable,
             Self::Draining => Code::Draining,
             Self::Overloaded(_) => Code::Overloaded,
-            Self::AccountMaintenance => Code::AccountMaintenance,
+            Self::AccountMaintenance(..) => Code::AccountMaintenance,
         }
     }
 
@@ -382,15 +408,15 @@ impl Denial {
             | Self::DestinationForbidden(detail)
             | Self::CallerForbidden(detail)
             | Self::EgressUnavailable(detail)
-            | Self::Overloaded(detail) => Some(detail),
+            | Self::Overloaded(detail)
+            | Self::AccountMaintenance(detail, _) => Some(detail),
             Self::Misdirected
             | Self::AccountUnknown
             | Self::RateLimited(_)
             | Self::QueueFull(_)
             | Self::WaitExceeded(_)
-            | Self::DailyBudget
-            | Self::Draining
-            | Self::AccountMaintenance => None,
+            | Self::DailyBudget(_)
+            | Self::Draining => None,
         }
     }
 
@@ -407,11 +433,11 @@ impl Denial {
             | Self::DestinationForbidden(_)
             | Self::CallerForbidden(_)
             | Self::AccountUnknown
-            | Self::DailyBudget
+            | Self::DailyBudget(_)
             | Self::EgressUnavailable(_)
             | Self::Draining
             | Self::Overloaded(_)
-            | Self::AccountMaintenance => None,
+            | Self::AccountMaintenance(..) => None,
         }
     }
 
@@ -552,6 +578,7 @@ labels!(Detail {
     HostInvalid = "host_invalid",
     OriginForm = "origin_form",
     PageUnknown = "page_unknown",
+    NoAuthority = "no_authority",
     Userinfo = "userinfo",
     Fragment = "fragment",
     SchemeUnknown = "scheme_unknown",
@@ -568,6 +595,8 @@ labels!(Detail {
     NotTls = "not_tls",
     HelloTooLarge = "hello_too_large",
     HelloTimeout = "hello_timeout",
+    HandshakeFailed = "handshake_failed",
+    HandshakeTimeout = "handshake_timeout",
     HeadTimeout = "head_timeout",
     NoCredentials = "no_credentials",
     CredentialsUnreadable = "credentials_unreadable",
@@ -595,6 +624,8 @@ labels!(Detail {
     LocalPorts = "local_ports",
     EarlierCalls = "earlier_calls",
     Memory = "memory",
+    MaintenanceSeen = "maintenance_seen",
+    MaintenancePlanned = "maintenance_planned",
     DnsNotFound = "dns_not_found",
     DnsServfail = "dns_servfail",
     DnsTimeout = "dns_timeout",

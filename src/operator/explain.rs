@@ -11,16 +11,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::StatusCode;
+use jiff::Timestamp;
 
 use super::question::ANONYMOUS;
-use super::wording;
+use super::wording::{self, Written};
 use crate::config::Config;
 use crate::drain::Stage;
 use crate::egress::{Addresses, Preview, preview};
 use crate::kintone::domain::Destination;
-use crate::model::{Account, Client, Code, Denial};
-use crate::proxy::{Asked, Judged, Language, Proof, Reason, Rules, Step, Way, judge};
-use crate::quota::Terms;
+use crate::model::{Account, Client, Code, Denial, Detail};
+use crate::proxy::{Asked, Judged, Language, Place, Proof, Reason, Rules, Step, Way, judge};
+use crate::published::{current, in_force};
+use crate::quota::{Ask, Budget, Closure, Terms};
+use crate::tls::Authority;
 
 pub use super::question::Question;
 pub use crate::model::Mode;
@@ -75,6 +78,7 @@ const AUTHENTICATION: &str = "authentication";
 const DESTINATION: &str = "destination";
 const RIGHTS: &str = "rights";
 const ADDRESS: &str = "address";
+const CIRCUIT: &str = "circuit";
 const QUOTA: &str = "quota";
 const NAME: &str = "name";
 
@@ -84,12 +88,16 @@ const REFUSED: &str = "refused";
 const DEPENDS: &str = "depends";
 
 impl Explainer {
-    /// Reads the rules, and looks which addresses are on this host.
+    /// Reads the rules, and looks which addresses are published as in use and on this host.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
+        let (list, _) = current(&config, Timestamp::now());
+        let config = in_force(&config, &list.states());
+        // One that cannot sign keeps a gateway from starting, and decides about no call.
+        let authority = Authority::of(&config, None).unwrap_or_default();
         Self {
             addresses: Addresses::new(&config.addresses),
-            rules: Rules::new(config, None),
+            rules: Rules::new(config, authority, None),
         }
     }
 
@@ -124,6 +132,7 @@ impl Explainer {
         let asked = Asked {
             head: &asking.head,
             fault: asking.fault,
+            place: Place::Proxy,
             proof: match question.user.as_str() {
                 ANONYMOUS => Proof::Headers(&asking.head.headers),
                 user => Proof::Assumed(user),
@@ -136,14 +145,14 @@ impl Explainer {
             if let Step::Destined(destination, _) = step {
                 account = Some(destination.account.clone());
             }
-            if let Some((name, text)) = taken(question, &asked, &step) {
+            if let Some((name, text)) = taken(&asked, &step) {
                 steps.push(Taken::new(name, OK, text));
             }
         });
         let refused = |reason| (reason, account.clone());
         let judged = match judged.map_err(|(reason, _)| refused(reason))? {
             Way::Call(judged) => judged,
-            Way::Me(..) => return Ok(Allowed::OwnPage),
+            Way::Me(..) | Way::Trust | Way::Help => return Ok(Allowed::OwnPage),
             Way::Ready => {
                 let usable = self.leave_from(steps);
                 usable.map_err(|denial| refused(Reason::Denied(denial)))?;
@@ -153,9 +162,51 @@ impl Explainer {
         let caller = judged.identity.caller.rule();
         let text = wording::rights(question, caller, client);
         steps.push(Taken::new(RIGHTS, OK, text));
+        if let Some(text) = wording::way(question, judged.mode) {
+            steps.push(Taken::new(RIGHTS, OK, text.to_owned()));
+        }
+        let judged = self
+            .look_inside(question, client, judged, steps)
+            .map_err(refused)?;
         self.way_out(&judged, steps)
             .map_err(|denial| refused(Reason::Denied(denial)))?;
         Ok(Allowed::Call)
+    }
+
+    /// What is decided about the call inside, if that was asked and the connection is inspected.
+    fn look_inside(
+        &self,
+        question: &Question,
+        client: Client,
+        connect: Judged,
+        steps: &mut Vec<Taken>,
+    ) -> Result<Judged, Reason> {
+        if connect.mode != Mode::Inspect {
+            return Ok(connect);
+        }
+        let Some(asking) = question.inside()? else {
+            return Ok(connect);
+        };
+        let asked = Asked {
+            head: &asking.head,
+            fault: asking.fault,
+            place: Place::Inside {
+                host: &connect.destination.host,
+                options: &connect.options,
+            },
+            proof: Proof::Known(&connect.identity),
+            client,
+            stage: Stage::Serving,
+        };
+        let judged = judge(&self.rules, &asked, |step| {
+            if let (Step::Framed(_), Some((name, text))) = (&step, taken(&asked, &step)) {
+                steps.push(Taken::new(name, OK, text));
+            }
+        });
+        match judged.map_err(|(reason, _)| reason)? {
+            Way::Call(judged) => Ok(judged),
+            Way::Ready | Way::Trust | Way::Help | Way::Me(..) => Ok(connect),
+        }
     }
 
     /// Whether an address of this host can be used.
@@ -166,21 +217,52 @@ impl Explainer {
         Ok(())
     }
 
-    /// What comes behind the caller's rights: an address, the quota, the destination's address.
+    /// Whether kintone serves the account, as far as it was announced or written down.
+    fn served(&self, account: &Account) -> Result<String, Denial> {
+        let config = &self.rules.config;
+        let now = Timestamp::now();
+        if let Some(end) = config.circuit.planned_end(account, now) {
+            let left = end.duration_since(now).unsigned_abs();
+            let why = Detail::MaintenancePlanned;
+            return Err(Denial::AccountMaintenance(why, Some(left)));
+        }
+        let Ok(closures) = Closure::read_all(&config.state_dir) else {
+            return Ok(wording::circuit(Written::Unreadable));
+        };
+        let table = config.circuit.tables.get(account);
+        let is_closed = closures.iter().any(|closure| {
+            closure.account == account.as_str()
+                && (table.is_none() || table == closure.table.as_ref())
+        });
+        if is_closed {
+            return Err(Denial::AccountUnknown);
+        }
+        Ok(wording::circuit(Written::Nothing))
+    }
+
+    /// What comes behind the caller's rights: an address, whether kintone serves the account, the
+    /// quota, the destination's address.
     fn way_out(&self, judged: &Judged, steps: &mut Vec<Taken>) -> Result<(), Denial> {
         let config = &self.rules.config;
         self.leave_from(steps)?;
         let Destination { host, account, .. } = &judged.destination;
+        steps.push(Taken::new(CIRCUIT, OK, self.served(account)?));
         let quota = config.quota_of(account);
         let weight = match judged.mode {
             Mode::Forward | Mode::Inspect => 1,
             Mode::Tunnel => quota.tunnel_h2_weight.max(1),
         };
-        let ask = judged.identity.ask(&judged.options, account, weight);
+        let ask = Ask {
+            mode: judged.mode,
+            ..judged.identity.ask(&judged.options, account, weight)
+        };
         let terms = Terms::of(config, &ask);
         for text in wording::quota(&ask, &terms, judged.mode, quota.tunnel_h2_weight) {
             steps.push(Taken::new(QUOTA, DEPENDS, text));
         }
+        let budget = Budget::of(config, account);
+        let text = wording::budget(budget, ask.priority, judged.mode);
+        steps.push(Taken::new(QUOTA, DEPENDS, text));
         let preview = preview(&config.upstream, host)?;
         let result = match preview {
             Preview::Static(_) => OK,
@@ -247,13 +329,13 @@ const fn step_of(code: Code) -> &'static str {
     match code {
         Code::BadRequest | Code::Misdirected => FRAMING,
         Code::AuthenticationRequired => AUTHENTICATION,
-        Code::DestinationForbidden | Code::AccountUnknown => DESTINATION,
+        Code::DestinationForbidden => DESTINATION,
         Code::CallerForbidden => RIGHTS,
         Code::EgressUnavailable => ADDRESS,
+        Code::AccountMaintenance | Code::AccountUnknown => CIRCUIT,
         Code::RateLimited | Code::QueueFull | Code::WaitExceeded | Code::DailyBudget => QUOTA,
         Code::Draining
         | Code::Overloaded
-        | Code::AccountMaintenance
         | Code::UpstreamDns
         | Code::UpstreamConnect
         | Code::UpstreamTls
@@ -264,14 +346,10 @@ const fn step_of(code: Code) -> &'static str {
 }
 
 /// What a step found out, in words; `None` where another step says it.
-fn taken(
-    question: &Question,
-    asked: &Asked<'_>,
-    step: &Step<'_>,
-) -> Option<(&'static str, String)> {
+fn taken(asked: &Asked<'_>, step: &Step<'_>) -> Option<(&'static str, String)> {
     match step {
         Step::Framed(target) => {
-            let text = wording::target(question, &asked.head.method, *target);
+            let text = wording::target(&asked.head.method, *target);
             Some((FRAMING, text))
         }
         Step::Identified(_) => None,

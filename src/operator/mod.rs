@@ -1,5 +1,8 @@
-//! Tools for people at a terminal, beside the running gateway: what would it decide?
+//! Tools for people at a terminal, beside the running gateway: what would it decide, what is
+//! published, and a private authority for it.
 
+pub mod addresses;
+pub mod ca;
 pub mod explain;
 
 mod question;

@@ -22,7 +22,7 @@ pub struct Question {
     pub user: String,
     /// The value of `Kintone-Egress-Tenant`, if the header is sent.
     pub tenant: Option<String>,
-    /// The way in; `None`: a tunnel for `CONNECT`, else forward.
+    /// The way in; `None`: as `[inspect]` says for `CONNECT`, else forward.
     pub mode: Option<Mode>,
     /// Where the call comes from; `None`: an address that the caller may come from.
     pub from: Option<IpAddr>,
@@ -81,6 +81,32 @@ impl Question {
             head: request.into_parts().0,
             fault: has_fragment.then_some(Detail::Fragment),
         })
+    }
+
+    /// The head of the call inside the connection that was asked about; `None` if the question is
+    /// about the CONNECT alone.
+    ///
+    /// # Errors
+    /// As of [`Self::asking`].
+    pub(super) fn inside(&self) -> Result<Option<Asking>, Reason> {
+        if self.method == "CONNECT" {
+            return Ok(None);
+        }
+        let unparsable = || Reason::Denied(Denial::bad_request(Detail::Unparsable));
+        let method = Method::from_bytes(self.method.as_bytes()).map_err(|_| unparsable())?;
+        let target = connect_target(&self.url);
+        let request = Request::builder()
+            .version(Version::HTTP_11)
+            .method(method)
+            .uri(&self.url)
+            .header(HOST, target)
+            .body(())
+            .map_err(|_| unparsable())?;
+        let has_fragment = self.url.contains('#');
+        Ok(Some(Asking {
+            head: request.into_parts().0,
+            fault: has_fragment.then_some(Detail::Fragment),
+        }))
     }
 
     /// Where the call comes from: the address given, else one that the caller may come from.

@@ -10,14 +10,14 @@ use crate::config::{AccountPolicy, Caller, Config, TenantRule};
 use crate::egress::{Addresses, Presence, Preview};
 use crate::model::{Account, Client, Credential, Denial, Detail, Host, Mode, Priority};
 use crate::proxy::{Identity, Options, Reason, Scheme, Target};
-use crate::quota::{Ask, Terms};
+use crate::quota::{Ask, Budget, Terms};
 
 /// Names that one line lists.
 const NAMES_MAX: usize = 10;
 
 /// What the head asks for.
-pub(super) fn target(question: &Question, method: &Method, target: Target<'_>) -> String {
-    let mut text = match target {
+pub(super) fn target(method: &Method, target: Target<'_>) -> String {
+    match target {
         Target::Forward { scheme, host, port } => {
             let scheme = match scheme {
                 Scheme::Http => "http",
@@ -27,12 +27,21 @@ pub(super) fn target(question: &Question, method: &Method, target: Target<'_>) -
             format!("{method} in absolute form, {scheme}://{host}{port}")
         }
         Target::Connect { host, port } => format!("CONNECT {host}:{port}"),
+        Target::Inside { host } => format!("{method} inside the connection to {host}"),
         Target::Own { .. } => format!("{method} of a page of the gateway's own"),
-    };
-    if question.mode == Some(Mode::Inspect) {
-        text.push_str("; inspect is not built in this version, so it is a tunnel");
     }
-    text
+}
+
+/// How a CONNECT is served, where that is to be told.
+pub(super) fn way(question: &Question, mode: Mode) -> Option<&'static str> {
+    match (question.mode, mode) {
+        (_, Mode::Inspect) => Some("inspected: its TLS is ended here, each call inside is judged"),
+        (Some(Mode::Inspect), Mode::Tunnel) => Some(
+            "a tunnel, not inspected: [inspect] does not name account and caller, the caller's \
+             modes do not have it, or the host has .s.",
+        ),
+        (_, Mode::Forward | Mode::Tunnel) => None,
+    }
 }
 
 /// Who calls.
@@ -70,6 +79,26 @@ pub(super) fn rights(question: &Question, caller: &Caller, client: Client) -> St
         let _ = write!(text, " of networks {}", list(&caller.networks));
     }
     text
+}
+
+/// What the state directory says of accounts that kintone does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Nothing of this account.
+    Nothing,
+    /// It cannot be read.
+    Unreadable,
+}
+
+/// Whether kintone serves the account, as far as that is known without asking.
+pub(super) fn circuit(written: Written) -> String {
+    let unknown = match written {
+        Written::Nothing => "not closed as unknown",
+        Written::Unreadable => "whether it is closed as unknown cannot be read from [state] dir",
+    };
+    format!(
+        "no maintenance announced now, {unknown}; what kintone answered of late is not known here"
+    )
 }
 
 /// The addresses that the call can leave from.
@@ -121,6 +150,26 @@ pub(super) fn quota(ask: &Ask<'_>, terms: &Terms, mode: Mode, h2_weight: u32) ->
         terms.queue
     );
     vec![first, rate, wait]
+}
+
+/// What an app may do a day.
+pub(super) fn budget(budget: Budget, priority: Priority, mode: Mode) -> String {
+    let part = budget.part;
+    match (mode, budget.limit(priority)) {
+        (Mode::Tunnel, _) => {
+            "calls a day: those in a tunnel are not seen and not counted".to_owned()
+        }
+        (Mode::Forward | Mode::Inspect, None) => {
+            format!("calls a day: {part} an app on this host, warned of and not refused")
+        }
+        (Mode::Forward | Mode::Inspect, Some(limit)) => {
+            let mut text = format!("calls a day: {part} an app on this host, refused beyond");
+            if priority == Priority::Batch {
+                let _ = write!(text, "; batch from {limit} on");
+            }
+            text
+        }
+    }
 }
 
 /// Where the host's name leads.

@@ -7,14 +7,16 @@ use hyper::body::Incoming;
 
 use super::carriage::Carriage;
 use super::exchange::Head;
+use super::fault::Fault;
 use super::flight::{Expectation, Flight, silence};
 use super::headers;
 use super::held::{Held, HeldEnd, hold};
 use super::journey::Journey;
 use super::reply::Reason;
-use super::upload::{Fault, Outgoing};
+use super::upload::Outgoing;
 use crate::egress::{Arrival, Checkout, ConnectError, Reuse, SendError, Source, Verdict};
 use crate::kintone::answer::{self as knowledge, Coding, Concurrency, Said, TOO_MANY_RUNNING};
+use crate::kintone::call::OTHER;
 use crate::model::{Cause, Code, Denial, Detail, Failure};
 use crate::quota::Permit;
 use crate::telemetry::ConnectResult;
@@ -133,7 +135,16 @@ impl Journey<'_> {
             .hears_interim
             .then(|| Arc::downgrade(&self.call.connection));
         let head = self.head.clone();
-        let mut flight = Flight::begin(head, expectation, upload, permit, checkout, listener);
+        let charge = self.charge.clone();
+        let mut flight = Flight::begin(
+            head,
+            expectation,
+            upload,
+            permit,
+            checkout,
+            listener,
+            charge,
+        );
         let response_timeout = self.call.rules.config.upstream.response_timeout;
         let landed = tokio::select! {
             biased;
@@ -167,6 +178,7 @@ impl Journey<'_> {
             self.reuse = Reuse::Never;
             let Carriage { mut permit, .. } = carriage;
             permit.not_sent();
+            self.not_counted();
             self.exchange.not_sent();
             if self.unsent < UNSENT_MAX && self.is_at_hand() {
                 return Tried::Unsent(permit);
@@ -231,12 +243,20 @@ impl Journey<'_> {
             Said::OAuth(_) | Said::NoError | Said::Unreadable => (named, None),
         };
         self.exchange.failed_at_kintone(cause, code, id);
+        let told = self.told_of_account(cause);
         if status == StatusCode::TOO_MANY_REQUESTS && code == Some(TOO_MANY_RUNNING) {
             return Tried::TooManyRunning(response, held, carriage);
         }
-        carriage.permit.answered(running.limit, running.running);
+        carriage.permit.failed(running.limit, running.running, told);
         self.forget_upload();
         Tried::Failed(response, held, carriage, cause)
+    }
+
+    /// The cause of a failure as far as it tells of the account: that a path is not there, which is
+    /// none of kintone's, says nothing about its domain.
+    fn told_of_account(&self, cause: Cause) -> Option<Cause> {
+        let is_known = self.exchange.known().path != Some(OTHER);
+        (cause != Cause::AccountUnknown || is_known).then_some(cause)
     }
 
     fn forget_upload(&self) {

@@ -39,6 +39,8 @@ struct Open {
     caller: Option<Arc<KnownCaller>>,
     /// Why it was refused, with the figures.
     reason: Option<Reason>,
+    /// It is no call of its own: nothing is told of it.
+    untold: bool,
 }
 
 impl Exchange {
@@ -60,6 +62,7 @@ impl Exchange {
                 live,
                 caller: None,
                 reason: None,
+                untold: false,
             }),
         }
     }
@@ -103,6 +106,7 @@ impl Exchange {
     pub(crate) fn destined(&mut self, account: &Account, mode: Mode) {
         let open = &mut *self.open;
         open.record.account = Some(account.clone());
+        open.record.mode = Some(mode);
         open.live.set_who(Who {
             caller: open.record.caller.clone(),
             account: Some(account.clone()),
@@ -190,6 +194,11 @@ impl Exchange {
         self.phase(Phase::Settling);
     }
 
+    /// It came to its end without being a call: others have records of their own.
+    pub(crate) fn forget(mut self) {
+        self.open.untold = true;
+    }
+
     /// For how long kintone had the call, all tries together.
     fn upstream_time(&self) -> Option<Duration> {
         let Open { sent, upstream, .. } = &*self.open;
@@ -211,6 +220,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let upstream_time = self.upstream_time();
         let open = &mut *self.open;
+        if open.untold {
+            return;
+        }
         if std::thread::panicking() {
             open.record.outcome = Outcome::Refused(Code::Internal);
             open.record.detail = Some(Detail::Panic);

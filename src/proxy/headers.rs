@@ -1,10 +1,12 @@
 //! Which header fields go further, in both directions.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
+    MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    VIA,
 };
 use http::{Method, StatusCode, Uri, Version};
+use http_body::Body;
 
 use super::options::PREFIX;
 use crate::model::Host;
@@ -35,8 +37,22 @@ const TRACING: [HeaderName; 3] = [
 pub(crate) enum Framing {
     /// As the remaining headers say: a Content-Length, or no body.
     Declared,
-    /// The caller sent chunks, so we do.
+    /// The caller sent chunks, or pieces of HTTP/2 without a length: so we send chunks.
     Chunked,
+}
+
+impl Framing {
+    /// That of a request whose body is at its end already, or is not.
+    pub(crate) fn of(headers: &HeaderMap, received: Version, body: &impl Body) -> Self {
+        let is_in_pieces = received == Version::HTTP_2
+            && !headers.contains_key(CONTENT_LENGTH)
+            && !body.is_end_stream();
+        if is_in_pieces || headers.contains_key(TRANSFER_ENCODING) {
+            Self::Chunked
+        } else {
+            Self::Declared
+        }
+    }
 }
 
 /// Makes a caller's headers into kintone's: nothing of this hop, nothing of the gateway, Host from
@@ -53,12 +69,28 @@ pub(crate) fn to_kintone(
     for name in &TRACING {
         headers.remove(name);
     }
+    if received == Version::HTTP_2 {
+        join_cookies(headers);
+    }
     let host = HeaderValue::from_str(host.as_str()).expect("a host name is a valid field value");
     headers.insert(HOST, host);
     headers.append(VIA, via(received));
     if framing == Framing::Chunked {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+}
+
+/// Puts cookies together that HTTP/2 may bring in pieces (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let pieces: Vec<_> = headers.get_all(COOKIE).iter().collect();
+    if pieces.len() < 2 {
+        return;
+    }
+    let pieces: Vec<_> = pieces.iter().map(|piece| piece.as_bytes()).collect();
+    let mut joined = HeaderValue::from_bytes(&pieces.join(&b"; "[..]))
+        .expect("values of a field, joined by a valid separator");
+    joined.set_sensitive(true);
+    headers.insert(COOKIE, joined);
 }
 
 /// Takes out an expectation of a 100 that nothing would wait for (RFC 9110 section 10.1.1): a client
@@ -250,7 +282,7 @@ fn via(received: Version) -> HeaderValue {
     if received == Version::HTTP_10 {
         HeaderValue::from_static("1.0 kintone-egress")
     } else if received == Version::HTTP_2 {
-        HeaderValue::from_static("2.0 kintone-egress")
+        HeaderValue::from_static("2 kintone-egress")
     } else {
         HeaderValue::from_static("1.1 kintone-egress")
     }

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq as _;
 use super::known::KnownCaller;
 use super::options::{Options, OptionsError};
 use crate::config::{Anonymous, Callers, TokenHash};
-use crate::model::{Account, CallerName, Client, Credential, Detail, Priority, Table};
+use crate::model::{Account, CallerName, Client, Credential, Detail, Mode, Priority, Table};
 use crate::quota::Ask;
 
 /// Longest credentials that are looked at, decoded. Tokens have 256 bits; nobody needs more.
@@ -31,6 +31,8 @@ pub(crate) struct Directory {
 pub(crate) enum Proof<'a> {
     /// The credentials in its head, or none.
     Headers(&'a HeaderMap),
+    /// Nothing more: it was proved before, by the same rules.
+    Known(&'a Identity),
     /// Nothing: this proxy user name is taken at its word. For those who ask what would be decided,
     /// never for a request.
     Assumed(&'a str),
@@ -99,6 +101,7 @@ impl Directory {
     ) -> Result<Identity, IdentityError> {
         let headers = match proof {
             Proof::Headers(headers) => headers,
+            Proof::Known(identity) => return Ok(identity.clone()),
             Proof::Assumed(user) => return self.by_name(user, &Password::Assumed, client),
         };
         let mut credentials = headers.get_all(header::PROXY_AUTHORIZATION).iter();
@@ -191,7 +194,7 @@ impl Identity {
         }
     }
 
-    /// What a call of this caller to `account` asks of the quota.
+    /// What a call of this caller to `account` asks of the quota, in a way in by which it is seen.
     pub(crate) fn ask<'a>(
         &'a self,
         options: &'a Options,
@@ -201,6 +204,7 @@ impl Identity {
         let rule = self.caller.rule();
         Ask {
             account,
+            mode: Mode::Forward,
             tenant: options.tenant.as_ref(),
             caller: &rule.name,
             priority: self.priority(options),

@@ -8,6 +8,7 @@
 use http::request::Parts;
 
 use super::identity::{Identity, IdentityError, Proof};
+use super::inner;
 use super::options::Options;
 use super::reply::{After, Reason};
 use super::request::{self, Target};
@@ -15,7 +16,7 @@ use super::shared::Rules;
 use crate::config::{AccountPolicy, Config};
 use crate::drain::Stage;
 use crate::kintone::domain::{self, Destination, Door};
-use crate::model::{Account, Client, Denial, Detail, Mode};
+use crate::model::{Account, Client, Denial, Detail, Host, Mode};
 
 /// A request, as its judge sees it.
 #[derive(Clone, Copy)]
@@ -23,12 +24,28 @@ pub(crate) struct Asked<'a> {
     pub(crate) head: &'a Parts,
     /// What is wrong with it that its parsed form does not show.
     pub(crate) fault: Option<Detail>,
+    /// Where it stands.
+    pub(crate) place: Place<'a>,
     /// In proof of who sends it.
     pub(crate) proof: Proof<'a>,
     /// Where it comes from.
     pub(crate) client: Client,
     /// How far this host is on its way out.
     pub(crate) stage: Stage,
+}
+
+/// Where a request stands.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// On a connection to the proxy.
+    Proxy,
+    /// Inside an inspected connection.
+    Inside {
+        /// What its CONNECT named.
+        host: &'a Host,
+        /// What its CONNECT said about all calls inside.
+        options: &'a Options,
+    },
 }
 
 /// A step that was taken, with what it found out.
@@ -49,6 +66,10 @@ pub(crate) enum Way {
     Call(Judged),
     /// The gateway's own page for load balancers.
     Ready,
+    /// What callers are to trust.
+    Trust,
+    /// How clients are set up.
+    Help,
     /// The gateway's own page for callers.
     Me(Identity, Options),
 }
@@ -75,10 +96,21 @@ pub(crate) fn judge(
 ) -> Result<Way, Refused> {
     let (target, said) = framing(asked)?;
     hear(Step::Framed(target));
-    let (host, mode) = match target {
-        Target::Forward { host, .. } => (host, Mode::Forward),
-        Target::Connect { host, .. } => (host, Mode::Tunnel),
+    let config = &rules.config;
+    let host = match target {
+        Target::Forward { host, .. } | Target::Connect { host, .. } | Target::Inside { host } => {
+            host
+        }
         Target::Own { path: "ready" } => return Ok(Way::Ready),
+        Target::Own { path: "help" } => return Ok(Way::Help),
+        Target::Own { path: "ca.pem" } if config.inspect.is_some() => return Ok(Way::Trust),
+        Target::Own { path: "ca.pem" } => {
+            let (status, detail) = (404, Detail::NoAuthority);
+            return Err((
+                Reason::Denied(Denial::BadRequest { status, detail }),
+                After::Keep,
+            ));
+        }
         Target::Own { path: "me" } => {
             let (identity, options) = authentication(rules, asked, target, said, &mut hear)?;
             let allowed = identity.caller.may_speak(asked.client);
@@ -92,10 +124,14 @@ pub(crate) fn judge(
     }
     let (identity, options) = authentication(rules, asked, target, said, &mut hear)?;
     let denied = |denial| (Reason::Denied(denial), after(target));
-    let config = &rules.config;
     let destination = destination(config, target, host).map_err(denied)?;
+    let mode = match target {
+        Target::Connect { .. } => rules.mode_of_connect(&identity, &destination),
+        Target::Inside { .. } => Mode::Inspect,
+        Target::Forward { .. } | Target::Own { .. } => Mode::Forward,
+    };
     hear(Step::Destined(&destination, mode));
-    if mode == Mode::Forward && destination.door == Door::ClientCertificate {
+    if mode != Mode::Tunnel && destination.door == Door::ClientCertificate {
         let detail = Detail::ClientCertificateHost;
         return Err(denied(Denial::DestinationForbidden(detail)));
     }
@@ -114,10 +150,17 @@ pub(crate) fn judge(
 
 /// Reads the head, and what its headers say about the call.
 fn framing<'a>(asked: &Asked<'a>) -> Result<(Target<'a>, Options), Refused> {
-    let target = request::read(asked.head).map_err(malformed)?;
-    if let Some(fault) = asked.fault {
-        return Err(malformed(Denial::bad_request(fault)));
-    }
+    let read = match asked.place {
+        Place::Proxy => request::read(asked.head),
+        Place::Inside { host, .. } => inner::read(asked.head, host),
+    };
+    let target = match (read, asked.fault) {
+        (Err(denial @ Denial::BadRequest { .. }), _) => return Err(malformed(denial)),
+        (_, Some(fault)) => return Err(malformed(Denial::bad_request(fault))),
+        // Where it ends is plain: it is no fault of the connection.
+        (Err(denial), None) => return Err((Reason::Denied(denial), After::Keep)),
+        (Ok(target), None) => target,
+    };
     let said = Options::from_headers(&asked.head.headers)
         .map_err(|error| (Reason::Options(error), After::Close))?;
     Ok((target, said))
@@ -140,9 +183,12 @@ fn authentication(
         IdentityError::Options(error) => (Reason::Options(error), After::Close),
     })?;
     hear(Step::Identified(&identity));
-    let options = said
-        .or(identity.options.clone())
-        .map_err(|error| (Reason::Options(error), After::Close))?;
+    let options = match asked.place {
+        Place::Proxy => said
+            .or(identity.options.clone())
+            .map_err(|error| (Reason::Options(error), After::Close))?,
+        Place::Inside { options, .. } => said.within(options),
+    };
     hear(Step::Told(&identity, &options));
     Ok((identity, options))
 }
@@ -172,7 +218,7 @@ fn check_account(config: &Config, account: &Account) -> Result<(), Denial> {
 const fn after(target: Target<'_>) -> After {
     match target {
         Target::Connect { .. } => After::Close,
-        Target::Forward { .. } | Target::Own { .. } => After::Keep,
+        Target::Forward { .. } | Target::Inside { .. } | Target::Own { .. } => After::Keep,
     }
 }
 

@@ -4,7 +4,7 @@
 use super::hint;
 use super::options::OptionsError;
 use super::reply::Reason;
-use crate::model::{Account, Actor, Code, Denial, Detail, QuotaFigures};
+use crate::model::{Account, Actor, Code, DailyFigures, Denial, Detail, QuotaFigures};
 
 /// The language of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,9 +100,21 @@ fn english(reason: Reason) -> String {
     if let Some(text) = figures(reason).map(|figures| english_figures(reason.code(), figures)) {
         return text;
     }
+    if let Some(DailyFigures {
+        app,
+        requests,
+        budget,
+        ..
+    }) = daily_figures(reason)
+    {
+        return format!("app {app}: {requests} calls today, {budget} let through a day");
+    }
     let text = match reason.code() {
         Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
-            "no such page below /.kintone-egress/, which has ready and me"
+            "no such page below /.kintone-egress/, which has ready, help, ca.pem and me"
+        }
+        Code::BadRequest if reason.detail() == Some(Detail::NoAuthority) => {
+            "[inspect] is off at this gateway: there is no authority to trust"
         }
         Code::BadRequest => "malformed or unsupported request",
         Code::Misdirected => "Host is not the name given to CONNECT",
@@ -139,9 +151,23 @@ fn japanese(reason: Reason) -> String {
     if let Some(text) = figures(reason).map(|figures| japanese_figures(reason.code(), figures)) {
         return text;
     }
+    if let Some(DailyFigures {
+        app,
+        requests,
+        budget,
+        ..
+    }) = daily_figures(reason)
+    {
+        return format!(
+            "アプリ {app} の本日の API 実行は {requests} 件で、1 日の上限は {budget} 件です"
+        );
+    }
     let text = match reason.code() {
         Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
-            "/.kintone-egress/ にそのページはありません。あるのは ready と me です"
+            "/.kintone-egress/ にそのページはありません。あるのは ready、help、ca.pem、me です"
+        }
+        Code::BadRequest if reason.detail() == Some(Detail::NoAuthority) => {
+            "このゲートウェイは TLS を終端しません（[inspect] がありません）。信頼する認証局はありません"
         }
         Code::BadRequest => "リクエストの形式が正しくないか、対応していません",
         Code::Misdirected => "Host が CONNECT の宛先と異なります",
@@ -206,6 +232,13 @@ fn figures(reason: Reason) -> Option<QuotaFigures> {
     }
 }
 
+const fn daily_figures(reason: Reason) -> Option<DailyFigures> {
+    match reason {
+        Reason::Denied(Denial::DailyBudget(figures)) => figures,
+        Reason::Denied(_) | Reason::Failed(_) | Reason::Options(_) => None,
+    }
+}
+
 fn with_detail(text: &str, detail: Option<Detail>) -> String {
     match detail {
         Some(detail) => format!("{text} ({detail})"),
@@ -223,6 +256,9 @@ fn must_english(reason: Reason, actor: Actor) -> String {
         | (Reason::Options(_), _) => "correct the request",
         (Reason::Denied(Denial::AuthenticationRequired(_)), _) => "send its name and token",
         (Reason::Denied(Denial::Draining), _) => return "repeat the call".to_owned(),
+        (Reason::Denied(Denial::AccountMaintenance(..)), _) => {
+            return "repeat the call at retry_at".to_owned();
+        }
         (_, Actor::Caller) => "change its call or ask the operators",
         (_, Actor::Customer) => "act",
         (_, Actor::Operator) => "look into it",
@@ -234,6 +270,9 @@ fn must_english(reason: Reason, actor: Actor) -> String {
 fn must_japanese(reason: Reason, actor: Actor) -> String {
     match (reason, actor) {
         (Reason::Denied(Denial::Draining), _) => "再送してください。".to_owned(),
+        (Reason::Denied(Denial::AccountMaintenance(..)), _) => {
+            "retry_at の時刻以降に再送してください。".to_owned()
+        }
         (_, Actor::Caller) => "呼び出し元での対応が必要です。".to_owned(),
         (_, Actor::Customer) => "お客様での対応が必要です。".to_owned(),
         (_, Actor::Operator) => "ゲートウェイの運用担当者での対応が必要です。".to_owned(),

@@ -1,8 +1,8 @@
 //! The life of a call: read once, judged in one order, admitted in one place, carried.
 //!
 //! The order of judgement is the contract's: framing (400), authentication (407), the destination's
-//! name and port (403), the caller's rights (403), whether an address is usable (503), the quota
-//! (429); only then is a name looked up or anything dialled. `judge` does the first four, for live
+//! name and port (403), the caller's rights (403), whether an address is usable (503), whether
+//! kintone serves the account (503, 403), the quota (429); only then is a name looked up or anything dialled. `judge` does the first four, for live
 //! calls and for `explain`; `journey` and `tunnel` do the rest, each with the one `admit` of its way
 //! in.
 
@@ -21,16 +21,18 @@ use crate::egress::Egress;
 use crate::kintone::call::template;
 use crate::kintone::cursor::Cursors;
 use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
-use crate::quota::Quotas;
+use crate::quota::{Days, Quotas};
 use crate::server::Connection;
 use crate::telemetry::Telemetry;
+use crate::tls::{Authority, trust_pem};
 
 pub use answer::Answer;
 pub use call::CallerLeft;
+pub use inspect::{Inner, InnerBody};
 pub use upload::Outgoing;
 
 pub(crate) use identity::{Identity, Proof};
-pub(crate) use judge::{Asked, Judged, Step, Way, judge};
+pub(crate) use judge::{Asked, Judged, Place, Step, Way, judge};
 pub(crate) use message::Language;
 pub(crate) use options::{Options, OptionsError};
 pub(crate) use reply::Reason;
@@ -39,27 +41,38 @@ pub(crate) use shared::Rules;
 
 use call::{Call, new_id, refuse};
 use exchange::Exchange;
+use inside::Inside;
 use reply::{After, Story};
 use shared::Shared;
 
+mod ahead;
 mod allowlist;
 mod answer;
 mod attempt;
+mod budget;
 mod call;
 mod carriage;
+mod connect;
 mod exchange;
+mod fault;
 mod flight;
 mod forward;
+mod gate;
 mod headers;
 mod held;
+mod help;
 mod hint;
 mod identity;
+mod inner;
+mod inside;
+mod inspect;
 mod journey;
 mod judge;
 mod known;
 mod leftover;
 mod me;
 mod message;
+mod moment;
 mod newborn;
 mod options;
 mod passage;
@@ -81,20 +94,23 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy under `config`.
+    /// A proxy under `config`, which `authority` is of.
     #[must_use]
     pub fn new(
         config: Arc<Config>,
+        authority: Option<Arc<Authority>>,
         quotas: Quotas,
+        days: Days,
         egress: Arc<Egress<Outgoing>>,
         telemetry: Arc<Telemetry>,
         drain: Drain,
     ) -> Self {
-        let rules = ArcSwap::new(Rules::new(config, None));
+        let rules = ArcSwap::new(Rules::new(config, authority, None));
         Self {
             shared: Arc::new(Shared {
                 rules,
                 quotas,
+                days,
                 egress,
                 telemetry,
                 drain,
@@ -103,18 +119,27 @@ impl Proxy {
         }
     }
 
-    /// Calls that begin from here on are judged by `config`.
-    pub fn reload(&self, config: Arc<Config>) {
+    /// Calls that begin from here on are judged by `config`, which `authority` is of.
+    pub fn reload(&self, config: Arc<Config>, authority: Option<Arc<Authority>>) {
         let before = self.shared.rules.load();
-        self.shared.rules.store(Rules::new(config, Some(&before)));
+        let rules = Rules::new(config, authority, Some(&before));
+        self.shared.rules.store(rules);
     }
 
-    /// Answers one request of a caller's connection.
+    /// The authority in use.
+    #[must_use]
+    pub fn authority(&self) -> Option<Arc<Authority>> {
+        self.shared.rules.load().authority.clone()
+    }
+
+    /// Answers one request of a caller's connection; `inner` answers those inside, if it is one to
+    /// inspect.
     ///
     /// # Errors
     /// [`CallerLeft`] when nobody waits for the answer any more.
     pub async fn handle(
         self,
+        inner: Arc<Inner>,
         mut request: Request<Incoming>,
     ) -> Result<Response<Answer>, CallerLeft> {
         let shared = &self.shared;
@@ -131,6 +156,7 @@ impl Proxy {
         let asked = Asked {
             head: &head,
             fault: connection.head_fault(),
+            place: Place::Proxy,
             proof: Proof::Headers(&head.headers),
             client: connection.client(),
             stage: shared.drain.stage(),
@@ -139,19 +165,70 @@ impl Proxy {
             Ok(Way::Call(judged)) => {
                 let mode = judged.mode;
                 let call = Call::new(rules, connection, judged, language);
-                if mode == Mode::Tunnel {
-                    tunnel::open(shared, call, on_upgrade, exchange).await
-                } else {
-                    forward::carry(shared, &call, head, body, exchange).await
+                match mode {
+                    Mode::Forward => forward::carry(shared, &call, head, body, exchange).await,
+                    Mode::Tunnel => tunnel::open(shared, call, on_upgrade, exchange).await,
+                    Mode::Inspect => Ok(inspect::open(
+                        shared, &call, &head, on_upgrade, exchange, &inner,
+                    )),
                 }
             }
             Ok(Way::Ready) => Ok(self.ready(exchange)),
+            Ok(Way::Trust) => Ok(trust_page(&rules, exchange)),
+            Ok(Way::Help) => Ok(help_page(&rules, &head, language, exchange)),
             Ok(Way::Me(identity, options)) => {
                 let page = me::page(shared, &rules, &identity, &options, asked.client, language);
-                exchange.record().status = Some(200);
-                exchange.ended(Outcome::Ok, None);
+                shown(exchange);
                 Ok(own_page(page, "application/json;charset=utf-8"))
             }
+            Err((reason, after)) => {
+                let after = match after {
+                    After::Keep => leftover::settle(&head, body),
+                    After::Close => After::Close,
+                };
+                Ok(refuse(&mut exchange, reason, language, after).map(Answer::whole))
+            }
+        }
+    }
+
+    /// Answers one request inside an inspected connection: judged by the rules that hold now, and
+    /// carried as in forward.
+    ///
+    /// # Errors
+    /// [`CallerLeft`] when nobody waits for the answer any more.
+    pub async fn handle_inside(
+        self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, CallerLeft> {
+        let shared = &self.shared;
+        let (mut head, body) = request.into_parts();
+        let extensions = &mut head.extensions;
+        let connection = extensions.remove::<Arc<Connection>>().ok_or(CallerLeft)?;
+        let inside = extensions.remove::<Arc<Inside>>().ok_or(CallerLeft)?;
+        let mut exchange = Exchange::open(&shared.telemetry, new_id(), connection.client());
+        note(&mut exchange, &head);
+        exchange.record().path = Some(template(head.uri.path()));
+        let rules = shared.rules.load_full();
+        let language = language_of(&head);
+        let proved = inside.proved(&rules);
+        let asked = Asked {
+            head: &head,
+            fault: connection.head_fault(),
+            place: inside.place(),
+            proof: proved.as_ref().map_or_else(|| inside.proof(), Proof::Known),
+            client: connection.client(),
+            stage: shared.drain.stage(),
+        };
+        match judge(&rules, &asked, |step| write_down(&mut exchange, &step)) {
+            Ok(Way::Call(judged)) => {
+                if proved.is_none() {
+                    inside.prove(&rules, &judged);
+                }
+                let call = Call::new(rules, connection, judged, language);
+                forward::carry(shared, &call, head, body, exchange).await
+            }
+            // The gateway has no pages there: the path is kintone's.
+            Ok(Way::Ready | Way::Trust | Way::Help | Way::Me(..)) => Err(CallerLeft),
             Err((reason, after)) => {
                 let after = match after {
                     After::Keep => leftover::settle(&head, body),
@@ -204,8 +281,7 @@ impl Proxy {
         };
         match verdict {
             Ok(()) => {
-                exchange.record().status = Some(200);
-                exchange.ended(Outcome::Ok, None);
+                shown(exchange);
                 let page = Bytes::from_static(b"ready\n");
                 own_page(page, "text/plain;charset=utf-8")
             }
@@ -246,6 +322,47 @@ fn write_down(exchange: &mut Exchange, step: &Step<'_>) {
         Step::Told(identity, options) => exchange.told(identity, options),
         Step::Destined(destination, mode) => exchange.destined(&destination.account, *mode),
     }
+}
+
+/// What callers are to trust, PEM.
+fn trust_page(rules: &Rules, exchange: Exchange) -> Response<Answer> {
+    let text = rules.config.inspect.as_ref().map(trust_pem);
+    shown(exchange);
+    let page = Bytes::from(text.unwrap_or_default());
+    own_page(page, "application/x-pem-file")
+}
+
+/// How clients are set up. It may be shown to people who were sent there, so that it may load and
+/// run nothing.
+fn help_page(
+    rules: &Rules,
+    head: &Parts,
+    language: Language,
+    exchange: Exchange,
+) -> Response<Answer> {
+    let connects = match rules.config.inspect {
+        Some(_) => help::Connects::Inspected,
+        None => help::Connects::Tunnelled,
+    };
+    let page = help::page(&head.headers, language, connects);
+    shown(exchange);
+    let mut response = own_page(Bytes::from(page), "text/html;charset=utf-8");
+    let headers = response.headers_mut();
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::VARY, "Accept-Language"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Ends the record of a page of the gateway's own.
+fn shown(mut exchange: Exchange) {
+    exchange.record().status = Some(200);
+    exchange.ended(Outcome::Ok, None);
 }
 
 /// One of the gateway's own pages, which no cache may keep.

@@ -107,6 +107,17 @@ impl Options {
         Ok((caller, options))
     }
 
+    /// Joins what a call inside an inspected connection says (`self`) with what its CONNECT said
+    /// about all of them: the call wins.
+    pub(crate) fn within(self, connect: &Self) -> Self {
+        Self {
+            tenant: self.tenant.or_else(|| connect.tenant.clone()),
+            priority: self.priority.or(connect.priority),
+            max_wait: self.max_wait.or(connect.max_wait),
+            purpose: self.purpose.or_else(|| connect.purpose.clone()),
+        }
+    }
+
     /// Joins what the headers say (`self`) with what the user name says: a header wins, but two
     /// different tenants are a mistake that must not be guessed away.
     ///

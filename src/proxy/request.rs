@@ -20,6 +20,8 @@ pub(crate) enum Target<'a> {
     },
     /// A CONNECT (RFC 9112 section 3.2.3).
     Connect { host: &'a str, port: u16 },
+    /// A call inside an inspected connection, to the host that its CONNECT named.
+    Inside { host: &'a str },
     /// One of the gateway's own pages; the path behind [`OWN_PREFIX`].
     Own { path: &'a str },
 }
@@ -32,11 +34,13 @@ pub(crate) enum Scheme {
 }
 
 impl Target<'_> {
-    /// The way in that it asks for; none for the gateway's own pages.
+    /// The way in that it asks for, as far as the head tells: a CONNECT may turn out to be
+    /// inspected. None for the gateway's own pages.
     pub(crate) const fn mode(self) -> Option<Mode> {
         match self {
             Self::Forward { .. } => Some(Mode::Forward),
             Self::Connect { .. } => Some(Mode::Tunnel),
+            Self::Inside { .. } => Some(Mode::Inspect),
             Self::Own { .. } => None,
         }
     }
@@ -63,7 +67,7 @@ pub(crate) fn read(head: &Parts) -> Result<Target<'_>, Denial> {
 }
 
 /// RFC 9112 section 3.2: exactly one Host in HTTP/1.1, and a valid one.
-fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
+pub(crate) fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) if version >= Version::HTTP_11 => Err(Denial::bad_request(Detail::HostMissing)),
@@ -110,7 +114,7 @@ fn is_reg_name(name: &[u8]) -> bool {
 }
 
 /// RFC 9112 sections 6.1 and 6.3: only `chunked`, never in HTTP/1.0, never beside Content-Length.
-fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
+pub(crate) fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Denial> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else {
         return Ok(());
@@ -176,7 +180,7 @@ fn absolute(head: &Parts) -> Result<Target<'_>, Denial> {
 }
 
 /// Splits an authority. A colon without a port number is malformed, not a default.
-fn split(authority: &str) -> Result<(&str, Option<u16>), Denial> {
+pub(crate) fn split(authority: &str) -> Result<(&str, Option<u16>), Denial> {
     if authority.contains('@') {
         return Err(Denial::bad_request(Detail::Userinfo));
     }
@@ -216,7 +220,7 @@ pub(crate) fn check_port(target: Target<'_>) -> Result<(), Denial> {
             ..
         } => matches!(port, None | Some(443)),
         Target::Connect { port, .. } => port == 443,
-        Target::Own { .. } => true,
+        Target::Inside { .. } | Target::Own { .. } => true,
     };
     if allowed {
         Ok(())

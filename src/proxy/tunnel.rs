@@ -3,27 +3,24 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 use hyper::upgrade::OnUpgrade;
-use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::call::{Call, CallerLeft, refuse};
+use super::connect::{ClientHello, Unheard, grant, hear, say_goodbye};
 use super::exchange::{Exchange, Head};
 use super::passage::Passage;
-use super::reply::{self, After, Reason};
+use super::reply::{After, Reason};
 use super::shared::Shared;
 use crate::egress::{Connected, Source, Verdict};
-use crate::model::{Code, Denial, Detail, Outcome};
-use crate::quota::Permit;
+use crate::model::{Code, Denial, Detail, Mode, Outcome};
+use crate::quota::{Ask, Permit};
 use crate::server::{Connection, Upgraded, upgraded};
 use crate::telemetry::live::Phase;
 use crate::telemetry::{Alpn as AlpnLabel, ConnectResult};
-use crate::tls::hello::{Alpn, FatalAlert, HELLO_SIZE_MAX, Hello, fatal_alert, read_hello};
+use crate::tls::hello::{Alpn, FatalAlert, fatal_alert};
 
 /// Opens a tunnel: admitted, connected, answered 200; the rest runs on its own.
 ///
@@ -129,7 +126,10 @@ async fn admit(
     let record = exchange.record();
     (record.address, record.bind) = (Some(source.published), Some(source.bind));
     let settings = call.rules.config.quota_of(&call.destination.account);
-    let ask = call.ask(settings.tunnel_h2_weight.max(1));
+    let ask = Ask {
+        mode: Mode::Tunnel,
+        ..call.ask(settings.tunnel_h2_weight.max(1))
+    };
     let permit = tokio::select! {
         biased;
         admitted = shared.quotas.admit(ask) => admitted.map_err(|denial| {
@@ -140,16 +140,6 @@ async fn admit(
     };
     exchange.record().queued = Some(permit.waited());
     Ok(permit)
-}
-
-/// The 200: no body, no length (RFC 9110 section 9.3.6).
-fn grant(exchange: &mut Exchange) -> Response<Answer> {
-    let record = exchange.record();
-    record.status = Some(StatusCode::OK.as_u16());
-    let mut response = Response::new(Answer::whole(Bytes::new()));
-    let (id, address, queued) = (record.id, record.address, record.queued);
-    reply::describe(response.headers_mut(), id, address, queued);
-    response
 }
 
 /// A tunnel after its 200.
@@ -266,20 +256,10 @@ impl Tunnel {
 
     /// No byte of the caller reaches kintone before this has said yes.
     fn judge(&self, hello: &ClientHello) -> Result<(), (FatalAlert, Code, Detail)> {
-        let unrecognized = |detail| {
-            Err((
-                FatalAlert::UnrecognizedName,
-                Code::DestinationForbidden,
-                detail,
-            ))
-        };
-        match &hello.sni {
-            None => return unrecognized(Detail::SniMissing),
-            Some(sni) if sni != self.call.destination.host.as_str() => {
-                return unrecognized(Detail::SniMismatch);
-            }
-            Some(_) => {}
-        }
+        hello.names(&self.call.destination.host).map_err(|detail| {
+            let alert = FatalAlert::UnrecognizedName;
+            (alert, Code::DestinationForbidden, detail)
+        })?;
         let settings = self.permit.settings();
         if hello.alpn.offers_h2() && settings.tunnel_h2_weight == 0 {
             let alert = FatalAlert::NoApplicationProtocol;
@@ -295,63 +275,4 @@ const fn label_of(alpn: Alpn) -> AlpnLabel {
         Alpn::H1 => AlpnLabel::H1,
         Alpn::H2 => AlpnLabel::H2,
     }
-}
-
-/// What a ClientHello says.
-struct ClientHello {
-    sni: Option<String>,
-    alpn: Alpn,
-}
-
-/// Why no ClientHello was heard.
-enum Unheard {
-    Gone,
-    TooLarge,
-    NotTls,
-}
-
-/// Reads until the ClientHello is complete; returns it with all that was read.
-async fn hear(stream: &TcpStream, early: Bytes) -> Result<(ClientHello, Vec<u8>), Unheard> {
-    let mut first = Vec::from(early);
-    loop {
-        match read_hello(&first) {
-            Hello::Client { sni, alpn } => return Ok((ClientHello { sni, alpn }, first)),
-            Hello::NotTls => return Err(Unheard::NotTls),
-            Hello::Incomplete if first.len() >= HELLO_SIZE_MAX => return Err(Unheard::TooLarge),
-            Hello::Incomplete => {}
-        }
-        stream.readable().await.map_err(|_| Unheard::Gone)?;
-        match stream.try_read_buf(&mut first) {
-            Ok(0) => return Err(Unheard::Gone),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(Unheard::Gone),
-        }
-    }
-}
-
-/// How long a caller may take to read the alert before the connection is closed for good.
-const GOODBYE_WAIT: Duration = Duration::from_secs(2);
-
-/// Sends the last bytes and lets them arrive: a close with unread bytes would be a reset that can
-/// overtake them.
-async fn say_goodbye(stream: &TcpStream, last: &[u8]) {
-    let until = Instant::now() + GOODBYE_WAIT;
-    let goodbye = async {
-        stream.writable().await?;
-        stream.try_write(last)?;
-        socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write)?;
-        let mut discarded = vec![0; 4096];
-        loop {
-            stream.readable().await?;
-            match stream.try_read(&mut discarded) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-    };
-    // Whether it arrived makes no difference to anything that is done from here on.
-    let _: Result<std::io::Result<()>, _> = tokio::time::timeout_at(until, goodbye).await;
 }

@@ -67,6 +67,8 @@ pub(super) struct Sending {
     pub(super) number: u64,
     /// Live permits then, its own among them.
     pub(super) live: u32,
+    /// The fewest permits live at any time since, while calls settle.
+    pub(super) fewest: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -135,6 +137,18 @@ impl InUse {
         Slot(u32::try_from(self.running.len() - 1).expect("permits are counted in u32"))
     }
 
+    /// A permit whose grant does not matter.
+    #[cfg(test)]
+    pub(super) fn begin_for_test(&mut self) -> Slot {
+        self.begin(Grant {
+            tenant: TenantId(0),
+            priority: Priority::Interactive,
+            permits: 1,
+            granted_at: Moment::default(),
+            line: None,
+        })
+    }
+
     /// What the permit was granted for.
     pub(super) fn grant(&self, slot: Slot) -> Grant {
         self.running[slot.0 as usize].grant
@@ -155,6 +169,7 @@ impl InUse {
             running.sending = Some(Sending {
                 number: self.sent,
                 live: self.live,
+                fewest: self.live,
             });
         }
     }
@@ -162,11 +177,14 @@ impl InUse {
     /// Nothing of this call was sent after all; tells where it was written down.
     pub(super) fn take_back(&mut self, slot: Slot) -> Option<Line> {
         let running = &mut self.running[slot.0 as usize];
-        if running.is_live() {
-            self.live -= running.grant.permits;
-        }
+        let line = running.grant.line.take();
+        let was_live = running.is_live();
         running.sending = None;
-        running.grant.line.take()
+        if was_live {
+            self.live -= running.grant.permits;
+            self.note_fewest();
+        }
+        line
     }
 
     /// When this call was sent.
@@ -174,6 +192,7 @@ impl InUse {
         let unsent = Sending {
             number: self.sent,
             live: self.live,
+            fewest: self.live,
         };
         self.running[slot.0 as usize].sending.unwrap_or(unsent)
     }
@@ -185,7 +204,10 @@ impl InUse {
         running.kind = Kind::Tunnel(owes);
         match (was, running.is_live()) {
             (false, true) => self.live += running.grant.permits,
-            (true, false) => self.live -= running.grant.permits,
+            (true, false) => {
+                self.live -= running.grant.permits;
+                self.note_fewest();
+            }
             (true, true) | (false, false) => {}
         }
     }
@@ -194,15 +216,16 @@ impl InUse {
     pub(super) fn shrink(&mut self, slot: Slot, permits: u32) -> Grant {
         let running = &mut self.running[slot.0 as usize];
         let surplus = running.grant.permits.saturating_sub(permits.max(1));
-        if running.is_live() {
-            self.live -= surplus;
-        }
         running.grant.permits -= surplus;
         let returned = Grant {
             permits: surplus,
             line: None,
             ..running.grant
         };
+        if running.is_live() {
+            self.live -= surplus;
+            self.note_fewest();
+        }
         self.released(returned)
     }
 
@@ -315,12 +338,29 @@ impl InUse {
     fn vacate(&mut self, slot: Slot) -> Grant {
         let running = &mut self.running[slot.0 as usize];
         let grant = running.grant;
-        if running.is_live() {
-            self.live -= grant.permits;
-        }
+        let was_live = running.is_live();
         running.grant.permits = 0;
         self.vacant.push(slot.0);
+        if was_live {
+            self.live -= grant.permits;
+            self.note_fewest();
+        }
         grant
+    }
+
+    /// Fewer calls are live than before. Only what was sent after an abort proves anything about it, so
+    /// that nothing needs to be noted while none settles.
+    fn note_fewest(&mut self) {
+        if self.settling_permits == 0 {
+            return;
+        }
+        for sending in self
+            .running
+            .iter_mut()
+            .filter_map(|running| running.sending.as_mut())
+        {
+            sending.fewest = sending.fewest.min(self.live);
+        }
     }
 
     fn released(&mut self, grant: Grant) -> Grant {
@@ -385,6 +425,28 @@ mod tests {
         assert_eq!(in_use.proved_gone(in_use.sending(before).number, 0), 0);
         assert_eq!(in_use.proved_gone(in_use.sending(after).number, 1), 0);
         assert_eq!(in_use.proved_gone(in_use.sending(after).number, 0), 1);
+    }
+
+    #[test]
+    fn a_rush_after_a_lull_does_not_hide_the_lull() {
+        let mut in_use = InUse::default();
+        let aborted = in_use.begin(grant(1));
+        in_use.send(aborted, |_| None);
+        in_use.abandon(aborted, at(1));
+        let send = |in_use: &mut InUse| {
+            let slot = in_use.begin(grant(1));
+            in_use.send(slot, |_| None);
+            slot
+        };
+        let ending = [send(&mut in_use), send(&mut in_use)];
+        let asked = send(&mut in_use);
+        for slot in ending {
+            in_use.end(slot);
+        }
+        let rush = [send(&mut in_use), send(&mut in_use)];
+        assert_eq!((in_use.sending(asked).live, in_use.live()), (3, 3));
+        assert_eq!(in_use.sending(asked).fewest, 1);
+        assert_eq!(in_use.sending(rush[1]).fewest, 3);
     }
 
     #[test]

@@ -16,8 +16,8 @@ impl<W> Books<W> {
     ) {
         let sending = self.in_use.sending(slot);
         if let Some(running) = running {
-            // Of our live calls at sending and at receipt the smaller number is certainly in it.
-            let ours = sending.live.min(self.in_use.live());
+            // kintone counted at some time between; so many of ours were live all the while.
+            let ours = sending.fewest.min(self.in_use.live());
             self.prove_gone(sending.number, running.saturating_sub(ours), now);
         }
         let sample = self.sample(limit, running, sending.live);

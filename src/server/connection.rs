@@ -7,15 +7,18 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
 use crate::model::{Client, Detail};
 
-use super::heads::Heads;
 use super::interim::Interim;
+use super::pulse::{Expired, Phase, Pulse};
 use super::slots::Slot;
+use super::terms::Terms;
 
-/// One caller's connection. It stands as `Arc<Connection>` in the extensions of every request.
+/// One caller's connection: a TCP connection, the one inside it whose TLS is ours, or a stream of
+/// HTTP/2 in that. It stands as `Arc<Connection>` in the extensions of every request.
 ///
 /// Holding it holds the socket and the place among `limits.connections`; a handler lets go of it
 /// when the caller is served.
@@ -26,7 +29,19 @@ pub struct Connection {
     pulse: Mutex<Pulse>,
     stay: Stay,
     interim: Interim,
-    _slot: Slot,
+    terms: Arc<Terms>,
+    /// Of a stream: cancelled when the caller resets it, while the socket stays open.
+    reset: Option<CancellationToken>,
+    _hold: Hold,
+}
+
+/// What a connection keeps for as long as it lasts.
+#[derive(Debug)]
+enum Hold {
+    /// Its own place among all.
+    Slot { _slot: Slot },
+    /// The connection that it runs inside, which has one.
+    Outer { _outer: Arc<Connection> },
 }
 
 /// How long a caller may keep its connection.
@@ -38,84 +53,55 @@ pub(super) enum Stay {
     OneCall,
 }
 
-/// What the connection is doing, and since when.
-///
-/// ```text
-///   Fresh ──first byte──▶ Head ──request parsed──▶ Busy ──answer flushed──▶ Idle ─┐
-///                          ▲                                                      │
-///                          └──────────────────────first byte──────────────────────┘
-/// ```
-#[derive(Debug)]
-struct Pulse {
-    phase: Phase,
-    since: Instant,
-    /// What the caller has sent, from head to head.
-    heads: Heads,
-    /// Calls that were handed to the service.
-    calls: u64,
-    tail: Tail,
-    /// The body of the answer was taken whole by hyper, or given up.
-    answer_ended: bool,
-    /// Bytes wait to be written, and none could be since then.
-    blocked: Option<Instant>,
-    /// The caller has sent its last byte and we have read it.
-    end_read: bool,
-    /// We have sent our last byte.
-    end_sent: bool,
-    /// The connection goes to whoever asked for it: its CONNECT was answered 2xx.
-    granted: bool,
-}
-
-/// The last bytes that came from the caller.
-#[derive(Debug, Clone, Copy, Default)]
-struct Tail([u8; 4]);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Accepted, not a byte yet.
-    Fresh,
-    /// Part of a head has come.
-    Head,
-    /// A call is with the service, or its answer is on its way out.
-    Busy,
-    /// Between two calls.
-    Idle,
-    /// Not HTTP any more.
-    Upgraded,
-}
-
-/// Which limit of `[limits]` ended a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expired {
-    /// `head_timeout`
-    Head,
-    /// `caller_idle`
-    Idle,
-    /// `stall_timeout`
-    Stall,
-}
-
 impl Connection {
-    pub(super) fn new(client: Client, stream: TcpStream, slot: Slot, stay: Stay) -> Self {
+    pub(super) fn new(
+        client: Client,
+        stream: TcpStream,
+        slot: Slot,
+        stay: Stay,
+        terms: Arc<Terms>,
+    ) -> Self {
         Self {
             client,
             stream: Arc::new(stream),
-            pulse: Mutex::new(Pulse {
-                phase: Phase::Fresh,
-                since: Instant::now(),
-                heads: Heads::new(),
-                calls: 0,
-                tail: Tail::default(),
-                answer_ended: false,
-                blocked: None,
-                end_read: false,
-                end_sent: false,
-                granted: false,
-            }),
+            pulse: Mutex::new(Pulse::new(Phase::Fresh)),
             stay,
             interim: Interim::default(),
-            _slot: slot,
+            terms,
+            reset: None,
+            _hold: Hold::Slot { _slot: slot },
         }
+    }
+
+    /// The connection inside one that was granted: it begins as one between two calls.
+    pub(super) fn within(outer: Arc<Self>) -> Self {
+        Self::inside(outer, Pulse::new(Phase::Idle), None)
+    }
+
+    /// A stream of this connection.
+    pub(super) fn stream_of(line: &Arc<Self>) -> Self {
+        let mut pulse = Pulse::new(Phase::Busy);
+        // Its one call has begun, so that nothing is asked of heads that HTTP/2 does not have.
+        pulse.calls = 1;
+        Self::inside(Arc::clone(line), pulse, Some(CancellationToken::new()))
+    }
+
+    fn inside(outer: Arc<Self>, pulse: Pulse, reset: Option<CancellationToken>) -> Self {
+        Self {
+            client: outer.client,
+            stream: Arc::clone(&outer.stream),
+            pulse: Mutex::new(pulse),
+            stay: outer.stay,
+            interim: Interim::default(),
+            terms: Arc::clone(&outer.terms),
+            reset,
+            _hold: Hold::Outer { _outer: outer },
+        }
+    }
+
+    /// What it is served under.
+    pub(super) const fn terms(&self) -> &Arc<Terms> {
+        &self.terms
     }
 
     pub(super) const fn stay(&self) -> Stay {
@@ -128,15 +114,27 @@ impl Connection {
         self.client
     }
 
-    /// The socket. Reading or writing it is for whoever took the connection over by an upgrade.
+    /// The socket, which every connection inside it shares. Reading or writing it is for whoever
+    /// took the connection over by an upgrade.
     #[must_use]
     pub const fn stream(&self) -> &Arc<TcpStream> {
         &self.stream
     }
 
     /// Completes when the caller has closed its side, wholly or for writing, also while bytes it
-    /// sent before are still unread.
+    /// sent before are still unread; or has reset the stream of this call.
     pub async fn caller_gone(&self) {
+        match &self.reset {
+            None => self.socket_closed().await,
+            Some(reset) => tokio::select! {
+                biased;
+                () = reset.cancelled() => {}
+                () = self.socket_closed() => {}
+            },
+        }
+    }
+
+    async fn socket_closed(&self) {
         // Sockets are registered for reading and writing only, so that PRIORITY never shows and
         // what wakes this is the closed read side: tokio counts it to both READABLE and PRIORITY,
         // and the latter does not wake for data.
@@ -211,6 +209,39 @@ impl Connection {
         pulse.phase = Phase::Busy;
         pulse.calls += 1;
         pulse.answer_ended = false;
+    }
+
+    /// A stream was opened in this connection, and its request handed to the service.
+    pub(super) fn stream_begins(&self) {
+        let mut pulse = self.pulse();
+        pulse.phase = Phase::Busy;
+        pulse.streams += 1;
+    }
+
+    /// A stream is over.
+    pub(super) fn stream_ends(&self) {
+        let mut pulse = self.pulse();
+        pulse.streams = pulse.streams.saturating_sub(1);
+        if pulse.streams == 0 {
+            pulse.enter(Phase::Idle);
+        }
+    }
+
+    /// Limits are counted from now.
+    pub(super) fn touch(&self) {
+        self.pulse().since = Instant::now();
+    }
+
+    /// The caller has reset this stream.
+    pub(super) fn was_reset(&self) {
+        if let Some(reset) = &self.reset {
+            reset.cancel();
+        }
+    }
+
+    /// Since when something waits to be written.
+    pub(super) fn blocked(&self) -> Option<Instant> {
+        self.pulse().blocked
     }
 
     /// hyper has all of the answer's body that it will ever get.
@@ -313,26 +344,5 @@ impl Connection {
     fn pulse(&self) -> MutexGuard<'_, Pulse> {
         // Every change under the lock is a plain assignment: a poisoned pulse is a whole one.
         self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Tail {
-    fn received(&mut self, bytes: &[u8]) {
-        let kept = bytes.len().min(self.0.len());
-        self.0.rotate_left(kept);
-        let from = self.0.len() - kept;
-        self.0[from..].copy_from_slice(&bytes[bytes.len() - kept..]);
-    }
-
-    /// Whether the last bytes are an empty line; lines may end in LF alone (RFC 9112 section 2.2).
-    fn ends_a_head(self) -> bool {
-        self.0 == *b"\r\n\r\n" || self.0.ends_with(b"\n\n")
-    }
-}
-
-impl Pulse {
-    fn enter(&mut self, phase: Phase) {
-        self.phase = phase;
-        self.since = Instant::now();
     }
 }

@@ -2,23 +2,23 @@
 //!
 //! hyper answers a head that it cannot parse by itself, with a bare 400, 414 or 431 without a body.
 //! Such an answer is what is written while no call is open; the adapter puts ours in its place. It
-//! shares the socket with the handler, so that this can see a caller leave, and it keeps the
-//! connection's pulse by which the limits are judged.
+//! keeps the connection's pulse by which the limits are judged.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::model::{Client, Detail};
 
-use super::connection::{Connection, Phase};
+use super::connection::Connection;
 use super::interim::Part;
+use super::pulse::Phase;
 
 /// What the server tells, and whom it asks for words. All are called on the connection's task and
 /// must not block.
@@ -39,9 +39,10 @@ impl fmt::Debug for Hooks {
     }
 }
 
-/// The socket as hyper sees it.
-pub(super) struct Guard {
+/// A caller's bytes as hyper sees them: its socket, or TLS over that.
+pub(super) struct Guard<T> {
     connection: Arc<Connection>,
+    io: T,
     hooks: Hooks,
     /// `limits.head_size`, in bytes.
     head_size: usize,
@@ -49,10 +50,16 @@ pub(super) struct Guard {
     instead: Option<Bytes>,
 }
 
-impl Guard {
-    pub(super) const fn new(connection: Arc<Connection>, hooks: Hooks, head_size: usize) -> Self {
+impl<T> Guard<T> {
+    pub(super) const fn new(
+        connection: Arc<Connection>,
+        io: T,
+        hooks: Hooks,
+        head_size: usize,
+    ) -> Self {
         Self {
             connection,
+            io,
             hooks,
             head_size,
             instead: None,
@@ -75,12 +82,25 @@ impl Guard {
         self.instead = Some((self.hooks.bare_answer)(status, self.connection.client()));
     }
 
+    /// Answers what hyper refuses without a word.
+    pub(super) fn answer_instead(&mut self, status: u16) {
+        let answer = (self.hooks.bare_answer)(status, self.connection.client());
+        self.instead.get_or_insert(answer);
+    }
+
     /// Whether what hyper writes is an answer of its own making.
     fn is_bare(&self) -> bool {
         match self.connection.phase() {
             Phase::Busy | Phase::Upgraded => false,
             Phase::Fresh | Phase::Head | Phase::Idle => true,
         }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Guard<T> {
+    /// Sends our last byte. It fails only on a socket that is gone.
+    pub(super) async fn finish(&mut self) {
+        let _ = poll_fn(|cx| Pin::new(&mut *self).poll_shutdown(cx)).await;
     }
 
     /// Writes what stands in the place of hyper's answer.
@@ -90,27 +110,23 @@ impl Guard {
             .as_mut()
             .filter(|answer| answer.has_remaining())
         {
-            let written = poll_write_with(&self.connection, cx, || {
-                self.connection.stream().try_write(answer)
-            });
+            let written = Pin::new(&mut self.io).poll_write(cx, answer);
             answer.advance(ready!(written)?);
         }
         Poll::Ready(Ok(()))
     }
-}
 
-impl Guard {
     /// Writes 1xx answers. hyper flushes when it has written all it has, so that nothing of its own
     /// can be half out then.
-    fn poll_interim(&self, part: Part, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let connection = &self.connection;
-        connection.interim().poll_write(part, |head| {
-            poll_write_with(connection, cx, || connection.stream().try_write(head))
-        })
+    fn poll_interim(&mut self, part: Part, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { connection, io, .. } = self;
+        connection
+            .interim()
+            .poll_write(part, |head| Pin::new(&mut *io).poll_write(cx, head))
     }
 }
 
-impl fmt::Debug for Guard {
+impl<T> fmt::Debug for Guard<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
             .field("connection", &self.connection)
@@ -118,48 +134,25 @@ impl fmt::Debug for Guard {
     }
 }
 
-impl AsyncRead for Guard {
+impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let connection = &self.connection;
-        let stream = connection.stream();
-        let before = buf.filled().len();
-        loop {
-            ready!(stream.poll_read_ready(cx))?;
-            let room = buf.remaining();
-            let mut short = false;
-            // A read that did not fill the buffer has emptied the socket: readiness is cleared
-            // under the tick that was taken before the read, as tokio's own `poll_read` does, which
-            // spares the read that would only say so.
-            let read = stream.try_io(Interest::READABLE, || {
-                let read = stream.try_read_buf(buf)?;
-                short = read > 0 && read < room;
-                if short {
-                    Err(io::ErrorKind::WouldBlock.into())
-                } else {
-                    Ok(read)
-                }
-            });
-            match read {
-                Ok(0) if room > 0 => {
-                    connection.end_read();
-                    return Poll::Ready(Ok(()));
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && short => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-            connection.received(&buf.filled()[before..]);
-            return Poll::Ready(Ok(()));
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let read = &buf.filled()[before..];
+        if read.is_empty() && room > 0 {
+            self.connection.end_read();
+        } else {
+            self.connection.received(read);
         }
+        Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Guard {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -170,8 +163,7 @@ impl AsyncWrite for Guard {
             return Poll::Ready(Ok(buf.len()));
         }
         ready!(self.poll_interim(Part::Begun, cx))?;
-        let connection = &self.connection;
-        poll_write_with(connection, cx, || connection.stream().try_write(buf))
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -184,32 +176,30 @@ impl AsyncWrite for Guard {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         ready!(self.poll_interim(Part::Begun, cx))?;
-        let connection = &self.connection;
-        poll_write_with(connection, cx, || {
-            connection.stream().try_write_vectored(bufs)
-        })
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_instead(cx))?;
         ready!(self.poll_interim(Part::All, cx))?;
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
         self.connection.flushed();
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_instead(cx))?;
-        SockRef::from(&**self.connection.stream()).shutdown(std::net::Shutdown::Write)?;
+        ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
         self.connection.end_sent();
         Poll::Ready(Ok(()))
     }
 }
 
-impl Drop for Guard {
+impl<T> Drop for Guard<T> {
     fn drop(&mut self) {
         // An answer that was begun and not ended must not look whole where its end is the close
         // (RFC 9112 section 8): the close becomes a reset.
@@ -218,27 +208,6 @@ impl Drop for Guard {
             let _ = self.connection.stream().set_zero_linger();
         }
     }
-}
-
-/// Writes by `write` as soon as the socket takes it, and notes whether it did.
-fn poll_write_with(
-    connection: &Connection,
-    cx: &mut Context<'_>,
-    write: impl Fn() -> io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    let written = loop {
-        match connection.stream().poll_write_ready(cx) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
-            Poll::Pending => break Poll::Pending,
-        }
-        match write() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => break Poll::Ready(result),
-        }
-    };
-    connection.wrote(&written);
-    written
 }
 
 /// The status in `HTTP/1.1 400 …`; 400 where there is none.

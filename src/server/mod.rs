@@ -1,4 +1,4 @@
-//! Callers' connections: accept, serve HTTP/1, hand over, close.
+//! Callers' connections: accept, serve HTTP/1, hand over, serve what runs inside, close.
 //!
 //! It knows a `tower::Service` and nothing of what that does. What it guards is that a caller can
 //! neither use up the gateway (places, slow heads, stalled reads) nor be answered in any words but
@@ -6,8 +6,9 @@
 //!
 //! Path of a connection: it waits in the kernel until a place among `limits.connections` is free, is
 //! accepted and counted for its network address; `serve` runs hyper over `guard` and watches the
-//! limits; it ends by a close that lets the last answer arrive, or is taken over by `upgraded`. The
-//! place is given back when the last `Arc<Connection>` is dropped.
+//! limits; it ends by a close that lets the last answer arrive, or is taken over by `upgraded`. Who
+//! took it over may speak TLS on its `Socket` and have `within` serve HTTP/1 or HTTP/2 (`streams`)
+//! inside, under the same limits. The place is given back when the last `Arc<Connection>` is dropped.
 
 use std::error::Error as StdError;
 use std::io;
@@ -30,18 +31,27 @@ use crate::model::{Client, Detail};
 
 pub use connection::Connection;
 pub use guard::Hooks;
+pub use socket::Socket;
 pub use upgrade::{UpgradeError, Upgraded, upgraded};
+pub use within::serve_within;
 
 use connection::Stay;
 use slots::{Place, Slots};
+use terms::Terms;
 
 mod connection;
 mod guard;
 mod heads;
 mod interim;
+mod linger;
+mod pulse;
 mod serve;
 mod slots;
+mod socket;
+mod streams;
+mod terms;
 mod upgrade;
+mod within;
 
 /// Pause after an accept that failed for want of a resource: others give it back meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -49,9 +59,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves callers. Clones share the count of connections, so that one serves each listener.
 #[derive(Debug, Clone)]
 pub struct Server {
-    limits: Arc<ArcSwap<Limits>>,
-    drain: Drain,
-    hooks: Hooks,
+    terms: Arc<Terms>,
     slots: Arc<Slots>,
 }
 
@@ -61,9 +69,11 @@ impl Server {
     #[must_use]
     pub fn new(limits: Arc<ArcSwap<Limits>>, drain: Drain, hooks: Hooks) -> Self {
         Self {
-            limits,
-            drain,
-            hooks,
+            terms: Arc::new(Terms {
+                limits,
+                drain,
+                hooks,
+            }),
             slots: Arc::default(),
         }
     }
@@ -92,7 +102,7 @@ impl Server {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let mut stopping = std::pin::pin!(self.drain.stopping());
+        let mut stopping = std::pin::pin!(self.terms.drain.stopping());
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -100,14 +110,8 @@ impl Server {
                 accepted = self.accept(&listener) => accepted,
             };
             let Some(connection) = accepted else { continue };
-            let serving = serve::serve_connection(
-                connection,
-                service.clone(),
-                self.limits.load_full(),
-                self.drain.clone(),
-                self.hooks.clone(),
-            );
-            tokio::spawn(self.drain.track(serving));
+            let serving = serve::serve_connection(connection, service.clone());
+            tokio::spawn(self.terms.drain.track(serving));
         }
     }
 
@@ -129,11 +133,11 @@ impl Server {
         let mut told = false;
         loop {
             let freed = self.slots.freed();
-            if let Some(place) = self.slots.try_place(self.limits.load().connections) {
+            if let Some(place) = self.slots.try_place(self.terms.limits.load().connections) {
                 return place;
             }
             if !told {
-                (self.hooks.limit_hit)(Detail::Connections);
+                (self.terms.hooks.limit_hit)(Detail::Connections);
                 told = true;
             }
             freed.await;
@@ -141,14 +145,14 @@ impl Server {
     }
 
     fn admit(&self, place: Place, stream: TcpStream, client: Client) -> Option<Arc<Connection>> {
-        let limit = self.limits.load().connections_per_network_address;
+        let limit = self.terms.limits.load().connections_per_network_address;
         let Some(slot) = place.of(client.0.ip(), limit) else {
             return self.turn_away(&stream, Detail::ConnectionsPerAddress);
         };
         let stay = match descriptors::room(&stream) {
             Room::Ample => Stay::Long,
             Room::Tight | Room::Scarce => {
-                (self.hooks.limit_hit)(Detail::FileDescriptors);
+                (self.terms.hooks.limit_hit)(Detail::FileDescriptors);
                 Stay::OneCall
             }
             Room::Gone => return self.turn_away(&stream, Detail::FileDescriptors),
@@ -156,11 +160,12 @@ impl Server {
         // Answers are written whole: waiting for more to send would only delay them. It fails only
         // on a connection that was reset, which the first read will tell.
         let _ = stream.set_nodelay(true);
-        Some(Arc::new(Connection::new(client, stream, slot, stay)))
+        let terms = Arc::clone(&self.terms);
+        Some(Arc::new(Connection::new(client, stream, slot, stay, terms)))
     }
 
     fn turn_away(&self, stream: &TcpStream, why: Detail) -> Option<Arc<Connection>> {
-        (self.hooks.limit_hit)(why);
+        (self.terms.hooks.limit_hit)(why);
         // A reset leaves no TIME_WAIT behind; it fails only on a socket that is gone.
         let _ = stream.set_zero_linger();
         None
@@ -185,8 +190,10 @@ impl Server {
                 | libc::ENETUNREACH
                 | libc::EINTR,
             ) => return,
-            Some(libc::EMFILE | libc::ENFILE) => (self.hooks.limit_hit)(Detail::FileDescriptors),
-            Some(libc::ENOBUFS | libc::ENOMEM) => (self.hooks.limit_hit)(Detail::Memory),
+            Some(libc::EMFILE | libc::ENFILE) => {
+                (self.terms.hooks.limit_hit)(Detail::FileDescriptors);
+            }
+            Some(libc::ENOBUFS | libc::ENOMEM) => (self.terms.hooks.limit_hit)(Detail::Memory),
             _ => {}
         }
         tracing::warn!(%error, "cannot accept connections; trying again");

@@ -1,8 +1,7 @@
-//! The life of one connection, from accept to close.
+//! HTTP/1 on one connection, from its first byte to the close.
 
 use std::error::Error as StdError;
-use std::future::{Future as _, poll_fn};
-use std::io;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,32 +13,30 @@ use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_rustls::server::TlsStream;
 use tower::{Service, ServiceExt};
 
 use crate::config::Limits;
 use crate::drain::{Drain, Stage};
 use crate::model::Detail;
 
-use super::connection::{Connection, Expired, Phase, Stay};
+use super::connection::{Connection, Stay};
 use super::guard::{Guard, Hooks};
+use super::linger::{LINGER_TIME, end_here, has_unread, linger_after};
+use super::pulse::{Expired, Phase};
+use super::socket::Socket;
 
-/// After our last byte, this much of what the caller still sends is read and thrown away, …
-const LINGER_BYTES: usize = 256 << 10;
-/// … for this long, so that the answer arrives before a reset could eat it (RFC 9112 section 9.6).
-const LINGER_TIME: Duration = Duration::from_secs(2);
 /// The smallest buffer that hyper accepts, in bytes.
 const SMALLEST_BUFFER: usize = 8 << 10;
 
 /// Beyond any limit: a timer that is set so far is as good as none.
-const FAR: Duration = Duration::from_secs(365 * 86400);
+pub(super) const FAR: Duration = Duration::from_secs(365 * 86400);
 
 /// How HTTP on a connection came to its end.
-enum End {
+pub(super) enum End {
     /// hyper is done: closed by either side, or upgraded.
     Done(Result<(), hyper::Error>),
     /// A limit was reached.
@@ -50,20 +47,22 @@ enum End {
     Cut,
 }
 
+/// A connection of hyper's.
+trait Http: Future<Output = Result<(), hyper::Error>> {
+    /// Ends it after the call at hand.
+    fn leave(self: Pin<&mut Self>);
+}
+
 /// Serves `connection` until it closes, is upgraded, runs into a limit or is drained.
-pub(super) async fn serve_connection<S, B>(
-    connection: Arc<Connection>,
-    service: S,
-    limits: Arc<Limits>,
-    drain: Drain,
-    hooks: Hooks,
-) where
+pub(super) async fn serve_connection<S, B>(connection: Arc<Connection>, service: S)
+where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone,
     S::Error: Into<Box<dyn StdError + Send + Sync>>,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let end = serve_http(&connection, service, &limits, &drain, &hooks).await;
+    let terms = Arc::clone(connection.terms());
+    let end = serve_http(&connection, service).await;
     match end {
         End::Done(result) => {
             if result.is_ok() && !connection.is_end_sent() && !connection.is_granted() {
@@ -73,47 +72,100 @@ pub(super) async fn serve_connection<S, B>(
             if let Err(error) = result {
                 tracing::debug!(client = %connection.client(), %error, "connection ended");
                 if error.is_parse() && !connection.is_end_sent() {
-                    answer_unparsable(&connection, &hooks);
+                    answer_unparsable(&connection, &terms.hooks);
                 }
             }
-            linger_after(&connection, &drain).await;
+            linger_after(&connection, &terms.drain).await;
         }
-        End::Expired(Expired::Head) => (hooks.limit_hit)(Detail::HeadTimeout),
-        End::Expired(Expired::Stall) => (hooks.limit_hit)(Detail::CallerStalled),
-        End::Expired(Expired::Idle) => (hooks.limit_hit)(Detail::CallerIdle),
+        End::Expired(expired) => expired.tell(&terms.hooks),
         End::Idle | End::Cut => {}
     }
 }
 
-async fn serve_http<S, B>(
-    connection: &Arc<Connection>,
-    service: S,
-    limits: &Limits,
-    drain: &Drain,
-    hooks: &Hooks,
-) -> End
+async fn serve_http<S, B>(connection: &Arc<Connection>, service: S) -> End
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone,
     S::Error: Into<Box<dyn StdError + Send + Sync>>,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
+    let terms = connection.terms();
+    let limits = terms.limits.load_full();
     let service = service_fn(|request| {
         connection.call_begins();
-        answer(Arc::clone(connection), service.clone(), drain, request)
+        let connection = Arc::clone(connection);
+        answer(connection, service.clone(), &terms.drain, request)
     });
-    let guard = Guard::new(Arc::clone(connection), hooks.clone(), limits.head_size);
-    let http = builder(limits)
+    let socket = Socket::new(Arc::clone(connection));
+    let hooks = terms.hooks.clone();
+    let guard = Guard::new(Arc::clone(connection), socket, hooks, limits.head_size);
+    let http = builder(&limits)
         .serve_connection(TokioIo::new(guard), service)
         .with_upgrades();
-    let mut http = pin!(http);
+    drive(connection, pin!(http), &limits).await
+}
+
+/// Serves HTTP/1 on `stream`, inside a connection that was granted, until it closes, runs into a
+/// limit or is drained.
+pub(super) async fn serve_secured<S, B>(stream: TlsStream<Socket>, service: S)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone,
+    S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let connection = Arc::clone(stream.get_ref().0.connection());
+    let terms = connection.terms();
+    let limits = terms.limits.load_full();
+    let service = service_fn(|request| {
+        connection.call_begins();
+        let connection = Arc::clone(&connection);
+        answer(connection, service.clone(), &terms.drain, request)
+    });
+    let hooks = terms.hooks.clone();
+    let guard = Guard::new(Arc::clone(&connection), stream, hooks, limits.head_size);
+    let mut http = builder(&limits).serve_connection(TokioIo::new(guard), service);
+    let end = drive(&connection, Pin::new(&mut http), &limits).await;
+    let mut guard = http.into_parts().io.into_inner();
+    match end {
+        End::Done(Ok(())) if connection.is_end_sent() => {}
+        // An upgrade that was refused, as above.
+        End::Done(Ok(())) => finish(&mut guard).await,
+        End::Done(Err(error)) => {
+            tracing::debug!(client = %connection.client(), %error, "connection ended");
+            if error.is_parse() && !connection.is_end_sent() {
+                guard.answer_instead(400);
+                finish(&mut guard).await;
+            }
+        }
+        End::Expired(expired) => {
+            expired.tell(&terms.hooks);
+            if expired == Expired::Idle {
+                finish(&mut guard).await;
+            }
+            return;
+        }
+        End::Idle => return finish(&mut guard).await,
+        End::Cut => return,
+    }
+    linger_after(&connection, &terms.drain).await;
+}
+
+/// Sends our last bytes, and TLS's word that they are.
+async fn finish(guard: &mut Guard<TlsStream<Socket>>) {
+    // Nobody waits for a caller that does not read.
+    let _ = timeout(LINGER_TIME, guard.finish()).await;
+}
+
+/// Polls `http` until its end or a limit, and through the stages of the drain.
+async fn drive<H: Http>(connection: &Connection, mut http: Pin<&mut H>, limits: &Limits) -> End {
     let timer = pin!(sleep_until(Instant::now() + limits.head_timeout.min(FAR)));
     let mut alarm = Alarm {
         connection,
         limits,
         timer,
     };
-    let mut stage = drain.watch();
+    let mut stage = connection.terms().drain.watch();
     let mut closing = false;
     loop {
         let next = if closing {
@@ -138,8 +190,45 @@ where
             Phase::Head => {}
             Phase::Fresh | Phase::Idle if has_unread(connection.stream()) => {}
             Phase::Fresh | Phase::Idle => return End::Idle,
-            Phase::Busy | Phase::Upgraded => http.as_mut().graceful_shutdown(),
+            Phase::Busy | Phase::Upgraded => http.as_mut().leave(),
         }
+    }
+}
+
+impl<I, S, B> Http for http1::Connection<I, S>
+where
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    fn leave(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, B> Http for http1::UpgradeableConnection<I, S>
+where
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    fn leave(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl Expired {
+    /// Tells that it bit.
+    pub(super) fn tell(self, hooks: &Hooks) {
+        (hooks.limit_hit)(match self {
+            Self::Head => Detail::HeadTimeout,
+            Self::Stall => Detail::CallerStalled,
+            Self::Idle => Detail::CallerIdle,
+        });
     }
 }
 
@@ -203,14 +292,14 @@ fn builder(limits: &Limits) -> http1::Builder {
 
 /// Watches the limits of a connection. The timer is moved only when it would ring too late: between
 /// calls in quick succession it is left alone, and looks again when it rings.
-struct Alarm<'a> {
-    connection: &'a Connection,
-    limits: &'a Limits,
-    timer: Pin<&'a mut Sleep>,
+pub(super) struct Alarm<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) limits: &'a Limits,
+    pub(super) timer: Pin<&'a mut Sleep>,
 }
 
 impl Alarm<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         loop {
             let deadline = self.connection.deadline(self.limits);
             if let Some((at, _)) = deadline
@@ -270,52 +359,4 @@ fn answer_unparsable(connection: &Connection, hooks: &Hooks) {
     if connection.stream().try_write(&answer).is_ok() {
         end_here(connection);
     }
-}
-
-/// Sends our last byte. It fails only on a socket that is gone.
-fn end_here(connection: &Connection) {
-    if shut_write(connection.stream()).is_ok() {
-        connection.end_sent();
-    }
-}
-
-fn shut_write(stream: &TcpStream) -> io::Result<()> {
-    SockRef::from(stream).shutdown(std::net::Shutdown::Write)
-}
-
-/// Lets our last answer arrive where we closed first, unless the drain ends it.
-async fn linger_after(connection: &Connection, drain: &Drain) {
-    if connection.wants_lingering() {
-        tokio::select! {
-            () = linger(connection.stream()) => {}
-            () = drain.cutting() => {}
-        }
-    }
-}
-
-/// Reads and throws away what the caller still sends, until its end or the bounds above.
-async fn linger(stream: &TcpStream) {
-    let discard = async {
-        let mut left = LINGER_BYTES;
-        while left > 0 && stream.readable().await.is_ok() {
-            match discard_some(stream) {
-                Ok(0) => return,
-                Ok(read) => left = left.saturating_sub(read),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
-        }
-    };
-    // Whether time or bytes ran out, the connection closes.
-    let _ = timeout(LINGER_TIME, discard).await;
-}
-
-fn discard_some(stream: &TcpStream) -> io::Result<usize> {
-    stream.try_read(&mut [0; 8 << 10])
-}
-
-/// Whether bytes have arrived that nobody has read: a call may be among them.
-fn has_unread(stream: &TcpStream) -> bool {
-    let mut byte = [std::mem::MaybeUninit::uninit()];
-    matches!(SockRef::from(stream).peek(&mut byte), Ok(read) if read > 0)
 }

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::connection::Connection;
 use super::guard::Guard;
+use super::socket::Socket;
 
 /// A connection that is not HTTP any more.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub enum UpgradeError {
 pub async fn upgraded(on: OnUpgrade) -> Result<Upgraded, UpgradeError> {
     let parts = on
         .await?
-        .downcast::<TokioIo<Guard>>()
+        .downcast::<TokioIo<Guard<Socket>>>()
         .map_err(|_| UpgradeError::Foreign)?;
     let guard = parts.io.into_inner();
     let connection = Arc::clone(guard.connection());

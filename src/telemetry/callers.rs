@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use prometheus::{IntCounter, IntGauge};
 
-use super::labels::Alpn;
+use super::labels::{Alpn, Handshake};
 use super::metrics::Metrics;
 use super::record::Record;
 use crate::config::Callers;
@@ -41,6 +41,8 @@ pub struct CallerSeries {
     authentications: [OnceLock<IntCounter>; TOKENS + 2],
     tunnels: [OnceLock<IntCounter>; Alpn::ALL.len()],
     tunnels_open: OnceLock<IntGauge>,
+    handshakes: [OnceLock<IntCounter>; Handshake::ALL.len()],
+    inspected: OnceLock<IntGauge>,
 }
 
 impl CallerTable {
@@ -101,6 +103,8 @@ impl CallerSeries {
             authentications: Default::default(),
             tunnels: Default::default(),
             tunnels_open: OnceLock::new(),
+            handshakes: Default::default(),
+            inspected: OnceLock::new(),
         }
     }
 
@@ -140,6 +144,24 @@ impl CallerSeries {
     pub fn tunnels_open(&self, metrics: &Metrics) -> &IntGauge {
         self.tunnels_open
             .get_or_init(|| metrics.tunnels_open.with_label_values(&[&*self.label]))
+    }
+
+    /// How many inspected connections of this caller are open.
+    pub fn inspected(&self, metrics: &Metrics) -> &IntGauge {
+        self.inspected.get_or_init(|| {
+            metrics
+                .inspected_connections
+                .with_label_values(&[&*self.label])
+        })
+    }
+
+    /// Handshakes of this caller that ended so.
+    pub fn handshakes(&self, metrics: &Metrics, result: Handshake) -> &IntCounter {
+        self.handshakes[result as usize].get_or_init(|| {
+            metrics
+                .inspect_handshakes_total
+                .with_label_values(&[&*self.label, result.label()])
+        })
     }
 
     /// Tunnels of this caller that offered `alpn`.

@@ -67,6 +67,8 @@ words!(
         Memory = "memory",
         /// The places of the flight record.
         FlightRecord = "flight_record",
+        /// The rows of the daily counts.
+        DailyRows = "daily_rows",
     }
 );
 
@@ -116,11 +118,33 @@ words!(
     }
 );
 
+words!(
+    /// How the TLS handshake of an inspected connection ended.
+    Handshake {
+        /// Well, and the caller speaks HTTP/1.
+        H1 = "h1",
+        /// Well, and the caller speaks HTTP/2.
+        H2 = "h2",
+        /// The caller does not take our certificate: it must be told to trust the private CA.
+        CallerDistrustsCa = "caller_distrusts_ca",
+        /// It asked for no name, or for another one than CONNECT.
+        Sni = "sni",
+        /// What came behind the CONNECT is no TLS.
+        NotTls = "not_tls",
+        /// It took longer than `[limits] handshake_timeout`.
+        Timeout = "timeout",
+        /// No version or cipher in common, a broken message, or the drain's end.
+        Failed = "failed",
+        /// The caller closed meanwhile.
+        Gone = "gone",
+    }
+);
+
 impl LimitName {
     /// The limit that a refusal's word tells of, if it tells of one.
     #[must_use]
     pub fn of(detail: Detail) -> Option<Self> {
-        const LIMITS: [(Detail, LimitName); 11] = [
+        const LIMITS: [(Detail, LimitName); 12] = [
             (Detail::TargetTooLong, LimitName::HeadSize),
             (Detail::CallerIdle, LimitName::CallerIdle),
             (Detail::Connections, LimitName::Connections),
@@ -131,6 +155,7 @@ impl LimitName {
             (Detail::HeadTooLarge, LimitName::HeadSize),
             (Detail::HeadTimeout, LimitName::HeadTimeout),
             (Detail::HelloTimeout, LimitName::HandshakeTimeout),
+            (Detail::HandshakeTimeout, LimitName::HandshakeTimeout),
             (Detail::CallerStalled, LimitName::StallTimeout),
             (Detail::FileDescriptors, LimitName::FileDescriptors),
             (Detail::LocalPorts, LimitName::LocalPorts),

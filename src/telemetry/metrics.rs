@@ -122,6 +122,8 @@ metrics! {
         "Calls at kintone that are not ours, as estimated. Calls; maximum over hosts.";
     account_max_wait_seconds: GaugeVec ["account"] =
         "Longest wait of a call that asks for none shorter. Seconds; the same on every host, take the maximum.";
+    account_closed: GaugeVec ["account", "reason"] =
+        "1 while calls of the account are refused because kintone does not serve it: maintenance, planned, unknown; other is how many of its accounts. Accounts; maximum over hosts.";
     account_requests_total: IntCounterVec ["account", "mode"] =
         "Calls that ended, by account and way in. Calls; sum over hosts.";
     account_refused_total: IntCounterVec ["account", "reason"] =
@@ -137,6 +139,13 @@ metrics! {
         "Calls of a tenant that were admitted. Calls; sum over hosts.";
     tenant_permit_seconds_total: CounterVec ["account", "tenant"] =
         "Permits of a tenant times how long they were held. Permit seconds; sum over hosts.";
+
+    app_requests_today: GaugeVec ["account", "app"] =
+        "Calls of the 20 largest apps of an account since 09:00 Japan time. Calls; sum over hosts.";
+    account_daily_per_app: GaugeVec ["account"] =
+        "Calls that each app of an account may make a day, all hosts together. Calls; the same on every host, take the maximum.";
+    daily_budget_warnings_total: IntCounterVec ["account", "percent"] =
+        "Apps that have reached that part of their calls of the day, on this host. Warnings; sum over hosts.";
 
     kintone_running: GaugeVec ["account"] =
         "X-ConcurrencyLimit-Running as last said. Calls; maximum over hosts.";
@@ -171,8 +180,15 @@ metrics! {
         "Tunnels that are open. Tunnels; sum over hosts.";
     tunnels_total: IntCounterVec ["caller", "alpn"] =
         "Tunnels whose ClientHello was let through, by what it offers. Tunnels; sum over hosts.";
+    inspected_connections: IntGaugeVec ["caller"] =
+        "Inspected connections that are open. Connections; sum over hosts.";
+    inspect_handshakes_total: IntCounterVec ["caller", "result"] =
+        "TLS handshakes of inspected connections, by how they ended. Handshakes; sum over hosts.";
     tunnel_bytes_total: IntCounterVec ["direction"] =
         "Bytes carried in tunnels. Bytes; sum over hosts.";
+
+    inspect_ca_expiration_timestamp_seconds: GaugeVec ["ca"] =
+        "When the first certificate of the private authority ends: of the one that signs, and of those in ca_next. Seconds since 1970; minimum over hosts.";
 
     config_info: GaugeVec ["hash"] =
         "1, with the SHA-256 of the configuration in force. Differing hashes between hosts are a fault; do not sum.";
@@ -183,6 +199,10 @@ metrics! {
     config_last_reload_timestamp_seconds: GaugeVec [] =
         "When a configuration was last taken. Seconds since 1970; minimum over hosts.";
 
+    published_addresses: GaugeVec ["state"] =
+        "Addresses on the published list, by state. Addresses; maximum over hosts.";
+    published_alarms: GaugeVec ["alarm"] =
+        "Where the published list is not what the configuration says. Alarms; maximum over hosts.";
     draining: GaugeVec [] =
         "1 while this host is out of rotation or shutting down. Hosts; the sum is how many are away.";
 

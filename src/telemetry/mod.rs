@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 
-use crate::config::Config;
+use crate::config::{CaCertificate, Config};
 use crate::model::{Account, CallerName, Code, Detail, Outcome, Priority, Published};
 use accounts::{AccountTable, Series};
 use callers::{CallerTable, MODES, mode_label, mode_of, mode_place};
@@ -21,16 +21,18 @@ use metrics::Metrics;
 
 pub use access_log::{AccessLogError, AccessLogHandle, Flushed};
 pub use account_series::{AccountLabel, RecentFailure};
-pub use labels::{Alpn, ConnectResult, LimitName, Rejection, Retry};
+pub use labels::{Alpn, ConnectResult, Handshake, LimitName, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
 pub use views::{
-    AccountLoad, AccountView, AddressView, Balance, Presence, TenantView, Views, WaitingView,
+    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, Presence, PublishedView,
+    TenantView, Views, WaitingView,
 };
 
 pub mod access_log;
 pub mod account_series;
 pub mod accounts;
+pub mod apps_today;
 pub mod callers;
 pub mod exposition;
 pub mod labels;
@@ -64,6 +66,12 @@ pub struct TunnelGauge {
     open: IntGauge,
     to_kintone: IntCounter,
     from_kintone: IntCounter,
+}
+
+/// An inspected connection: counted as open until dropped.
+#[derive(Debug)]
+pub struct OpenInspection {
+    open: IntGauge,
 }
 
 /// The series that every call may touch, resolved ahead.
@@ -151,6 +159,16 @@ impl Telemetry {
         self.accounts.reject(&self.metrics, account, rejection);
     }
 
+    /// An app of `account` has reached that part of its calls of the day, in percent.
+    pub fn budget_warned(&self, account: &Account, percent: u64) {
+        // Four times a day for an app at most: a look-up is nothing beside that.
+        let account = self.accounts.label(account);
+        self.metrics
+            .daily_budget_warnings_total
+            .with_label_values(&[account.as_str(), &percent.to_string()])
+            .inc();
+    }
+
     /// A limit of this host was reached.
     pub fn limit_hit(&self, limit: LimitName) {
         self.handles.limit_hits[limit as usize].inc();
@@ -177,6 +195,22 @@ impl Telemetry {
             to_kintone: self.handles.to_kintone.clone(),
             from_kintone: self.handles.from_kintone.clone(),
         }
+    }
+
+    /// An inspected connection of `caller` is ready for calls until the value is dropped.
+    #[must_use]
+    pub fn inspection_opened(&self, caller: &CallerName, result: Handshake) -> OpenInspection {
+        let series = self.callers.of(Some(caller));
+        series.handshakes(&self.metrics, result).inc();
+        let open = series.inspected(&self.metrics).clone();
+        open.inc();
+        OpenInspection { open }
+    }
+
+    /// The handshake of an inspected connection of `caller` came to nothing.
+    pub fn inspection_failed(&self, caller: &CallerName, result: Handshake) {
+        let series = self.callers.of(Some(caller));
+        series.handshakes(&self.metrics, result).inc();
     }
 
     /// `config` was taken.
@@ -277,6 +311,24 @@ impl Telemetry {
             .config_last_reload_timestamp_seconds
             .with_label_values::<&str>(&[])
             .set(Timestamp::now().as_second() as f64);
+        self.show_expiration(config);
+    }
+
+    /// The end of the authority's certificates; of several in one place the first.
+    fn show_expiration(&self, config: &Config) {
+        let expiration = &self.metrics.inspect_ca_expiration_timestamp_seconds;
+        expiration.reset();
+        let Some(inspect) = &config.inspect else {
+            return;
+        };
+        let end = |ca: &CaCertificate| ca.not_after.as_second();
+        let signing = inspect.ca_cert.certificates.iter().map(end).min();
+        let next = inspect.ca_next.iter().flat_map(|next| &next.certificates);
+        for (ca, end) in [("signing", signing), ("next", next.map(end).min())] {
+            if let Some(end) = end {
+                expiration.with_label_values(&[ca]).set(end as f64);
+            }
+        }
     }
 }
 
@@ -289,6 +341,12 @@ impl TunnelGauge {
     /// `bytes` came from kintone.
     pub fn from_kintone(&self, bytes: u64) {
         self.from_kintone.inc_by(bytes);
+    }
+}
+
+impl Drop for OpenInspection {
+    fn drop(&mut self) {
+        self.open.dec();
     }
 }
 

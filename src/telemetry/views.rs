@@ -4,9 +4,10 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::model::{Account, Bind, CallerName, Priority, Published, Tenant};
+use crate::model::{Account, Bind, CallerName, CountedApp, Priority, Published, Tenant};
 
 /// An account that is in use on this host.
 #[derive(Clone, Debug, Serialize)]
@@ -48,6 +49,47 @@ pub struct AccountLoad {
     pub kintone_running: Option<u32>,
     /// `X-ConcurrencyLimit-Limit` as last said.
     pub kintone_limit: Option<u32>,
+    /// Whether kintone serves it.
+    pub circuit: Circuit,
+    /// When calls go again, where they do not and that is known.
+    #[serde(rename = "circuit_retry_ms", serialize_with = "milliseconds")]
+    pub circuit_retry: Option<Duration>,
+    /// Since when it is closed because kintone does not know it.
+    pub unknown_since: Option<Timestamp>,
+}
+
+/// Whether kintone serves an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Circuit {
+    /// Calls go.
+    #[default]
+    Closed,
+    /// kintone answered as in maintenance, not often enough yet: calls go one at a time.
+    Suspect,
+    /// kintone is in maintenance: calls are refused.
+    Open,
+    /// Maintenance was announced: calls are refused.
+    Planned,
+    /// One call at a time goes to see whether kintone serves again.
+    Probing,
+    /// kintone serves again: calls come back step by step.
+    Rising,
+    /// kintone does not know the domain: calls are refused until it is confirmed.
+    Unknown,
+}
+
+/// Calls of an app since 09:00 Japan time.
+#[derive(Clone, Debug)]
+pub struct AppTodayView {
+    /// The account.
+    pub account: Account,
+    /// The app.
+    pub app: CountedApp,
+    /// Calls.
+    pub requests: u64,
+    /// Calls that each app of the account may make a day, all hosts together.
+    pub daily_per_app: u64,
 }
 
 /// A tenant of an account.
@@ -126,6 +168,15 @@ pub struct Balance {
     pub held: u64,
 }
 
+/// What there is to count of the published list, each count with its label.
+#[derive(Clone, Debug, Default)]
+pub struct PublishedView {
+    /// Addresses by state.
+    pub states: Vec<(&'static str, usize)>,
+    /// Alarms by kind.
+    pub alarms: Vec<(&'static str, usize)>,
+}
+
 /// Everything that the gauges are computed from.
 #[derive(Clone, Debug, Default)]
 pub struct Views {
@@ -137,6 +188,10 @@ pub struct Views {
     pub local_ports: Vec<(Published, u32)>,
     /// Local ports that the kernel hands out per address, where that is known.
     pub local_ports_limit: Option<u32>,
+    /// Today's calls by app.
+    pub apps_today: Vec<AppTodayView>,
+    /// The published list.
+    pub published: PublishedView,
     /// Whether this host is out of rotation or shutting down.
     pub draining: bool,
     /// The permits.

@@ -1,7 +1,21 @@
-//! TLS: what we originate towards kintone, and what a tunnel's first bytes say.
+//! TLS: what we originate towards kintone, what a tunnel's first bytes say, and what inspected
+//! callers are shown.
 
+pub use authority::Authority;
+pub use create::{CaFiles, NewCa};
 pub use hello::{Alpn, FatalAlert, HELLO_SIZE_MAX, Hello, fatal_alert, read_hello};
+pub use leaf::MintError;
 pub use outbound::{Outbound, TlsError};
+pub use trust::trust_pem;
 
+pub mod authority;
+pub mod create;
 pub mod hello;
+pub mod inbound;
 pub mod outbound;
+
+mod leaf;
+mod trust;
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use kintone_egress::config::place::Severity::{Error, Warning};
 
+use super::inspect::{new_ca, table_of};
 use super::{LEAST, faults};
 
 const CASES: &str = include_str!("broken.txt");
@@ -41,6 +42,7 @@ fn read_case(case: &'static str) -> Broken {
         "egress" => EGRESS.to_owned(),
         "least" => LEAST.to_owned(),
         "token" => format!("{EGRESS}{TOKEN}"),
+        "inspect" => format!("{LEAST}{}", table_of(&new_ca())),
         _ => panic!("no base {base}"),
     };
     let (before, after) = body.split_once('‸').expect("a mark");

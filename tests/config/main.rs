@@ -1,6 +1,7 @@
 //! The configuration as operators meet it: the example, what it means, and every way to get it wrong.
 
 mod broken;
+mod inspect;
 mod program;
 mod total;
 
@@ -48,6 +49,10 @@ fn every_key() -> (tempfile::TempDir, Loaded) {
     let authority = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).expect("made");
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text);
     write("extra-ca.pem", &authority.cert.pem()).expect("written");
+    let (ca, next) = (inspect::new_ca(), inspect::new_ca());
+    write("ca.pem", &ca.certificate).expect("written");
+    inspect::write_key(&directory.path().join("ca.key"), &ca);
+    write("next.pem", &next.certificate).expect("written");
     write("admin-token", "secret-of-the-operators\r\n").expect("written");
     write("test.toml", EVERY_KEY).expect("written");
     let environment = Environment {
@@ -69,8 +74,13 @@ fn the_example_is_taken_without_a_word() {
 fn the_example_shows_the_defaults() {
     let stated = effective_json(&read(EXAMPLE).expect("valid").config);
     let silent = effective_json(&read(LEAST).expect("valid").config);
-    for table in ["listen", "upstream", "quota", "limits", "log", "drain"] {
+    for table in [
+        "listen", "public", "upstream", "quota", "limits", "log", "drain",
+    ] {
         assert_eq!(stated[table], silent[table], "[{table}]");
+    }
+    for key in ["minimum_notice", "overlap"] {
+        assert_eq!(stated["egress"][key], silent["egress"][key], "{key}");
     }
 }
 
@@ -88,6 +98,8 @@ fn the_examples_switched_off_settings_are_valid() {
         .collect();
     let expected = [
         ("upstream.ca_file", "cannot be read"),
+        ("inspect.ca_cert", "cannot be read"),
+        ("inspect.ca_next", "cannot be read"),
         ("inspect.ca_key", "$CREDENTIALS_DIRECTORY"),
         ("notify.smtp", "$CREDENTIALS_DIRECTORY"),
         ("admin.token", "$CREDENTIALS_DIRECTORY"),
@@ -112,6 +124,10 @@ fn every_key_means_what_it_says() {
     assert_eq!(config.addresses[0].bind, Some(Bind([10, 0, 12, 34].into())));
     assert_eq!(config.addresses[1].state, AddressState::Retiring);
     assert_eq!(config.addresses[2].bind, None, "another host's");
+    assert_eq!(config.notice.minimum_days, 45);
+    assert_eq!(config.notice.overlap_days, 0);
+    assert_eq!(config.public.service.as_deref(), Some("サンプル電話"));
+    assert_eq!(config.public.connections, 9);
     assert_eq!(config.upstream.response_timeout, Duration::from_secs(90));
     assert_eq!(config.upstream.replay, 1 << 20);
     assert_eq!(
@@ -143,6 +159,10 @@ fn every_key_means_what_it_says() {
     let other = config.quota_of(&Account::from_normal("other.cybozu.com"));
     assert_eq!(other.concurrency, 60);
     assert_eq!(config.fleet.hosts, ["gw-a", "gw-b"]);
+    let inspect = config.inspect.as_ref().expect("[inspect]");
+    assert_eq!(inspect.published().count(), 2, "this CA and the next");
+    assert_eq!(inspect.leaf_life, Duration::from_secs(24 * 3600));
+    assert_eq!(inspect.callers, ["call-events"]);
     let token = config.admin.token.as_ref().expect("a token");
     assert_eq!(token.expose(), "secret-of-the-operators");
     assert_eq!(
@@ -166,18 +186,11 @@ fn what_is_not_built_is_told_and_has_no_effect() {
         .filter(|fault| fault.problem.contains("not built"));
     let keys: Vec<_> = unbuilt.map(|fault| fault.key.as_str()).collect();
     let expected = [
-        "listen.public",
         "listen.proxy_tls",
         "listen.tls",
-        "egress.address[1].retire_after",
-        "egress.address[2].valid_from",
-        "egress.address[2].retire_after",
         "caller[1].certificate",
-        "quota.daily_per_app",
-        "quota.daily_policy",
         "account.\"acme.cybozu.com\".contacts",
         "account.\"acme.cybozu.com\".tenant.company-1.contacts",
-        "inspect",
         "fleet.redis",
         "notify",
     ];
@@ -198,6 +211,7 @@ fn what_is_shown_has_no_secret_and_can_be_read_back() {
     let debug = format!("{loaded:?}");
     for text in [&shown, &json.to_string(), &debug] {
         assert!(!text.contains("secret-of"), "{text}");
+        assert!(!text.contains("PRIVATE KEY"), "{text}");
         assert!(!text.to_lowercase().contains("ba7816bf"), "{text}");
     }
     let again = shown
@@ -209,6 +223,7 @@ fn what_is_shown_has_no_secret_and_can_be_read_back() {
                 "2".repeat(64)
             ),
         )
+        .replace("ca_key = \"***\"", "ca_key = \"ca.key\"")
         .replace("redis = \"***\"", "redis = \"redis://h\"")
         .replace("smtp = \"***\"", "smtp = \"smtp://h\"")
         .replace("token = \"***\"", "token = \"0123456789abcdef\"");

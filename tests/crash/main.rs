@@ -10,7 +10,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod days;
 mod kills;
 mod load;
 mod power;
 mod site;
+mod unknown;

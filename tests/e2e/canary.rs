@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, Request};
 use kintone_egress::config::token::hash_token;
+use kintone_egress::tls::NewCa;
 use kintone_sim::{Fault, FaultKind, TenantSettings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -28,9 +29,9 @@ smtp = "smtp://user:canary-smtp@127.0.0.1:2525"
 from = "gateway@example.com"
 operators = ["sre@example.com"]
 [inspect]
-ca_cert = "ca.pem"
+ca_cert = "inspect.pem"
 ca_key = { file = "ca-key" }
-accounts = ["*"]
+accounts = ["inspected.cybozu.com"]
 callers = ["*"]
 [admin]
 token = "canary-admin-token"
@@ -93,8 +94,27 @@ fn laden(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_ever_shown() {
+    let ca = NewCa {
+        name: "test CA".to_owned(),
+        organization: None,
+        zones: ["cybozu.com", "kintone.com", "cybozu.cn"]
+            .map(String::from)
+            .to_vec(),
+        life: Duration::from_secs(365 * 24 * 3600),
+    };
+    let ca = ca.create(jiff::Timestamp::now()).unwrap();
+    // Without the first line, which all keys have in common.
+    let secret_lines: Vec<_> = ca
+        .key
+        .expose()
+        .lines()
+        .skip(1)
+        .map(str::to_lowercase)
+        .collect();
+    let secret = secret_lines[0].as_str();
     let mut process = Process::start_with(TenantSettings::default(), TABLES, |folder| {
-        std::fs::write(folder.join("ca-key"), "canary-ca-key\n").unwrap();
+        std::fs::write(folder.join("inspect.pem"), &ca.certificate).unwrap();
+        std::fs::write(folder.join("ca-key"), ca.key.expose()).unwrap();
     })
     .await;
     let mut said = Said::default();
@@ -128,6 +148,7 @@ async fn no_secret_is_ever_shown() {
     for line in said.0.lines() {
         let lower = line.to_ascii_lowercase();
         assert!(!lower.contains("canary"), "a secret: {line}");
+        assert!(!lower.contains(secret), "the authority's key: {line}");
         for coded in coded() {
             assert!(!line.contains(&coded), "a secret, coded as {coded}: {line}");
         }

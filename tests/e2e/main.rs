@@ -12,9 +12,12 @@ mod support;
 
 mod addresses;
 mod alone;
+mod authority;
+mod busy;
 mod callers;
 mod canary;
 mod change;
+mod circuit;
 #[path = "../support/compress.rs"]
 #[allow(unreachable_pub, missing_docs, reason = "a test exports nothing")]
 mod compress;
@@ -26,6 +29,7 @@ mod compress;
     reason = "a part is for other tests; a test exports nothing"
 )]
 mod corpus;
+mod days;
 mod egress;
 mod explain;
 mod faults;

@@ -18,9 +18,11 @@ mod rows {
     pub mod connect;
     pub mod fields;
     pub mod framing;
+    pub mod inside;
     pub mod target;
 }
 mod scenes;
+mod streams;
 mod talk;
 mod wire;
 
@@ -35,6 +37,7 @@ use tokio::task::JoinSet;
 use bench::Bench;
 use kintone::RawKintone;
 use row::{Reaction, Row};
+use support::inspect::PrivateCa;
 use support::{Plan, house};
 
 /// How many rows are checked side by side.
@@ -42,6 +45,24 @@ const AT_ONCE: usize = 8;
 
 /// A gateway that leaves from one address, so that it is plain which connection a call takes.
 pub async fn stand<F, T>(plan: Plan, test: F)
+where
+    F: FnOnce(Arc<Bench>) -> T,
+    T: Future<Output = ()>,
+{
+    raise(plan, None, test).await;
+}
+
+/// The same for calls inside inspected connections.
+pub async fn stand_inside<F, T>(plan: Plan, test: F)
+where
+    F: FnOnce(Arc<Bench>) -> T,
+    T: Future<Output = ()>,
+{
+    let ca = PrivateCa::new();
+    raise(ca.plan(plan), Some(ca), test).await;
+}
+
+async fn raise<F, T>(plan: Plan, inside: Option<PrivateCa>, test: F)
 where
     F: FnOnce(Arc<Bench>) -> T,
     T: Future<Output = ()>,
@@ -59,6 +80,7 @@ where
             house,
             kintone,
             calls: AtomicUsize::new(0),
+            inside,
         });
         test(Arc::clone(&bench)).await;
         let bind: IpAddr = [127, 0, 1, 94].into();
@@ -155,6 +177,59 @@ async fn requests(rows: &'static [Row]) {
         run(rows, name, |row, account| {
             let bench = Arc::clone(&bench);
             async move { bench.check(row, &account).await }
+        })
+        .await;
+        check_accounts(&bench).await;
+    })
+    .await;
+}
+
+async fn requests_inside(rows: &'static [Row]) {
+    stand_inside(Plan::default(), async |bench| {
+        let name = |row: &Row| format!("{} ({})", row.rule, row.source);
+        run(rows, name, |row, account| {
+            let bench = Arc::clone(&bench);
+            async move { bench.check(&rows::inside::inside(row), &account).await }
+        })
+        .await;
+        check_accounts(&bench).await;
+    })
+    .await;
+}
+
+#[test]
+fn rows_that_end_otherwise_inside_are_rows() {
+    use rows::{connect, fields, framing, inside, target};
+    inside::check_names(&[target::ROWS, fields::ROWS, framing::ROWS, connect::ROWS]);
+}
+
+#[tokio::test]
+async fn targets_inside() {
+    requests_inside(rows::target::ROWS).await;
+}
+
+#[tokio::test]
+async fn fields_inside() {
+    requests_inside(rows::fields::ROWS).await;
+}
+
+#[tokio::test]
+async fn framing_inside() {
+    requests_inside(rows::framing::ROWS).await;
+}
+
+#[tokio::test]
+async fn connect_inside() {
+    requests_inside(rows::connect::ROWS).await;
+}
+
+#[tokio::test]
+async fn answers_inside() {
+    stand_inside(Plan::default(), async |bench| {
+        let name = |row: &Reaction| format!("{} ({})", row.rule, row.source);
+        run(rows::answers::ROWS, name, |row, account| {
+            let bench = Arc::clone(&bench);
+            async move { bench.react(row, &account).await }
         })
         .await;
         check_accounts(&bench).await;

@@ -11,7 +11,7 @@ pub const ACCOUNT: &str = "scene.cybozu.cn";
 
 /// A connection over which that was sent.
 pub async fn say(bench: &Bench, send: &[u8]) -> Wire {
-    let mut wire = Wire::connect(bench.house.proxy).await;
+    let mut wire = bench.connect(ACCOUNT).await;
     wire.send(&Bench::fill(ACCOUNT, send)).await;
     wire
 }

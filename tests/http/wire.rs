@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -12,9 +12,20 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A connection to the gateway.
 pub struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     unread: Vec<u8>,
 }
+
+/// The socket, or TLS on it.
+enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<dyn Bytes>),
+}
+
+/// Bytes both ways.
+trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
 /// An answer as it stood on the wire.
 #[derive(Debug, Clone, Default)]
@@ -65,19 +76,36 @@ impl Wire {
         let stream = TcpStream::connect(to).await.expect("the proxy listens");
         stream.set_nodelay(true).expect("a live socket");
         Self {
-            stream,
+            stream: Stream::Tcp(stream),
             unread: Vec::new(),
+        }
+    }
+
+    /// A connection inside another.
+    pub fn within(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self {
+            stream: Stream::Tls(Box::new(stream)),
+            unread: Vec::new(),
+        }
+    }
+
+    fn stream(&mut self) -> &mut dyn Bytes {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => &mut **stream,
         }
     }
 
     /// Writes; what the gateway no longer wants to read is no fault here.
     pub async fn send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes).await;
+        let stream = self.stream();
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.flush().await;
     }
 
     /// Closes for writing.
     pub async fn finish(&mut self) {
-        self.stream.shutdown().await.expect("a live socket");
+        self.stream().shutdown().await.expect("a live socket");
     }
 
     /// Reads one answer to a request of that method.
@@ -102,7 +130,10 @@ impl Wire {
     /// The socket, of which nothing was read too far.
     pub fn into_stream(self) -> TcpStream {
         assert!(self.unread.is_empty(), "{:?}", self.unread);
-        self.stream
+        match self.stream {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(_) => panic!("it is TLS's"),
+        }
     }
 
     /// The next head, without its empty line.
@@ -174,10 +205,14 @@ impl Wire {
     }
 
     async fn more(&mut self) -> Result<(), Cut> {
-        let read = timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await;
+        let mut came = vec![0; 16 << 10];
+        let read = timeout(PATIENCE, self.stream().read(&mut came)).await;
         let by = match read.expect("the gateway says something in time") {
             Ok(0) => End::Close,
-            Ok(_) => return Ok(()),
+            Ok(read) => {
+                self.unread.extend_from_slice(&came[..read]);
+                return Ok(());
+            }
             Err(_) => End::Reset,
         };
         Err(Cut {

@@ -9,6 +9,7 @@
 
 pub mod caller;
 pub mod crowd;
+pub mod inspect;
 pub mod invariants;
 pub mod namespace;
 pub mod output;
@@ -72,8 +73,12 @@ pub struct Plan {
     pub limits: String,
     /// How long a drain waits.
     pub grace: &'static str,
+    /// Lines of `[listen]` besides the usual ones.
+    pub listen: String,
     /// `[[egress.address]]` tables; the usual two if empty.
     pub addresses: String,
+    /// What the state directory remembers of the published list; nothing if empty.
+    pub published: String,
     /// Certificates that are trusted besides the simulator's, PEM.
     pub ca: String,
     /// What kintone's account [`ACME`] is like.
@@ -96,7 +101,9 @@ impl Default for Plan {
             resolve: String::new(),
             limits: String::new(),
             grace: "5s",
+            listen: String::new(),
             addresses: String::new(),
+            published: String::new(),
             ca: String::new(),
             tenant: TenantSettings::default(),
             kintone: Options::default().listen,
@@ -111,6 +118,7 @@ pub struct House {
     pub sim: Sim,
     pub proxy: SocketAddr,
     pub admin: SocketAddr,
+    pub public: Option<SocketAddr>,
     pub quotas: Quotas,
     pub output: Output,
     pub signals: mpsc::Sender<Signal>,
@@ -182,6 +190,11 @@ impl House {
         std::fs::write(dir.path().join("ca.pem"), trusted).expect("writable");
         let config_path = dir.path().join("gateway.toml");
         std::fs::write(&config_path, config_text(&plan, sim.addr())).expect("writable");
+        if !plan.published.is_empty() {
+            let state = dir.path().join("state");
+            std::fs::create_dir(&state).expect("writable");
+            std::fs::write(state.join("published.json"), &plan.published).expect("writable");
+        }
         let environment = Environment::default();
         let Loaded { config, .. } = load(&config_path, &environment).expect("a good configuration");
         let output = Output::default();
@@ -193,6 +206,7 @@ impl House {
         let gateway = Gateway::build(config, source, log).expect("free ports");
         let proxy = gateway.proxy_addresses().expect("bound")[0];
         let admin = gateway.admin_address().expect("bound");
+        let public = gateway.public_address().expect("bound");
         let quotas = gateway.quotas();
         let (signals, receiver) = mpsc::channel(4);
         let running = tokio::spawn(gateway.run(receiver));
@@ -201,6 +215,7 @@ impl House {
             sim,
             proxy,
             admin,
+            public,
             quotas,
             output,
             signals,
@@ -323,6 +338,7 @@ pub fn config_text(plan: &Plan, kintone: SocketAddr) -> String {
 [listen]
 proxy = ["127.0.0.1:0"]
 admin = "127.0.0.1:0"
+{listen}
 {addresses}
 [upstream]
 ca_file = "ca.pem"
@@ -349,6 +365,7 @@ announce = "0s"
 grace = "{grace}"
 {tables}
 "#,
+        listen = plan.listen,
         upstream = plan.upstream,
         resolve = plan.resolve,
         grace = plan.grace,

@@ -23,6 +23,25 @@ impl Output {
             .collect()
     }
 
+    /// The same as `line_of` for one of very many lines.
+    pub async fn wait_for(&self, id: &str) -> serde_json::Value {
+        let mark = format!("\"id\":\"{id}\"");
+        for _ in 0..2000 {
+            let found = {
+                let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                // What came last is looked at first.
+                let lines = bytes.rsplit(|byte| *byte == b'\n');
+                let mut lines = lines.map(|line| std::str::from_utf8(line).expect("UTF-8"));
+                lines.find(|line| line.contains(&mark)).map(str::to_owned)
+            };
+            if let Some(line) = found {
+                return serde_json::from_str(&line).expect("each line is JSON");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("no log line of {id}");
+    }
+
     /// The line of the call with this identifier; waits until it is written.
     pub async fn line_of(&self, id: &str) -> serde_json::Value {
         for _ in 0..1000 {

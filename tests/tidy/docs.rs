@@ -12,6 +12,8 @@ const METRICS: &str = "docs/metrics.md";
 const KEYS: &[(&str, &str)] = &[
     ("listen", "proxy admin metrics public proxy_tls"),
     ("listen.tls", "cert key client_ca"),
+    ("egress", "minimum_notice overlap"),
+    ("public", "service contact url connections"),
     (
         "egress.address",
         "published bind state valid_from retire_after",
@@ -38,11 +40,14 @@ const KEYS: &[(&str, &str)] = &[
         "account.\"acme.cybozu.com\".tenant.\"company-1\"",
         "weight concurrency contacts",
     ),
-    ("inspect", "ca_cert ca_key accounts callers"),
+    (
+        "inspect",
+        "ca_cert ca_key ca_next leaf_life accounts callers",
+    ),
     (
         "limits",
         "connections connections_per_network_address head_size head_timeout handshake_timeout caller_idle \
-         stall_timeout account_series",
+         stall_timeout h2_streams account_series",
     ),
     ("fleet", "host hosts redis"),
     ("verify", "urls interval unknown_for"),

@@ -1,0 +1,62 @@
+//! What is published reaches the parts that go by it: the way out, and the hints to customers.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use super::state::Running;
+use crate::published::calendar::next_midnight;
+use crate::published::in_force;
+
+/// How often the list is judged beside the midnights of Japan: the clock may be set, and the disk may
+/// have been full.
+const JUDGE_EVERY: Duration = Duration::from_secs(60);
+
+/// Judges the list at each midnight of Japan and every minute. Never returns.
+pub(super) async fn watch(running: Arc<Running>) {
+    loop {
+        sleep(until_next(Timestamp::now())).await;
+        let judging = Arc::clone(&running);
+        let judged = tokio::task::spawn_blocking(move || judging.publish(Timestamp::now())).await;
+        if let Err(panic) = judged {
+            tracing::error!(%panic, "the published list could not be judged");
+        }
+    }
+}
+
+/// A moment after midnight rather than before it.
+fn until_next(now: Timestamp) -> Duration {
+    let midnight = now.duration_until(next_midnight(now)).unsigned_abs();
+    (midnight + Duration::from_millis(1)).min(JUDGE_EVERY)
+}
+
+impl Running {
+    /// Publishes the list as of `now`, and uses the addresses that it has in use. It may wait for the
+    /// disk.
+    pub(super) fn publish(&self, now: Timestamp) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = self.config.load_full();
+        if self.publisher.refresh(&config, now) {
+            let states = self.publisher.states();
+            self.egress.obey(&states);
+            let authority = self.proxy.authority();
+            self.proxy.reload(in_force(&config, &states), authority);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_judged_each_minute_and_at_midnight() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        assert_eq!(until_next(at("2026-11-30T12:00:00Z")), JUDGE_EVERY);
+        let short = until_next(at("2026-11-30T14:59:58Z"));
+        assert_eq!(short, Duration::from_millis(2001));
+        assert_eq!(until_next(at("2026-11-30T15:00:00Z")), JUDGE_EVERY);
+    }
+}
