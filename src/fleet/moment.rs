@@ -58,6 +58,7 @@ pub(crate) mod relative {
 
     /// From here on this thread sees moments from `present`, and as one those that are further back
     /// than `horizon` nanoseconds.
+    #[allow(dead_code, reason = "only the model checker asks for it")]
     pub(crate) fn see_from(present: Moment, horizon: u64) {
         PRESENT.set((present.0, horizon));
     }

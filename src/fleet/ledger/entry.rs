@@ -106,6 +106,7 @@ pub(super) struct Peak {
 impl Entry {
     /// Forgets what only makes plans.
     #[cfg(test)]
+    #[allow(dead_code, reason = "only the model checker asks for it")]
     pub(super) fn calm(&mut self) {
         self.usage = Usage::default();
         self.peak = Peak::default();

@@ -28,6 +28,7 @@ pub(super) struct Plan {
 
 /// What a model checker has a host do, wise or not.
 #[cfg(test)]
+#[allow(dead_code, reason = "only the model checker asks for it")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Will {
     /// Nothing.
