@@ -9,7 +9,7 @@ CARGO ?= cargo
 # of its own and runs no documentation tests, which therefore come first.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help setup run test clients check fmt clippy doc tidy deny lab bench
+.PHONY: help setup run test clients check fmt clippy doc tidy deny lab model bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ deny: ## bans, licences and sources by cargo-deny, if it is installed
 
 lab: ## the laboratory: real addresses in network namespaces, every packet checked (root); SCENARIO=NAME for some
 	tests/lab/run $(SCENARIO)
+
+model: ## the fleet's ledger under the model checker and the simulator, MODEL_EFFORT (20) times as long as in CI
+	MODEL_EFFORT=$${MODEL_EFFORT:-20} $(CARGO) test --locked -p kintone-egress-model -- --nocapture
 
 bench: ## benchmarks; with BENCH_HARNESS=FOLDER also beside other proxies (tests/bench/compare.sh)
 	$(CARGO) bench --locked -p kintone-egress-bench

@@ -22,6 +22,7 @@
 //! | 3 | [`published`] | for customers: the list of addresses, its notice, its page and feeds | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
 //! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool | `tls`, `config`, `model` |
+//! | 4 | [`fleet`] | permits shared with other hosts: who lends what to whom | `quota`, `config`, `model` |
 //! | 5 | [`proxy`] | the life of a call | the floors below |
 //! | 5 | [`admin`] | what operators see and order | the floors below |
 //! | 6 | [`gateway`] | builds, wires, spawns, drains | everything above |
@@ -81,6 +82,13 @@
 //!    another's bytes.
 //! 6. No secret is in a log, metric, error or page.
 //!
+//! # Many hosts, one limit
+//! `fleet/ledger` is the protocol, pure: every host owns a fixed part of each account's permits and
+//! lends what it does not need, for a time. It takes the permits away from itself before it tells, and
+//! a borrower's calls begin before a moment that its own clock shows; so the store between the hosts is
+//! a notice board that may lose, delay, repeat or forget. `fleet/row` is what hosts tell each other,
+//! `fleet/share` what the ledger and `quota` do.
+//!
 //! # Absent on purpose
 //! `quota` knows no HTTP and no metrics; `egress` knows no quota; `telemetry` calls nobody back;
 //! `server` does not know `proxy` (it takes a `tower::Service`); `proxy/forward` and `proxy/tunnel`
@@ -93,6 +101,7 @@ pub mod config;
 pub mod descriptors;
 pub mod drain;
 pub mod egress;
+pub mod fleet;
 pub mod gateway;
 pub mod kintone;
 pub mod model;

@@ -1,0 +1,4 @@
+mod basics;
+mod broken;
+mod figures;
+mod site;
