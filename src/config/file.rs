@@ -13,7 +13,8 @@ use super::shape::Config;
 use super::source::{Source, beside};
 use super::token::sha256_hex;
 use super::{
-    account, caller, egress, fleet, inspect, listen, public, quota, service, unbuilt, upstream,
+    account, caller, circuit, egress, fleet, inspect, listen, public, quota, service, unbuilt,
+    upstream,
 };
 
 /// Largest file, in bytes.
@@ -143,12 +144,14 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
     let listen = listen::read(&mut root);
     let (addresses, notice) = egress::read(&mut root, &fleet);
     let public = public::read(&mut root);
+    let evidence = public::evidence(&mut root);
     let upstream = upstream::read(&mut root);
     let callers = caller::read(&mut root, &listen, &upstream.zones);
     let mut quota_section = root.section("quota");
     let quota = quota::read(&mut quota_section, &QuotaSettings::default(), hosts);
     quota_section.finish();
     let accounts = account::read(&mut root, &quota, &upstream.zones, hosts);
+    let circuit = circuit::read(&mut root, &upstream.zones);
     let inspect = inspect::inspect(&mut root, &callers, &upstream.zones);
     let state_default = environment.state_directory.clone();
     let state_default = state_default.unwrap_or_else(|| beside(path, Path::new("state")));
@@ -166,10 +169,12 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
         addresses,
         notice,
         public,
+        evidence,
         upstream,
         callers,
         quota,
         accounts,
+        circuit,
         inspect,
     };
     root.finish();

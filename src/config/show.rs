@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::circuit::MaintenanceWindow;
 use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
 use super::shape::{
-    AccessLog, AccountPolicy, Config, EgressAddress, Inspect, Language, Notify, Public,
+    AccessLog, AccountPolicy, Config, EgressAddress, Inspect, Language, Log, Notify, Public,
     StaticAnswer, Upstream, Verify,
 };
 use super::unit::{format_duration, format_size};
@@ -30,7 +31,6 @@ fn effective(config: &Config) -> Table {
     let mut root = Table::new();
     set(&mut root, "listen", listen(config));
     let addresses: Vec<_> = config.addresses.iter().map(address).collect();
-    let days = |days: u16| format!("{days}d").into();
     let egress = [
         ("minimum_notice", days(config.notice.minimum_days)),
         ("overlap", days(config.notice.overlap_days)),
@@ -38,6 +38,11 @@ fn effective(config: &Config) -> Table {
     ];
     set(&mut root, "egress", table(egress));
     set(&mut root, "public", public(&config.public));
+    let evidence = [
+        ("keep", days(config.evidence.keep_days)),
+        ("accounts", count(config.evidence.accounts)),
+    ];
+    set(&mut root, "evidence", table(evidence));
     set(&mut root, "upstream", upstream(&config.upstream));
     callers(&mut root, &config.callers);
     set(&mut root, "quota", quota(&config.quota));
@@ -50,6 +55,18 @@ fn effective(config: &Config) -> Table {
         &mut root,
         "account",
         (!accounts.is_empty()).then_some(accounts),
+    );
+    set(&mut root, "circuit", config.circuit.settings.shown());
+    let windows: Vec<_> = config
+        .circuit
+        .windows
+        .iter()
+        .map(MaintenanceWindow::shown)
+        .collect();
+    set_some(
+        &mut root,
+        "maintenance",
+        (!windows.is_empty()).then_some(windows),
     );
     set_some(&mut root, "inspect", config.inspect.as_ref().map(inspect));
     set(&mut root, "limits", limits(config));
@@ -76,25 +93,25 @@ fn effective(config: &Config) -> Table {
         "state",
         table([("dir", config.state_dir.display().to_string().into())]),
     );
-    let access = match &config.log.access {
-        AccessLog::Stdout => "stdout".to_owned(),
-        AccessLog::Off => "off".to_owned(),
-        AccessLog::File(path) => path.display().to_string(),
-    };
-    set(
-        &mut root,
-        "log",
-        table([
-            ("level", config.log.level.clone().into()),
-            ("access", access.into()),
-        ]),
-    );
+    set(&mut root, "log", log(&config.log));
     let drain = [
         ("announce", duration(config.drain.announce)),
         ("grace", duration(config.drain.grace)),
     ];
     set(&mut root, "drain", table(drain));
     root
+}
+
+fn log(log: &Log) -> Table {
+    let access = match &log.access {
+        AccessLog::Stdout => "stdout".to_owned(),
+        AccessLog::Off => "off".to_owned(),
+        AccessLog::File(path) => path.display().to_string(),
+    };
+    table([
+        ("level", log.level.clone().into()),
+        ("access", access.into()),
+    ])
 }
 
 fn listen(config: &Config) -> Table {
@@ -353,6 +370,10 @@ fn strings<T: ToString>(values: &[T]) -> Value {
 
 fn duration(duration: Duration) -> Value {
     format_duration(duration).into()
+}
+
+fn days(days: u16) -> Value {
+    format!("{days}d").into()
 }
 
 fn count(count: usize) -> Value {

@@ -8,6 +8,7 @@
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -36,6 +37,7 @@ use super::linger::{LINGER_TIME, linger_after};
 use super::pulse::Expired;
 use super::serve::{Alarm, End, FAR};
 use super::socket::Socket;
+use super::within::Parting;
 
 /// Bytes of an answer that wait for the caller's window.
 const SEND_BUFFER: usize = 64 << 10;
@@ -68,6 +70,7 @@ where
         line: Arc::clone(&line),
         newest: Mutex::new(None),
         changed: Notify::new(),
+        parting: AtomicBool::new(false),
         stall_timeout: limits.stall_timeout,
     }));
     let service = {
@@ -155,7 +158,8 @@ where
                 }
             }
             () = shared.changed.notified() => {
-                if leaving || line.stay() == Stay::Long {
+                let stays = line.stay() == Stay::Long && !shared.parting.load(Ordering::Relaxed);
+                if leaving || stays {
                     // Only the timer is to be set anew.
                     continue;
                 }
@@ -191,6 +195,8 @@ struct Shared {
     newest: Mutex<Option<Open>>,
     /// A stream has ended.
     changed: Notify,
+    /// An answer says that the connection is to end.
+    parting: AtomicBool,
     stall_timeout: Duration,
 }
 
@@ -218,6 +224,7 @@ impl Calls {
         request.extensions_mut().insert(Arc::clone(&stream));
         Departing {
             answering: Some(Box::pin(service.oneshot(request))),
+            shared: Arc::clone(shared),
             stream,
         }
     }
@@ -289,6 +296,7 @@ where
     E: 'static,
 {
     answering: Option<Answering<B, E>>,
+    shared: Arc<Shared>,
     stream: Arc<Connection>,
 }
 
@@ -307,6 +315,10 @@ impl<B, E> Future for Departing<B, E> {
         Poll::Ready(answered.map(|mut answer| {
             // A word about a connection of HTTP/1 (RFC 9113 section 8.2.2): a stream ends anyway.
             answer.headers_mut().remove(CONNECTION);
+            if answer.extensions_mut().remove::<Parting>().is_some() {
+                // Looked at when this stream ends.
+                self.shared.parting.store(true, Ordering::Relaxed);
+            }
             answer.map(|body| Pieces { body, stream })
         }))
     }
