@@ -32,7 +32,9 @@
 //! `proxy/judge`, which `explain` shares: `proxy/request` reads the head once → `proxy/identity`
 //! says who it is → `kintone/domain` gives the account → `proxy/known` has the rights → `egress`
 //! says whether an address is usable → `quota` admits (the one `admit` of
-//! `proxy/journey`, which looks at the budget of the day too: `proxy/budget`) → `egress`: a pooled connection, or source → resolve → vet → dial → TLS →
+//! `proxy/journey`, which looks at the budget of the day before: `proxy/budget`): first by the account's
+//! circuit, whether kintone serves it (`quota/circuit`), then by permits and rate → `egress`: a pooled
+//! connection, or source → resolve → vet → dial → TLS →
 //! headers stripped, `kintone/call` says what the call means (effective method, path, app, may it be
 //! repeated) and reads its body as it passes (`proxy/upload`), sent, and counted for the day in the
 //! moment before its first byte (`egress/witness`, `quota/daily`) → 1xx answers pass beside

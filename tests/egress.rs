@@ -13,7 +13,7 @@ use http::Request;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use kintone_egress::config::{
-    AccessLog, AccountPolicy, AddressState, Admin, Anonymous, Callers, Config, Drain,
+    AccessLog, AccountPolicy, AddressState, Admin, Anonymous, Callers, Circuit, Config, Drain,
     EgressAddress, Fleet, Limits, Listen, Log, NamePattern, QuotaSettings, StaticAnswer, Upstream,
 };
 use kintone_egress::egress::{
@@ -194,6 +194,7 @@ fn config(addresses: Vec<EgressAddress>, upstream: Upstream) -> Config {
         },
         quota: QuotaSettings::default(),
         accounts: BTreeMap::new(),
+        circuit: Circuit::default(),
         inspect: None,
         limits: Limits::default(),
         fleet: Fleet {

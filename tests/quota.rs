@@ -4,6 +4,8 @@
 
 #[path = "quota/balance.rs"]
 mod balance;
+#[path = "quota/circuit.rs"]
+mod circuit;
 #[path = "quota/crowd.rs"]
 mod crowd;
 #[path = "quota/deadlines.rs"]

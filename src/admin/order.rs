@@ -2,6 +2,8 @@
 
 use tokio::sync::oneshot;
 
+use crate::model::Account;
+
 /// An order, and where its result goes.
 #[derive(Debug)]
 pub struct Command {
@@ -12,7 +14,7 @@ pub struct Command {
 }
 
 /// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Read the configuration again.
     Reload,
@@ -20,6 +22,8 @@ pub enum Order {
     Drain(AfterDrain),
     /// Take it into rotation again.
     Undrain,
+    /// Let calls go again to an account that was closed because kintone did not know it.
+    Confirm(Account),
 }
 
 /// What follows a drain.

@@ -49,6 +49,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/accounts", get(accounts))
         .route("/api/v1/accounts/{domain}", get(account))
         .route("/api/v1/accounts/{domain}/days", get(days::answer))
+        .route("/api/v1/accounts/{domain}/confirm", post(confirm))
         .route("/api/v1/addresses", get(addresses))
         .route("/api/v1/requests", get(requests))
         .route("/api/v1/evidence", get(evidence))
@@ -319,6 +320,14 @@ async fn drain(State(admin): Shared, query: Result<Query<DrainQuery>, QueryRejec
 
 async fn undrain(State(admin): Shared) -> Response {
     carry_out(&admin, Order::Undrain).await
+}
+
+async fn confirm(State(admin): Shared, domain: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(domain)) = domain else {
+        return not_found().await;
+    };
+    let account = Account::from_normal(&domain.to_ascii_lowercase());
+    carry_out(&admin, Order::Confirm(account)).await
 }
 
 async fn carry_out(admin: &Admin, order: Order) -> Response {

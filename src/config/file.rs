@@ -13,7 +13,8 @@ use super::shape::Config;
 use super::source::{Source, beside};
 use super::token::sha256_hex;
 use super::{
-    account, caller, egress, fleet, inspect, listen, public, quota, service, unbuilt, upstream,
+    account, caller, circuit, egress, fleet, inspect, listen, public, quota, service, unbuilt,
+    upstream,
 };
 
 /// Largest file, in bytes.
@@ -150,6 +151,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
     let quota = quota::read(&mut quota_section, &QuotaSettings::default(), hosts);
     quota_section.finish();
     let accounts = account::read(&mut root, &quota, &upstream.zones, hosts);
+    let circuit = circuit::read(&mut root, &upstream.zones);
     let inspect = inspect::inspect(&mut root, &callers, &upstream.zones);
     let state_default = environment.state_directory.clone();
     let state_default = state_default.unwrap_or_else(|| beside(path, Path::new("state")));
@@ -172,6 +174,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
         callers,
         quota,
         accounts,
+        circuit,
         inspect,
     };
     root.finish();

@@ -5,6 +5,7 @@
 //! thing that the rest of the program sees; `show` prints it back without its secrets.
 
 pub mod certificate;
+pub mod circuit;
 pub mod file;
 pub mod grant;
 pub mod place;
@@ -34,6 +35,7 @@ mod unbuilt;
 mod upstream;
 
 pub use certificate::{CaBundle, CaCertificate};
+pub use circuit::{Circuit, CircuitSettings, MaintenanceWindow};
 pub use grant::*;
 pub use secret::Secret;
 pub use shape::*;

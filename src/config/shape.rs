@@ -12,6 +12,7 @@ use jiff::civil::Date;
 use crate::model::{Account, Bind, Published};
 
 use super::certificate::{CaBundle, CaCertificate};
+use super::circuit::Circuit;
 use super::grant::{AccountSettings, Callers, NamePattern, QuotaSettings};
 use super::secret::Secret;
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub quota: QuotaSettings,
     /// The accounts that have a table of their own.
     pub accounts: BTreeMap<Account, AccountSettings>,
+    /// When calls to an account stop before kintone.
+    pub circuit: Circuit,
     /// `[inspect]`; `None` is off.
     pub inspect: Option<Inspect>,
     /// What callers may use up here.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use super::circuit::MaintenanceWindow;
 use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
 use super::shape::{
     AccessLog, AccountPolicy, Config, EgressAddress, Inspect, Language, Log, Notify, Public,
@@ -54,6 +55,18 @@ fn effective(config: &Config) -> Table {
         &mut root,
         "account",
         (!accounts.is_empty()).then_some(accounts),
+    );
+    set(&mut root, "circuit", config.circuit.settings.shown());
+    let windows: Vec<_> = config
+        .circuit
+        .windows
+        .iter()
+        .map(MaintenanceWindow::shown)
+        .collect();
+    set_some(
+        &mut root,
+        "maintenance",
+        (!windows.is_empty()).then_some(windows),
     );
     set_some(&mut root, "inspect", config.inspect.as_ref().map(inspect));
     set(&mut root, "limits", limits(config));

@@ -39,6 +39,7 @@ use state::Running;
 pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
+mod closures;
 mod days;
 mod evidence;
 mod orders;
@@ -141,6 +142,7 @@ impl Gateway {
         let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
         let quotas = Quotas::recorded(&config, record);
         let days = days::open(&config, &telemetry)?;
+        closures::restore(&config, &quotas);
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
@@ -268,6 +270,7 @@ impl Gateway {
     }
 }
 
+/// A listener on the address that `[listen]` has under `key`.
 fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, BuildError> {
     TcpListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
@@ -320,6 +323,7 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
     background.spawn(days::drive(Arc::clone(running)));
+    background.spawn(closures::keep(Arc::clone(running)));
     background.spawn(publication::watch(Arc::clone(running)));
     background.spawn(evidence::watch(Arc::clone(&running.recorder)));
 }

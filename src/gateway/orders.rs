@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::state::{Reloaded, Running};
 use crate::admin::{AfterDrain, Carried, Command, Order, Refusal};
 use crate::drain::Finished;
+use crate::model::Account;
 
 /// Reloads that may wait for the one under way.
 const RELOADS_WAITING: usize = 8;
@@ -107,6 +108,7 @@ fn carry_out(running: &Running, reloads: &Reloads, command: Command) -> Next {
             (Next::Go, Ok(Carried::default()))
         }
         Order::Undrain => (Next::Go, undrain(running)),
+        Order::Confirm(account) => (Next::Go, confirm(running, &account)),
     };
     // Whoever asked may have gone; what was asked is done.
     let _ = answer.send(result);
@@ -121,6 +123,15 @@ fn undrain(running: &Running) -> Result<Carried, Refusal> {
         }
         Err(too_late) => refusal(too_late.to_string()),
     }
+}
+
+/// An account that kintone did not know is right after all. It is in the state directory a moment
+/// later: a process that is killed before may close it once more.
+fn confirm(running: &Running, account: &Account) -> Result<Carried, Refusal> {
+    if running.quotas.confirm(account) {
+        return Ok(Carried::default());
+    }
+    refusal(format!("{account} is not closed on this host"))
 }
 
 const fn refused(faults: Vec<String>) -> Result<Carried, Refusal> {
@@ -225,7 +236,7 @@ async fn drain(
             Some(Command { order, answer }) = commands.recv() => {
                 let result = match order {
                     Order::Drain(_) => Ok(Carried::default()),
-                    Order::Reload | Order::Undrain => {
+                    Order::Reload | Order::Undrain | Order::Confirm(_) => {
                         refusal("the gateway is ending, and that cannot be taken back".to_owned())
                     }
                 };

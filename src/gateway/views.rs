@@ -1,6 +1,7 @@
 //! What the admin listener sees of the quota and the egress.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -14,10 +15,10 @@ use crate::drain::Stage;
 use crate::egress::{AddressSnapshot, Presence};
 use crate::model::Account;
 use crate::published::Alarm;
-use crate::quota::{AccountSnapshot, TenantSnapshot};
+use crate::quota::{AccountSnapshot, CircuitState, TenantSnapshot};
 use crate::telemetry::{
-    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Presence as Shown, PublishedView,
-    TenantView, WaitingView,
+    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, Presence as Shown,
+    PublishedView, TenantView, WaitingView,
 };
 
 /// The admin listener's questions, each answered by the part that knows.
@@ -33,7 +34,7 @@ pub(super) fn admin(
             let config = running.config.load();
             let accounts = running.quotas.snapshot().into_iter();
             accounts
-                .map(|snapshot| account(snapshot, &config))
+                .map(|snapshot| account(running, snapshot, &config))
                 .collect()
         }),
         account: {
@@ -42,7 +43,7 @@ pub(super) fn admin(
                 running
                     .quotas
                     .snapshot_of(&Account::from_normal(domain))
-                    .map(|snapshot| account(snapshot, &running.config.load()))
+                    .map(|snapshot| account(&running, snapshot, &running.config.load()))
             })
         },
         quota: {
@@ -159,7 +160,9 @@ fn alarms(running: &Running) -> Vec<Alarm> {
     alarms
 }
 
-fn account(snapshot: AccountSnapshot, config: &Config) -> AccountView {
+fn account(running: &Running, snapshot: AccountSnapshot, config: &Config) -> AccountView {
+    let (circuit, circuit_retry) = circuit(snapshot.circuit);
+    let closure = (circuit == Circuit::Unknown).then(|| running.quotas.closure(&snapshot.account));
     let load = AccountLoad {
         limit: snapshot.limit,
         allowed: snapshot.allowed,
@@ -171,6 +174,9 @@ fn account(snapshot: AccountSnapshot, config: &Config) -> AccountView {
         max_wait: config.quota_of(&snapshot.account).max_wait,
         kintone_running: snapshot.kintone_running,
         kintone_limit: snapshot.kintone_limit,
+        circuit,
+        circuit_retry,
+        unknown_since: closure.flatten().map(|closure| closure.closed_at),
     };
     AccountView {
         account: snapshot.account,
@@ -186,6 +192,18 @@ fn account(snapshot: AccountSnapshot, config: &Config) -> AccountView {
                 queued: waiting.queued,
             })
             .collect(),
+    }
+}
+
+const fn circuit(state: CircuitState) -> (Circuit, Option<Duration>) {
+    match state {
+        CircuitState::Closed => (Circuit::Closed, None),
+        CircuitState::Suspect => (Circuit::Suspect, None),
+        CircuitState::Open(left) => (Circuit::Open, Some(left)),
+        CircuitState::Planned(left) => (Circuit::Planned, Some(left)),
+        CircuitState::Probing => (Circuit::Probing, None),
+        CircuitState::Rising(_) => (Circuit::Rising, None),
+        CircuitState::Unknown => (Circuit::Unknown, None),
     }
 }
 

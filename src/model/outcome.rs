@@ -139,8 +139,10 @@ pub enum Denial {
     Draining,
     /// Out of a local resource, which `Detail` names.
     Overloaded(Detail),
-    /// kintone is in maintenance for this account.
-    AccountMaintenance,
+    /// kintone is in maintenance for this account: seen in its answers
+    /// (`Detail::MaintenanceSeen`) or announced (`Detail::MaintenancePlanned`); after which time a
+    /// repeated call may find it back, where that is known.
+    AccountMaintenance(Detail, Option<Duration>),
 }
 
 /// Something that broke on the way to kintone or back.
@@ -259,6 +261,9 @@ pub enum Detail {
     LocalPorts,
     EarlierCalls,
     Memory,
+    // Maintenance.
+    MaintenanceSeen,
+    MaintenancePlanned,
     // DNS, connect, TLS.
     DnsNotFound,
     DnsServfail,
@@ -390,7 +395,7 @@ impl Denial {
             Self::EgressUnavailable(_) => Code::EgressUnavailable,
             Self::Draining => Code::Draining,
             Self::Overloaded(_) => Code::Overloaded,
-            Self::AccountMaintenance => Code::AccountMaintenance,
+            Self::AccountMaintenance(..) => Code::AccountMaintenance,
         }
     }
 
@@ -403,15 +408,15 @@ impl Denial {
             | Self::DestinationForbidden(detail)
             | Self::CallerForbidden(detail)
             | Self::EgressUnavailable(detail)
-            | Self::Overloaded(detail) => Some(detail),
+            | Self::Overloaded(detail)
+            | Self::AccountMaintenance(detail, _) => Some(detail),
             Self::Misdirected
             | Self::AccountUnknown
             | Self::RateLimited(_)
             | Self::QueueFull(_)
             | Self::WaitExceeded(_)
             | Self::DailyBudget(_)
-            | Self::Draining
-            | Self::AccountMaintenance => None,
+            | Self::Draining => None,
         }
     }
 
@@ -432,7 +437,7 @@ impl Denial {
             | Self::EgressUnavailable(_)
             | Self::Draining
             | Self::Overloaded(_)
-            | Self::AccountMaintenance => None,
+            | Self::AccountMaintenance(..) => None,
         }
     }
 
@@ -619,6 +624,8 @@ labels!(Detail {
     LocalPorts = "local_ports",
     EarlierCalls = "earlier_calls",
     Memory = "memory",
+    MaintenanceSeen = "maintenance_seen",
+    MaintenancePlanned = "maintenance_planned",
     DnsNotFound = "dns_not_found",
     DnsServfail = "dns_servfail",
     DnsTimeout = "dns_timeout",

@@ -14,15 +14,15 @@ use http::StatusCode;
 use jiff::Timestamp;
 
 use super::question::ANONYMOUS;
-use super::wording;
+use super::wording::{self, Written};
 use crate::config::Config;
 use crate::drain::Stage;
 use crate::egress::{Addresses, Preview, preview};
 use crate::kintone::domain::Destination;
-use crate::model::{Account, Client, Code, Denial};
+use crate::model::{Account, Client, Code, Denial, Detail};
 use crate::proxy::{Asked, Judged, Language, Place, Proof, Reason, Rules, Step, Way, judge};
 use crate::published::{current, in_force};
-use crate::quota::{Budget, Terms};
+use crate::quota::{Ask, Budget, Closure, Terms};
 use crate::tls::Authority;
 
 pub use super::question::Question;
@@ -78,6 +78,7 @@ const AUTHENTICATION: &str = "authentication";
 const DESTINATION: &str = "destination";
 const RIGHTS: &str = "rights";
 const ADDRESS: &str = "address";
+const CIRCUIT: &str = "circuit";
 const QUOTA: &str = "quota";
 const NAME: &str = "name";
 
@@ -216,17 +217,45 @@ impl Explainer {
         Ok(())
     }
 
-    /// What comes behind the caller's rights: an address, the quota, the destination's address.
+    /// Whether kintone serves the account, as far as it was announced or written down.
+    fn served(&self, account: &Account) -> Result<String, Denial> {
+        let config = &self.rules.config;
+        let now = Timestamp::now();
+        if let Some(end) = config.circuit.planned_end(account, now) {
+            let left = end.duration_since(now).unsigned_abs();
+            let why = Detail::MaintenancePlanned;
+            return Err(Denial::AccountMaintenance(why, Some(left)));
+        }
+        let Ok(closures) = Closure::read_all(&config.state_dir) else {
+            return Ok(wording::circuit(Written::Unreadable));
+        };
+        let table = config.circuit.tables.get(account);
+        let is_closed = closures.iter().any(|closure| {
+            closure.account == account.as_str()
+                && (table.is_none() || table == closure.table.as_ref())
+        });
+        if is_closed {
+            return Err(Denial::AccountUnknown);
+        }
+        Ok(wording::circuit(Written::Nothing))
+    }
+
+    /// What comes behind the caller's rights: an address, whether kintone serves the account, the
+    /// quota, the destination's address.
     fn way_out(&self, judged: &Judged, steps: &mut Vec<Taken>) -> Result<(), Denial> {
         let config = &self.rules.config;
         self.leave_from(steps)?;
         let Destination { host, account, .. } = &judged.destination;
+        steps.push(Taken::new(CIRCUIT, OK, self.served(account)?));
         let quota = config.quota_of(account);
         let weight = match judged.mode {
             Mode::Forward | Mode::Inspect => 1,
             Mode::Tunnel => quota.tunnel_h2_weight.max(1),
         };
-        let ask = judged.identity.ask(&judged.options, account, weight);
+        let ask = Ask {
+            mode: judged.mode,
+            ..judged.identity.ask(&judged.options, account, weight)
+        };
         let terms = Terms::of(config, &ask);
         for text in wording::quota(&ask, &terms, judged.mode, quota.tunnel_h2_weight) {
             steps.push(Taken::new(QUOTA, DEPENDS, text));
@@ -300,13 +329,13 @@ const fn step_of(code: Code) -> &'static str {
     match code {
         Code::BadRequest | Code::Misdirected => FRAMING,
         Code::AuthenticationRequired => AUTHENTICATION,
-        Code::DestinationForbidden | Code::AccountUnknown => DESTINATION,
+        Code::DestinationForbidden => DESTINATION,
         Code::CallerForbidden => RIGHTS,
         Code::EgressUnavailable => ADDRESS,
+        Code::AccountMaintenance | Code::AccountUnknown => CIRCUIT,
         Code::RateLimited | Code::QueueFull | Code::WaitExceeded | Code::DailyBudget => QUOTA,
         Code::Draining
         | Code::Overloaded
-        | Code::AccountMaintenance
         | Code::UpstreamDns
         | Code::UpstreamConnect
         | Code::UpstreamTls

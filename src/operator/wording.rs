@@ -81,6 +81,26 @@ pub(super) fn rights(question: &Question, caller: &Caller, client: Client) -> St
     text
 }
 
+/// What the state directory says of accounts that kintone does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Nothing of this account.
+    Nothing,
+    /// It cannot be read.
+    Unreadable,
+}
+
+/// Whether kintone serves the account, as far as that is known without asking.
+pub(super) fn circuit(written: Written) -> String {
+    let unknown = match written {
+        Written::Nothing => "not closed as unknown",
+        Written::Unreadable => "whether it is closed as unknown cannot be read from [state] dir",
+    };
+    format!(
+        "no maintenance announced now, {unknown}; what kintone answered of late is not known here"
+    )
+}
+
 /// The addresses that the call can leave from.
 pub(super) fn addresses(addresses: &Addresses) -> String {
     let usable = addresses

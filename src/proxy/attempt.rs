@@ -16,6 +16,7 @@ use super::reply::Reason;
 use super::upload::Outgoing;
 use crate::egress::{Arrival, Checkout, ConnectError, Reuse, SendError, Source, Verdict};
 use crate::kintone::answer::{self as knowledge, Coding, Concurrency, Said, TOO_MANY_RUNNING};
+use crate::kintone::call::OTHER;
 use crate::model::{Cause, Code, Denial, Detail, Failure};
 use crate::quota::Permit;
 use crate::telemetry::ConnectResult;
@@ -242,12 +243,20 @@ impl Journey<'_> {
             Said::OAuth(_) | Said::NoError | Said::Unreadable => (named, None),
         };
         self.exchange.failed_at_kintone(cause, code, id);
+        let told = self.told_of_account(cause);
         if status == StatusCode::TOO_MANY_REQUESTS && code == Some(TOO_MANY_RUNNING) {
             return Tried::TooManyRunning(response, held, carriage);
         }
-        carriage.permit.answered(running.limit, running.running);
+        carriage.permit.failed(running.limit, running.running, told);
         self.forget_upload();
         Tried::Failed(response, held, carriage, cause)
+    }
+
+    /// The cause of a failure as far as it tells of the account: that a path is not there, which is
+    /// none of kintone's, says nothing about its domain.
+    fn told_of_account(&self, cause: Cause) -> Option<Cause> {
+        let is_known = self.exchange.known().path != Some(OTHER);
+        (cause != Cause::AccountUnknown || is_known).then_some(cause)
     }
 
     fn forget_upload(&self) {

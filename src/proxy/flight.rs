@@ -110,7 +110,11 @@ impl Flight {
                 }
                 let mut carriage = self.landed(checkout);
                 let said = Concurrency::read(response.headers());
-                carriage.permit.answered(said.limit, said.running);
+                if response.status().as_u16() < 400 {
+                    carriage.permit.answered(said.limit, said.running);
+                } else {
+                    carriage.permit.failed(said.limit, said.running, None);
+                }
                 let record = exchange.record();
                 (record.kintone_running, record.kintone_limit) = (said.running, said.limit);
                 read_without_caller(response.into_body(), carriage, exchange, limit).await;

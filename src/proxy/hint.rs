@@ -69,8 +69,9 @@ pub(crate) const fn for_code(code: Code) -> Hint {
             ja: "この権限をゲートウェイの運用担当者に申請してください。",
         },
         Code::AccountUnknown => Hint {
-            en: "check the subdomain with the customer; kintone does not know it",
-            ja: "サブドメインをお客様に確認してください。kintone に存在しません。",
+            en: "check the subdomain with the customer; kintone does not know it, and nothing is sent \
+                 to it until the operators confirm it",
+            ja: "サブドメインをお客様に確認してください。kintone に存在しないため、運用担当者が確認するまで送信しません。",
         },
         Code::RateLimited | Code::QueueFull | Code::WaitExceeded => Hint {
             en: "send fewer calls at once, or allow a longer wait; nothing was sent to kintone",
@@ -93,8 +94,8 @@ pub(crate) const fn for_code(code: Code) -> Hint {
             ja: "このホストの資源が不足しています。limit_hits_total を確認してください。",
         },
         Code::AccountMaintenance => Hint {
-            en: "kintone is in maintenance; repeat the call later",
-            ja: "kintone はメンテナンス中です。しばらくしてから再送してください。",
+            en: "kintone is in maintenance; repeat the call at retry_at; nothing was sent",
+            ja: "kintone はメンテナンス中です。retry_at の時刻以降に再送してください。何も送信していません。",
         },
         Code::UpstreamDns => Hint {
             en: "kintone's name could not be resolved; check the resolver of this host",

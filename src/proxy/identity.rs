@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq as _;
 use super::known::KnownCaller;
 use super::options::{Options, OptionsError};
 use crate::config::{Anonymous, Callers, TokenHash};
-use crate::model::{Account, CallerName, Client, Credential, Detail, Priority, Table};
+use crate::model::{Account, CallerName, Client, Credential, Detail, Mode, Priority, Table};
 use crate::quota::Ask;
 
 /// Longest credentials that are looked at, decoded. Tokens have 256 bits; nobody needs more.
@@ -194,7 +194,7 @@ impl Identity {
         }
     }
 
-    /// What a call of this caller to `account` asks of the quota.
+    /// What a call of this caller to `account` asks of the quota, in a way in by which it is seen.
     pub(crate) fn ask<'a>(
         &'a self,
         options: &'a Options,
@@ -204,6 +204,7 @@ impl Identity {
         let rule = self.caller.rule();
         Ask {
             account,
+            mode: Mode::Forward,
             tenant: options.tenant.as_ref(),
             caller: &rule.name,
             priority: self.priority(options),

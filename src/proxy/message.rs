@@ -256,6 +256,9 @@ fn must_english(reason: Reason, actor: Actor) -> String {
         | (Reason::Options(_), _) => "correct the request",
         (Reason::Denied(Denial::AuthenticationRequired(_)), _) => "send its name and token",
         (Reason::Denied(Denial::Draining), _) => return "repeat the call".to_owned(),
+        (Reason::Denied(Denial::AccountMaintenance(..)), _) => {
+            return "repeat the call at retry_at".to_owned();
+        }
         (_, Actor::Caller) => "change its call or ask the operators",
         (_, Actor::Customer) => "act",
         (_, Actor::Operator) => "look into it",
@@ -267,6 +270,9 @@ fn must_english(reason: Reason, actor: Actor) -> String {
 fn must_japanese(reason: Reason, actor: Actor) -> String {
     match (reason, actor) {
         (Reason::Denied(Denial::Draining), _) => "再送してください。".to_owned(),
+        (Reason::Denied(Denial::AccountMaintenance(..)), _) => {
+            "retry_at の時刻以降に再送してください。".to_owned()
+        }
         (_, Actor::Caller) => "呼び出し元での対応が必要です。".to_owned(),
         (_, Actor::Customer) => "お客様での対応が必要です。".to_owned(),
         (_, Actor::Operator) => "ゲートウェイの運用担当者での対応が必要です。".to_owned(),

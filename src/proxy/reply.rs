@@ -95,7 +95,7 @@ impl Reason {
             Code::EgressUnavailable => Self::Denied(Denial::EgressUnavailable(word)),
             Code::Draining => Self::Denied(Denial::Draining),
             Code::Overloaded => Self::Denied(Denial::Overloaded(word)),
-            Code::AccountMaintenance => Self::Denied(Denial::AccountMaintenance),
+            Code::AccountMaintenance => Self::Denied(Denial::AccountMaintenance(word, None)),
             Code::UpstreamDns => Self::Failed(Failure::Dns(word)),
             Code::UpstreamConnect => Self::Failed(Failure::Connect(word)),
             Code::UpstreamTls => Self::Failed(Failure::Tls(word)),
@@ -217,6 +217,10 @@ impl Reason {
             },
             Code::EgressUnavailable => Some(RETRY_ADDRESS),
             Code::Draining | Code::Overloaded => Some(RETRY_LOCAL),
+            Code::AccountMaintenance => match self {
+                Self::Denied(Denial::AccountMaintenance(_, after)) => after,
+                Self::Denied(_) | Self::Failed(_) | Self::Options(_) => None,
+            },
             Code::BadRequest
             | Code::Misdirected
             | Code::AuthenticationRequired
@@ -224,7 +228,6 @@ impl Reason {
             | Code::CallerForbidden
             | Code::AccountUnknown
             | Code::DailyBudget
-            | Code::AccountMaintenance
             | Code::UpstreamDns
             | Code::UpstreamConnect
             | Code::UpstreamTls
@@ -462,7 +465,7 @@ mod tests {
             Reason::Denied(Denial::EgressUnavailable(Detail::NoAddress)),
             Reason::Denied(Denial::Draining),
             Reason::Denied(Denial::Overloaded(Detail::LocalPorts)),
-            Reason::Denied(Denial::AccountMaintenance),
+            Reason::Denied(Denial::AccountMaintenance(Detail::MaintenanceSeen, None)),
             Reason::Failed(Failure::Dns(Detail::DnsServfail)),
             Reason::Failed(Failure::Connect(Detail::ConnectRefused)),
             Reason::Failed(Failure::Tls(Detail::TlsExpired)),

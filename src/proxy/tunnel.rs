@@ -15,8 +15,8 @@ use super::passage::Passage;
 use super::reply::{After, Reason};
 use super::shared::Shared;
 use crate::egress::{Connected, Source, Verdict};
-use crate::model::{Code, Denial, Detail, Outcome};
-use crate::quota::Permit;
+use crate::model::{Code, Denial, Detail, Mode, Outcome};
+use crate::quota::{Ask, Permit};
 use crate::server::{Connection, Upgraded, upgraded};
 use crate::telemetry::live::Phase;
 use crate::telemetry::{Alpn as AlpnLabel, ConnectResult};
@@ -126,7 +126,10 @@ async fn admit(
     let record = exchange.record();
     (record.address, record.bind) = (Some(source.published), Some(source.bind));
     let settings = call.rules.config.quota_of(&call.destination.account);
-    let ask = call.ask(settings.tunnel_h2_weight.max(1));
+    let ask = Ask {
+        mode: Mode::Tunnel,
+        ..call.ask(settings.tunnel_h2_weight.max(1))
+    };
     let permit = tokio::select! {
         biased;
         admitted = shared.quotas.admit(ask) => admitted.map_err(|denial| {

@@ -3,20 +3,24 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use crate::model::outcome::QuotaFigures;
-use crate::model::{Account, CallerName, Denial, Priority, Tenant};
+use crate::model::{Account, CallerName, Denial, Mode, Priority, Tenant};
 
 use super::books::{Books, Want};
 use super::clock::{Clock, Moment};
-use super::forecast::{Forecast, Reason};
+use super::closures::{Closure, Closures};
+use super::forecast::Reason;
+use super::health::Event;
 use super::in_use::Slot;
 use super::pen::Pen;
 use super::plan::Plan;
 use super::queue::Place;
 use super::tenant::Ticket;
+use super::turned_away::refusal;
 use super::wakes::Wakes;
 
 /// One account.
@@ -26,6 +30,7 @@ pub(super) struct Cell {
     pub(super) clock: Clock,
     number: u64,
     wakes: Arc<Wakes<Weak<Self>>>,
+    closures: Arc<Closures>,
     /// Held for the length of one step, never across an await.
     books: Mutex<Books<Waiter>>,
 }
@@ -37,7 +42,7 @@ pub(super) struct Waiter {
     pub(super) caller: CallerName,
     /// When it was first asked for.
     pub(super) asked_at: Moment,
-    answer: Sender,
+    pub(super) answer: Sender,
 }
 
 /// A permit, as the books count it. Dropped, it goes back: at once if nothing was sent, else when
@@ -55,6 +60,7 @@ pub(super) struct Held {
 pub(super) struct Entrant<'a> {
     pub(super) tenant: &'a str,
     pub(super) caller: &'a CallerName,
+    pub(super) mode: Mode,
     pub(super) priority: Priority,
     pub(super) permits: u32,
     pub(super) place: Place,
@@ -99,14 +105,14 @@ pub(super) struct Queued {
 }
 
 /// The ends of the way on which a waiting call is answered.
-type Sender = oneshot::Sender<Result<Held, Denial>>;
-type Receiver = oneshot::Receiver<Result<Held, Denial>>;
+pub(super) type Sender = oneshot::Sender<Result<Held, Denial>>;
+pub(super) type Receiver = oneshot::Receiver<Result<Held, Denial>>;
 
 /// An answer to a waiting call.
-type Answer = (Sender, Result<Held, Denial>);
+pub(super) type Answer = (Sender, Result<Held, Denial>);
 
 /// Answers that are sent after the lock is released.
-type Answers = Vec<Answer>;
+pub(super) type Answers = Vec<Answer>;
 
 impl Cell {
     /// An account without calls.
@@ -116,12 +122,14 @@ impl Cell {
         plan: Arc<Plan>,
         clock: Clock,
         wakes: Arc<Wakes<Weak<Self>>>,
+        closures: Arc<Closures>,
     ) -> Self {
         Self {
             account: pen.account.clone(),
             clock,
             number,
             wakes,
+            closures,
             books: Mutex::new(Books::new(plan, clock, pen)),
         }
     }
@@ -138,6 +146,9 @@ impl Cell {
         now: Moment,
     ) -> Result<Entered, Denial> {
         let mut books = self.books();
+        if let Some(denial) = books.gate(&self.account, entrant.mode, now) {
+            return Err(denial);
+        }
         let deadline = match entrant.deadline {
             Deadline::At(deadline) => deadline,
             Deadline::Of { caller, call } => {
@@ -182,6 +193,52 @@ impl Cell {
         drop(books);
         deliver(answers);
         result
+    }
+
+    /// Acts on what an answer has shown.
+    pub(super) fn learn(self: &Arc<Self>, event: Event) {
+        let account = &self.account;
+        match event {
+            Event::Opened => {
+                tracing::warn!(%account, "kintone is in maintenance: calls are refused");
+            }
+            Event::Recovered => tracing::info!(%account, "kintone serves again"),
+            Event::Unknown(answers) => self.close_unknown(answers),
+        }
+    }
+
+    /// Looks what is announced for the account.
+    pub(super) fn look_at_windows(self: &Arc<Self>, today: Timestamp) {
+        self.step(|books, now| books.look_at_windows(&self.account, now, today));
+    }
+
+    fn close_unknown(self: &Arc<Self>, answers: u32) {
+        let account = &self.account;
+        let plan = Arc::clone(&self.books().plan);
+        let closure = Closure {
+            account: account.to_string(),
+            closed_at: Timestamp::now(),
+            answers,
+            table: plan.circuit.tables.get(account).cloned(),
+        };
+        if self
+            .closures
+            .close(closure, plan.circuit.settings.unknown_per_hour)
+        {
+            tracing::error!(
+                %account,
+                answers,
+                "kintone does not know this domain: calls are refused until somebody confirms it"
+            );
+            self.step(|books, _| books.close_unknown());
+        } else {
+            tracing::warn!(
+                %account,
+                answers,
+                "kintone does not know this domain; it stays open, for too many were closed within \
+                 the hour: kintone itself may err"
+            );
+        }
     }
 
     /// What the clockwork does when the account's time has come.
@@ -233,6 +290,10 @@ impl Cell {
     fn grant(self: &Arc<Self>, books: &mut Books<Waiter>, now: Moment) -> Answers {
         if books.is_settled() {
             return Answers::new();
+        }
+        if let Some(denial) = books.turned_away(now) {
+            let waiting = books.queue.drain().into_iter();
+            return waiting.map(|waiter| (waiter.answer, Err(denial))).collect();
         }
         let mut granted = Vec::new();
         books.pump(now, &mut granted);
@@ -319,76 +380,6 @@ impl Entrant<'_> {
     pub(super) fn tenant_of<'a>(tenant: Option<&'a Tenant>, caller: &'a CallerName) -> &'a str {
         tenant.map_or_else(|| caller.as_str(), Tenant::as_str)
     }
-}
-
-impl Books<Waiter> {
-    /// Lets an entrant wait, unless it is known that its turn cannot come in time or too many wait.
-    fn line_up(
-        &mut self,
-        entrant: &Entrant<'_>,
-        want: Want,
-        deadline: Moment,
-        now: Moment,
-        answers: &mut Answers,
-    ) -> Result<(Ticket, Receiver), Denial> {
-        if !self.may_overtake(want, now) {
-            let waited = now.since(entrant.asked_at);
-            let forecast = self.forecast(want, entrant.place, now);
-            if let Some(reason) = forecast.verdict(deadline.since(now)) {
-                return Err(refusal(self, reason, waited, &forecast));
-            }
-            let is_full = self.queue.len() >= self.plan.quota.queue;
-            if is_full && entrant.place == Place::Back {
-                let Some(victim) = self.queue.displaced(want.tenant, want.priority) else {
-                    return Err(refusal(self, Reason::Full, waited, &forecast));
-                };
-                answers.extend(displace(self, victim, now));
-            }
-        }
-        let (sender, receiver) = oneshot::channel();
-        let waiter = Waiter {
-            caller: entrant.caller.clone(),
-            asked_at: entrant.asked_at,
-            answer: sender,
-        };
-        Ok((self.wait(want, entrant.place, waiter), receiver))
-    }
-}
-
-fn refusal(
-    books: &mut Books<Waiter>,
-    reason: Reason,
-    waited: Duration,
-    forecast: &Forecast,
-) -> Denial {
-    let figures = books.figures(waited, forecast);
-    match reason {
-        Reason::Rate => {
-            books.counts.rate_limited += 1;
-            Denial::RateLimited(figures)
-        }
-        Reason::Full => {
-            books.counts.queue_full += 1;
-            Denial::QueueFull(figures)
-        }
-        Reason::Wait => {
-            books.counts.wait_exceeded += 1;
-            Denial::WaitExceeded(figures)
-        }
-    }
-}
-
-fn displace(books: &mut Books<Waiter>, victim: Ticket, now: Moment) -> Option<Answer> {
-    let waiting = books.queue.remove(victim)?;
-    let want = Want {
-        tenant: victim.tenant,
-        priority: victim.priority,
-        permits: waiting.permits,
-    };
-    let forecast = books.forecast(want, Place::Back, now);
-    let waited = now.since(waiting.waiter.asked_at);
-    let denial = refusal(books, Reason::Full, waited, &forecast);
-    Some((waiting.waiter.answer, Err(denial)))
 }
 
 /// Sends the answers. A permit whose taker has just left comes back here and is dropped, which gives

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use crate::model::{Account, CallerName, Priority, Tenant};
+use crate::model::{Account, CallerName, Mode, Priority, Tenant};
 
 /// A call that wants to go to kintone.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     /// Where to.
     pub account: &'a Account,
+    /// By which way in.
+    pub mode: Mode,
     /// On whose behalf; `None`: its caller's.
     pub tenant: Option<&'a Tenant>,
     /// Who calls.

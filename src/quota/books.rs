@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::model::{Priority, Tenant};
 
+use super::circuit::Circuit;
 use super::clock::{Clock, Moment};
 use super::estimate::ServiceTime;
 use super::in_use::{Grant, InUse, Kind, Owes, Slot};
@@ -31,6 +32,8 @@ pub(super) struct Books<W> {
     pub(super) rate: Option<Box<Rate>>,
     pub(super) service: ServiceTime,
     pub(super) in_use: InUse,
+    /// Boxed: of most accounts nothing bad is known.
+    pub(super) circuit: Option<Box<Circuit>>,
     /// Writes down what is in flight.
     pen: Pen,
     /// Permits of this host now.
@@ -97,6 +100,7 @@ impl<W> Books<W> {
             counts: Counts::default(),
             service: ServiceTime::default(),
             in_use: InUse::default(),
+            circuit: None,
             pen,
             allowed: 1,
             used_at: clock.moment(),
@@ -164,7 +168,9 @@ impl<W> Books<W> {
         if self.pressure.is_passing() {
             self.refresh(now);
         }
-        while let Some(ticket) = self.queue.next(&self.room(now)) {
+        while self.circuit_admits(now)
+            && let Some(ticket) = self.queue.next(&self.room(now))
+        {
             if !self.spend(now) {
                 return;
             }
@@ -216,6 +222,7 @@ impl<W> Books<W> {
 
     /// Gives a permit back.
     pub(super) fn end(&mut self, slot: Slot, end: End, now: Moment) {
+        self.leave_circuit(slot);
         let kind = self.in_use.kind(slot);
         let grant = self.in_use.end(slot);
         if end == End::Answered && kind == Kind::Call {
@@ -229,6 +236,7 @@ impl<W> Books<W> {
     /// Takes back a permit whose owner has left: at once if nothing was sent, else it settles, for
     /// kintone may go on working.
     pub(super) fn abandon(&mut self, slot: Slot, now: Moment) {
+        self.leave_circuit(slot);
         let line = self.in_use.grant(slot).line;
         match (self.in_use.abandon(slot, now), line) {
             (Some(grant), _) => self.released(grant, now),
@@ -274,7 +282,10 @@ impl<W> Books<W> {
         }
         // Free places may be kept for others: for a while only, and no event ends it.
         let is_kept = self.in_use.total() < self.allowed;
-        let looks = is_kept || self.pressure.is_passing() || self.yields.has_unasked();
+        let looks = is_kept
+            || self.pressure.is_passing()
+            || self.yields.has_unasked()
+            || self.circuit.is_some();
         let look = looks.then(|| now.after(LOOK));
         [settled, look, self.rate_due(now)]
             .into_iter()
@@ -287,6 +298,10 @@ impl<W> Books<W> {
         self.in_use.total() == 0
             && self.queue.len() == 0
             && self.rate.as_ref().is_none_or(|rate| rate.is_full(now))
+            && !self
+                .circuit
+                .as_ref()
+                .is_some_and(|circuit| circuit.is_lasting())
     }
 
     /// When a permit was last granted or given back.
@@ -310,12 +325,6 @@ impl<W> Books<W> {
     /// The permits in use.
     pub(super) const fn in_use(&self) -> &InUse {
         &self.in_use
-    }
-
-    fn has_room(&self, want: Want, now: Moment) -> bool {
-        let room = self.room(now);
-        self.queue
-            .may_start(want.tenant, want.priority, want.permits, &room)
     }
 
     pub(super) fn room(&self, now: Moment) -> Room {
@@ -347,7 +356,11 @@ impl<W> Books<W> {
         self.counts.acquired += u64::from(grant.permits);
         self.used_at = now;
         self.queue.start(want.tenant, grant.permits, now);
-        self.in_use.begin(grant)
+        let slot = self.in_use.begin(grant);
+        if let Some(circuit) = &mut self.circuit {
+            circuit.granted(slot, now);
+        }
+        slot
     }
 
     /// Counts a grant that came back.

@@ -137,6 +137,18 @@ impl InUse {
         Slot(u32::try_from(self.running.len() - 1).expect("permits are counted in u32"))
     }
 
+    /// A permit whose grant does not matter.
+    #[cfg(test)]
+    pub(super) fn begin_for_test(&mut self) -> Slot {
+        self.begin(Grant {
+            tenant: TenantId(0),
+            priority: Priority::Interactive,
+            permits: 1,
+            granted_at: Moment::default(),
+            line: None,
+        })
+    }
+
     /// What the permit was granted for.
     pub(super) fn grant(&self, slot: Slot) -> Grant {
         self.running[slot.0 as usize].grant

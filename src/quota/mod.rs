@@ -1,8 +1,9 @@
 //! May this call go now?
 //!
 //! Per account there are permits (calls in flight at kintone), a rate, and a fair queue before both.
-//! [`Quotas::admit`] is the one place where calls are let through. A [`Permit`] is held from before
-//! the first byte to kintone until after the last byte of the answer, whatever happens in between.
+//! [`Quotas::admit`] is the one place where calls are let through; before all that it asks the account's
+//! `circuit` whether kintone serves it at all. A [`Permit`] is held from before the first byte to
+//! kintone until after the last byte of the answer, whatever happens in between.
 //!
 //! One plain lock per account covers permits, calls in flight and queue; steps under it take well
 //! under a microsecond and never call out. An account is made when it is first used, and forgotten
@@ -13,16 +14,19 @@ use std::io;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::sleep_until;
 
 use crate::config::Config;
-use crate::model::{Account, Denial, Priority, Table};
+use crate::model::{Account, Denial, Priority};
 
 pub use ask::Ask;
+pub use closures::{Closure, ClosuresError};
 pub use daily::{
     AppToday, ArchiveError, Budget, Charge, DayClock, DayRow, Days, FoundCounts, Payer, Times,
     Warning,
 };
+pub use health::CircuitState;
 pub use in_use::Owes;
 pub use permit::{Permit, Refused, YieldGuard};
 pub use record::{Boot, BootError, Damage, Found, Opened, RecordError};
@@ -32,19 +36,24 @@ pub use terms::Terms;
 use account::{Cell, Deadline, Entrant};
 use books::Left;
 use clock::{Clock, Moment};
+use closures::Closures;
 use pen::Pen;
-use plan::Plans;
 use queue::Place;
 use record::Record;
+use register::Register;
 use wakes::Wakes;
 
 mod account;
 mod ask;
 mod books;
+mod circuit;
 mod clock;
+mod closures;
 mod daily;
 mod estimate;
 mod forecast;
+mod gate;
+mod health;
 mod in_use;
 mod pen;
 mod permit;
@@ -53,11 +62,13 @@ mod pressure;
 mod queue;
 mod rate;
 mod record;
+mod register;
 mod room;
 mod said;
 mod snapshot;
 mod tenant;
 mod terms;
+mod turned_away;
 mod wakes;
 mod yields;
 
@@ -76,9 +87,6 @@ const UNKNOWN_TENANT: &str = "before-restart";
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// How often idle accounts are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
-/// The part of the accounts (one in so many) that is forgotten when there are too many.
-const FORGOTTEN_PART: usize = 64;
-
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
@@ -86,16 +94,8 @@ struct Shared {
     record: Option<Record>,
     /// Calls sent before this moment may be at kintone although nobody knows of them.
     unknown: Option<Moment>,
+    closures: Arc<Closures>,
     register: RwLock<Register>,
-}
-
-#[derive(Debug)]
-struct Register {
-    plans: Plans,
-    cells: Table<Account, Arc<Cell>>,
-    /// What forgotten accounts did.
-    forgotten: Balance,
-    numbers: u64,
 }
 
 impl Quotas {
@@ -141,29 +141,64 @@ impl Quotas {
             wakes: Arc::new(Wakes::new()),
             record,
             unknown,
-            register: RwLock::new(Register {
-                plans: Plans::new(config),
-                cells: Table::default(),
-                forgotten: Balance::default(),
-                numbers: 0,
-            }),
+            closures: Arc::default(),
+            register: RwLock::new(Register::new(config)),
         }))
     }
 
     /// Applies new limits. No permit and no waiting call is lost; a rate's state is kept unless its
     /// rate or burst changed.
     pub fn reload(&self, config: &Config) {
-        let mut register = self.write();
-        register.plans = Plans::new(config);
-        let plans = &register.plans;
-        let planned = register.cells.values();
-        let planned: Vec<_> = planned
-            .map(|cell| (Arc::clone(cell), Arc::clone(plans.of(&cell.account))))
-            .collect();
-        drop(register);
+        let planned = self.write().replan(config);
+        let today = Timestamp::now();
         for (cell, plan) in planned {
             cell.step(|books, _| books.replan(plan, cell.clock));
+            cell.look_at_windows(today);
         }
+        for account in self.0.closures.confirmed_by(config) {
+            self.confirm(&account);
+        }
+    }
+
+    /// Closes the accounts again that an earlier process closed because kintone did not know them,
+    /// but for those that `config` confirms.
+    pub fn close_again(&self, closures: Vec<Closure>, config: &Config) {
+        self.0.closures.take_over(closures);
+        for closure in self.0.closures.all() {
+            let account = Account::from_normal(&closure.account);
+            self.cell(&account).step(|books, _| books.close_unknown());
+        }
+        for account in self.0.closures.confirmed_by(config) {
+            self.confirm(&account);
+        }
+    }
+
+    /// Lets calls go again to an account that was closed because kintone did not know it; whether it
+    /// was.
+    pub fn confirm(&self, account: &Account) -> bool {
+        let was_closed = self.0.closures.confirm(account);
+        if was_closed {
+            self.cell(account).step(|books, now| books.confirm(now));
+            tracing::info!(%account, "confirmed: calls go again");
+        }
+        was_closed
+    }
+
+    /// Why an account is closed, if it is because kintone does not know it.
+    #[must_use]
+    pub fn closure(&self, account: &Account) -> Option<Closure> {
+        self.0.closures.of(account)
+    }
+
+    /// All accounts that are closed so.
+    #[must_use]
+    pub fn closures(&self) -> Vec<Closure> {
+        self.0.closures.all()
+    }
+
+    /// Returns when those have changed since it last did: they are to be written down.
+    pub async fn closures_changed(&self) {
+        self.0.closures.changed().await;
     }
 
     /// Waits until the call may go, and gives it its permit. Dropped at any point, it leaves nothing
@@ -171,12 +206,14 @@ impl Quotas {
     ///
     /// # Errors
     /// [`Denial::RateLimited`], [`Denial::QueueFull`] or [`Denial::WaitExceeded`]: at once where it is
-    /// known that its turn cannot come within its wait, else when the wait is over.
+    /// known that its turn cannot come within its wait, else when the wait is over. Before that
+    /// [`Denial::AccountMaintenance`] and [`Denial::AccountUnknown`], also of a call that waits.
     pub async fn admit(&self, ask: Ask<'_>) -> Result<Permit, Denial> {
         let now = self.0.clock.moment();
         let entrant = Entrant {
             tenant: Entrant::tenant_of(ask.tenant, ask.caller),
             caller: ask.caller,
+            mode: ask.mode,
             priority: ask.priority,
             permits: ask.weight,
             place: Place::Back,
@@ -196,10 +233,9 @@ impl Quotas {
         let shared = &*self.0;
         let mut sweep_at = shared.clock.moment().after(SWEEP);
         loop {
-            let next = shared
-                .wakes
-                .next()
-                .map_or(sweep_at, |next| next.min(sweep_at));
+            let window_at = self.next_window();
+            let next = [shared.wakes.next(), window_at];
+            let next = next.into_iter().flatten().fold(sweep_at, Moment::min);
             tokio::select! {
                 () = sleep_until(shared.clock.instant(next)) => {}
                 () = shared.wakes.sooner() => {}
@@ -209,6 +245,12 @@ impl Quotas {
                 if let Some(cell) = cell.upgrade() {
                     cell.tick();
                 }
+            }
+            if window_at.is_some_and(|at| at <= now) {
+                let today = Timestamp::now();
+                self.cells()
+                    .iter()
+                    .for_each(|cell| cell.look_at_windows(today));
             }
             if now >= sweep_at {
                 self.sweep(now);
@@ -246,7 +288,7 @@ impl Quotas {
     /// Every account in use or remembered, in no order.
     #[must_use]
     pub fn snapshot(&self) -> Vec<AccountSnapshot> {
-        let cells: Vec<_> = self.read().cells.values().cloned().collect();
+        let cells = self.cells();
         cells.iter().map(|cell| AccountSnapshot::of(cell)).collect()
     }
 
@@ -267,6 +309,16 @@ impl Quotas {
             balance.add(cell);
         }
         balance
+    }
+
+    fn cells(&self) -> Vec<Arc<Cell>> {
+        self.read().cells.values().cloned().collect()
+    }
+
+    /// When the next announced maintenance begins: those who wait then are told at once.
+    fn next_window(&self) -> Option<Moment> {
+        let left = self.read().plans.next_window(Timestamp::now)?;
+        Some(self.0.clock.moment().after(left))
     }
 
     fn cell(&self, account: &Account) -> Arc<Cell> {
@@ -293,6 +345,7 @@ impl Quotas {
             Arc::clone(plan),
             self.0.clock,
             Arc::clone(&self.0.wakes),
+            Arc::clone(&self.0.closures),
         ));
         if let Some(aborted_at) = self.0.unknown {
             let is_over = aborted_at.after(settle) <= self.0.clock.moment();
@@ -342,36 +395,6 @@ impl Quotas {
             .register
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Register {
-    /// Forgets an account if nobody has it in hand: under the write lock none can be taken up.
-    fn forget(&mut self, account: &Account, now: Moment) {
-        let Some(cell) = self.cells.get(account) else {
-            return;
-        };
-        if Arc::strong_count(cell) == 1 && cell.idle(now).is_some() {
-            self.forgotten.add(cell);
-            self.cells.remove(account);
-        }
-    }
-
-    /// Forgets the accounts that were idle longest.
-    fn make_room(&mut self, now: Moment) {
-        let mut idle: Vec<_> = self
-            .cells
-            .values()
-            .filter(|cell| Arc::strong_count(cell) == 1 && cell.idle(now).is_some())
-            .map(|cell| (cell.books().used_at(), cell.account.clone()))
-            .collect();
-        let part = (self.cells.len() / FORGOTTEN_PART).min(idle.len());
-        if part > 0 {
-            idle.select_nth_unstable(part - 1);
-            for (_, account) in &idle[..part] {
-                self.forget(account, now);
-            }
-        }
     }
 }
 

@@ -7,11 +7,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::config::QuotaSettings;
-use crate::model::{CallerName, Denial, Priority, Tenant};
+use crate::model::{CallerName, Cause, Denial, Mode, Priority, Tenant};
 
 use super::account::{Cell, Deadline, Entered, Entrant, Held};
 use super::books::End;
 use super::clock::Moment;
+use super::health::Health;
 use super::in_use::Owes;
 use super::queue::Place;
 
@@ -112,12 +113,26 @@ impl Permit {
 
     /// kintone's figures in the head of this answer: `X-ConcurrencyLimit-Limit` and `-Running`.
     /// They tell how many calls others have there, whether the limit is smaller than configured, and
-    /// that settling calls are over.
+    /// that settling calls are over. That it has answered at all tells that it serves the account.
     pub fn answered(&mut self, limit: Option<u32>, running: Option<u32>) {
-        let slot = self.held.slot;
-        self.held
-            .cell
-            .step(|books, now| books.answered(slot, limit, running, now));
+        self.heard(limit, running, Some(Health::Serving));
+    }
+
+    /// The same of an answer that is a failure, with its cause as far as that is known: it may be
+    /// that kintone serves nobody, or does not know the account.
+    pub fn failed(&mut self, limit: Option<u32>, running: Option<u32>, cause: Option<Cause>) {
+        self.heard(limit, running, cause.map(Health::of));
+    }
+
+    fn heard(&mut self, limit: Option<u32>, running: Option<u32>, health: Option<Health>) {
+        let (cell, slot) = (&self.held.cell, self.held.slot);
+        let event = cell.step(|books, now| {
+            books.answered(slot, limit, running, now);
+            books.heard(slot, health?, now)
+        });
+        if let Some(event) = event {
+            cell.learn(event);
+        }
     }
 
     /// kintone's end was seen, the last byte of the answer: the permit is free at once.
@@ -130,11 +145,15 @@ impl Permit {
     /// allowance is cut and the permit is free at once.
     pub fn refused(self, limit: Option<u32>, running: Option<u32>) -> Refused {
         let cell = Arc::clone(&self.held.cell);
-        let (tenant, refused_at) = self.held.close(|books, slot, now| {
+        let (tenant, refused_at, event) = self.held.close(|books, slot, now| {
             let tenant = books.tenant_of(slot).clone();
+            let event = books.heard(slot, Health::Serving, now);
             books.refused(slot, limit, running, now);
-            (tenant, now)
+            (tenant, now, event)
         });
+        if let Some(event) = event {
+            cell.learn(event);
+        }
         Refused {
             cell,
             tenant,
@@ -197,6 +216,8 @@ impl Refused {
         let entrant = Entrant {
             tenant: self.tenant.as_str(),
             caller: &self.caller,
+            // Of a tunnel it is not seen that kintone refuses a call.
+            mode: Mode::Forward,
             priority: self.priority,
             permits: self.permits,
             place: Place::Front,

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, QuotaSettings, TenantSettings};
+use jiff::Timestamp;
+
+use crate::config::{Circuit, Config, QuotaSettings, TenantSettings};
 use crate::model::{Account, Priority, Tenant};
 
 use super::rate::RateLimit;
@@ -16,6 +18,8 @@ pub(super) struct Plan {
     pub(super) quota: Arc<QuotaSettings>,
     /// Its tenants that have settings.
     pub(super) tenants: BTreeMap<Tenant, TenantSettings>,
+    /// When its calls stop before kintone.
+    pub(super) circuit: Arc<Circuit>,
     /// This host's part of the rate.
     pub(super) rate: Option<RateLimit>,
     /// Hosts that share it, at least one.
@@ -36,12 +40,14 @@ impl Plans {
     /// The plans of a configuration.
     pub(super) fn new(config: &Config) -> Self {
         let hosts = hosts(config);
+        let circuit = Arc::new(config.circuit.clone());
         let own = config.accounts.iter().map(|(account, settings)| {
-            let plan = Plan::new(&settings.quota, settings.tenants.clone(), hosts);
+            let tenants = settings.tenants.clone();
+            let plan = Plan::new(&settings.quota, tenants, &circuit, hosts);
             (account.clone(), Arc::new(plan))
         });
         Self {
-            usual: Arc::new(Plan::new(&config.quota, BTreeMap::new(), hosts)),
+            usual: Arc::new(Plan::new(&config.quota, BTreeMap::new(), &circuit, hosts)),
             own: own.collect(),
         }
     }
@@ -49,6 +55,19 @@ impl Plans {
     /// `settle` of the accounts that have no table of their own.
     pub(super) fn usual_settle(&self) -> Duration {
         self.usual.quota.settle
+    }
+
+    /// How long it is until the next announced maintenance begins; `today` tells the time, which is
+    /// asked only where there is one.
+    pub(super) fn next_window(&self, today: impl FnOnce() -> Timestamp) -> Option<Duration> {
+        let windows = &self.usual.circuit.windows;
+        if windows.is_empty() {
+            return None;
+        }
+        let today = today();
+        let begins = windows.iter().map(|window| window.from);
+        let next = begins.filter(|from| *from > today).min()?;
+        Some(next.duration_since(today).unsigned_abs())
     }
 
     /// The longest `settle` of any account.
@@ -69,11 +88,18 @@ impl Plan {
         let settings = config.accounts.get(account);
         let tenants = settings.map(|settings| settings.tenants.clone());
         let tenants = tenants.unwrap_or_default();
-        Self::new(config.quota_of(account), tenants, hosts(config))
+        let circuit = Arc::new(config.circuit.clone());
+        Self::new(config.quota_of(account), tenants, &circuit, hosts(config))
     }
 
-    fn new(quota: &QuotaSettings, tenants: BTreeMap<Tenant, TenantSettings>, hosts: u32) -> Self {
+    fn new(
+        quota: &QuotaSettings,
+        tenants: BTreeMap<Tenant, TenantSettings>,
+        circuit: &Arc<Circuit>,
+        hosts: u32,
+    ) -> Self {
         Self {
+            circuit: Arc::clone(circuit),
             rate: RateLimit::new(quota.rate, quota.burst, hosts),
             quota: Arc::new(quota.clone()),
             tenants,

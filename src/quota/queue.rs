@@ -181,6 +181,17 @@ impl<W> Queue<W> {
         Some(waiting)
     }
 
+    /// Takes all waiting calls out.
+    pub(super) fn drain(&mut self) -> Vec<W> {
+        self.waiting = [0; 2];
+        let books = self.tenants.iter_mut();
+        let waiting = books.flat_map(|book| book.waiting.iter_mut().map(std::mem::take));
+        waiting
+            .flat_map(BTreeMap::into_values)
+            .map(|waiting| waiting.waiter)
+            .collect()
+    }
+
     /// Which waiting call goes next, if one may.
     pub(super) fn next(&self, room: &Room) -> Option<Ticket> {
         if self.len() == 0 || !room.fits(1) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::model::{Account, CallerName, Priority, Tenant};
 
 use super::account::Cell;
+use super::health::CircuitState;
 
 /// One account at one instant.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +43,8 @@ pub struct AccountSnapshot {
     pub other_tenants: TenantTotals,
     /// Calls refused so far.
     pub refused: RefusedCounts,
+    /// Whether kintone serves it.
+    pub circuit: CircuitState,
 }
 
 /// One tenant of an account at one instant.
@@ -107,6 +110,7 @@ impl AccountSnapshot {
         let now = cell.clock.moment();
         let mut books = cell.books();
         books.refresh(now);
+        let circuit = books.circuit_state(now);
         let mut waiting = BTreeMap::new();
         let mut oldest_wait = Duration::ZERO;
         let mut tenants = Vec::new();
@@ -164,6 +168,7 @@ impl AccountSnapshot {
                 queue_full: counts.queue_full,
                 wait_exceeded: counts.wait_exceeded,
             },
+            circuit,
         }
     }
 }

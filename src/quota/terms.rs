@@ -67,7 +67,7 @@ mod tests {
     use std::path::Path;
 
     use crate::config::file::{Environment, parse};
-    use crate::model::{Account, CallerName, Priority};
+    use crate::model::{Account, CallerName, Mode, Priority};
 
     use super::*;
 
@@ -90,6 +90,7 @@ mod tests {
         let tenant = Tenant::parse("company-1").ok();
         let mut ask = Ask {
             account: &account,
+            mode: Mode::Forward,
             tenant: tenant.as_ref(),
             caller: &caller,
             priority: Priority::Interactive,

@@ -10,7 +10,7 @@ use super::accounts::AccountTable;
 use super::apps_today;
 use super::metrics::Metrics;
 use super::tenants::TenantShelf;
-use super::views::{AccountLoad, Balance, Presence, PublishedView, Views};
+use super::views::{AccountLoad, Balance, Circuit, Presence, PublishedView, Views};
 
 /// What must be remembered from one exposition to the next.
 #[derive(Debug, Default)]
@@ -39,6 +39,7 @@ impl Exposition {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         set_accounts(metrics, accounts, views);
         apps_today::set(metrics, accounts, &views.apps_today);
+        set_closed(metrics, accounts, views);
         set_addresses(metrics, views);
         set_published(metrics, &views.published);
         set_permits(metrics, &state.balance, &views.balance);
@@ -91,6 +92,21 @@ fn set_accounts(metrics: &Metrics, accounts: &AccountTable, views: &Views) {
     // The limits of several accounts together mean nothing, so `other` has none.
     if let Some((label, load)) = other {
         set_load(metrics, label.as_str(), &load);
+    }
+}
+
+fn set_closed(metrics: &Metrics, accounts: &AccountTable, views: &Views) {
+    metrics.account_closed.reset();
+    for view in &views.accounts {
+        let reason = match view.load.circuit {
+            Circuit::Open | Circuit::Probing => "maintenance",
+            Circuit::Planned => "planned",
+            Circuit::Unknown => "unknown",
+            Circuit::Closed | Circuit::Suspect | Circuit::Rising => continue,
+        };
+        let label = accounts.label(&view.account);
+        let closed = &metrics.account_closed;
+        closed.with_label_values(&[label.as_str(), reason]).inc();
     }
 }
 

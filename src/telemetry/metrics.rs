@@ -122,6 +122,8 @@ metrics! {
         "Calls at kintone that are not ours, as estimated. Calls; maximum over hosts.";
     account_max_wait_seconds: GaugeVec ["account"] =
         "Longest wait of a call that asks for none shorter. Seconds; the same on every host, take the maximum.";
+    account_closed: GaugeVec ["account", "reason"] =
+        "1 while calls of the account are refused because kintone does not serve it: maintenance, planned, unknown; other is how many of its accounts. Accounts; maximum over hosts.";
     account_requests_total: IntCounterVec ["account", "mode"] =
         "Calls that ended, by account and way in. Calls; sum over hosts.";
     account_refused_total: IntCounterVec ["account", "reason"] =

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{
-    AccessLog, AccountPolicy, AccountSettings, Admin, Caller, Callers, Config, Drain, Fleet,
-    Limits, Listen, Log, QuotaSettings, TenantRule, Upstream,
+    AccessLog, AccountPolicy, AccountSettings, Admin, Caller, Callers, Circuit, Config, Drain,
+    Fleet, Limits, Listen, Log, QuotaSettings, TenantRule, Upstream,
 };
 use crate::model::{Account, CallerName, Credential, Mode, Outcome, Priority, RequestId};
 use crate::telemetry::{AccessLogHandle, Record, Telemetry, Views};
@@ -56,6 +56,7 @@ pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
             .iter()
             .map(|domain| (Account::from_normal(domain), settings.clone()))
             .collect(),
+        circuit: Circuit::default(),
         inspect: None,
         limits: Limits {
             account_series,

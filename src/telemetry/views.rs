@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::model::{Account, Bind, CallerName, CountedApp, Priority, Published, Tenant};
@@ -48,6 +49,34 @@ pub struct AccountLoad {
     pub kintone_running: Option<u32>,
     /// `X-ConcurrencyLimit-Limit` as last said.
     pub kintone_limit: Option<u32>,
+    /// Whether kintone serves it.
+    pub circuit: Circuit,
+    /// When calls go again, where they do not and that is known.
+    #[serde(rename = "circuit_retry_ms", serialize_with = "milliseconds")]
+    pub circuit_retry: Option<Duration>,
+    /// Since when it is closed because kintone does not know it.
+    pub unknown_since: Option<Timestamp>,
+}
+
+/// Whether kintone serves an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Circuit {
+    /// Calls go.
+    #[default]
+    Closed,
+    /// kintone answered as in maintenance, not often enough yet: calls go one at a time.
+    Suspect,
+    /// kintone is in maintenance: calls are refused.
+    Open,
+    /// Maintenance was announced: calls are refused.
+    Planned,
+    /// One call at a time goes to see whether kintone serves again.
+    Probing,
+    /// kintone serves again: calls come back step by step.
+    Rising,
+    /// kintone does not know the domain: calls are refused until it is confirmed.
+    Unknown,
 }
 
 /// Calls of an app since 09:00 Japan time.

@@ -15,3 +15,4 @@ mod kills;
 mod load;
 mod power;
 mod site;
+mod unknown;

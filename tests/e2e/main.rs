@@ -17,6 +17,7 @@ mod busy;
 mod callers;
 mod canary;
 mod change;
+mod circuit;
 #[path = "../support/compress.rs"]
 #[allow(unreachable_pub, missing_docs, reason = "a test exports nothing")]
 mod compress;

@@ -28,7 +28,7 @@ async fn api(house: &House, path: &str) -> Value {
 }
 
 /// A request to the admin listener that changes something.
-async fn order(house: &House, method: &str, path: &str, headers: &str) -> Answer {
+pub(crate) async fn order(house: &House, method: &str, path: &str, headers: &str) -> Answer {
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: 0\r\n{headers}\r\n",
         house.admin

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use kintone_egress::config::{
-    AccessLog, AccountPolicy, Admin, Callers, Config, Drain, Fleet, Limits, Listen, Log,
+    AccessLog, AccountPolicy, Admin, Callers, Circuit, Config, Drain, Fleet, Limits, Listen, Log,
     QuotaSettings, Upstream,
 };
-use kintone_egress::model::{Account, CallerName, Denial, Priority, Tenant};
+use kintone_egress::model::{Account, CallerName, Denial, Mode, Priority, Tenant};
 use kintone_egress::quota::{AccountSnapshot, Ask, Permit, Quotas};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
@@ -55,6 +55,7 @@ pub fn config(quota: QuotaSettings) -> Config {
         },
         quota,
         accounts: BTreeMap::new(),
+        circuit: Circuit::default(),
         inspect: None,
         limits: Limits::default(),
         fleet: Fleet {
@@ -91,12 +92,14 @@ pub struct House {
 /// What a call of a test wants.
 #[derive(Clone, Copy)]
 pub struct Wish {
+    pub mode: Mode,
     pub priority: Priority,
     pub wait: Option<Duration>,
     pub weight: u32,
 }
 
 pub const CALL: Wish = Wish {
+    mode: Mode::Forward,
     priority: Priority::Interactive,
     wait: None,
     weight: 1,
@@ -132,6 +135,7 @@ impl House {
         self.quotas
             .admit(Ask {
                 account: &self.account,
+                mode: wish.mode,
                 tenant: tenant.as_ref(),
                 caller: &self.caller,
                 priority: wish.priority,

@@ -61,7 +61,7 @@ pub(super) enum Look {
 }
 
 /// What is no part of kintone's API.
-pub(super) const OTHER: &str = "other";
+pub const OTHER: &str = "other";
 
 /// The API at `path`, and its template.
 pub(super) fn find(path: &str) -> Option<(&'static Api, &'static str)> {

@@ -11,7 +11,7 @@ use crate::model::AppId;
 
 pub use apps::{Apps, Knowledge};
 pub use body::{BodyReader, READ_MAX};
-pub use grammar::Counted;
+pub use grammar::{Counted, OTHER};
 
 mod apps;
 mod body;
@@ -19,7 +19,7 @@ mod grammar;
 mod query;
 
 use body::Said;
-use grammar::{Home, Look, OTHER};
+use grammar::{Home, Look};
 use query::Form;
 
 /// The header by which a POST stands for another method. kintone reads it on POST only, its value

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kintone_egress::config::QuotaSettings;
-use kintone_egress::model::{Priority, Tenant};
+use kintone_egress::model::{Mode, Priority, Tenant};
 use kintone_egress::quota::{Ask, Boot, Opened, Permit, Quotas};
 
 #[path = "../../quota/house.rs"]
@@ -18,6 +18,7 @@ use house::{CALL, House};
 fn ask(house: &House) -> Ask<'_> {
     Ask {
         account: &house.account,
+        mode: Mode::Forward,
         tenant: None,
         caller: &house.caller,
         priority: Priority::Interactive,
