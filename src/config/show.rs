@@ -30,19 +30,9 @@ pub fn effective_json(config: &Config) -> serde_json::Value {
 fn effective(config: &Config) -> Table {
     let mut root = Table::new();
     set(&mut root, "listen", listen(config));
-    let addresses: Vec<_> = config.addresses.iter().map(address).collect();
-    let egress = [
-        ("minimum_notice", days(config.notice.minimum_days)),
-        ("overlap", days(config.notice.overlap_days)),
-        ("address", addresses.into()),
-    ];
-    set(&mut root, "egress", table(egress));
+    set(&mut root, "egress", egress(config));
     set(&mut root, "public", public(&config.public));
-    let evidence = [
-        ("keep", days(config.evidence.keep_days)),
-        ("accounts", count(config.evidence.accounts)),
-    ];
-    set(&mut root, "evidence", table(evidence));
+    set(&mut root, "evidence", evidence(config));
     set(&mut root, "upstream", upstream(&config.upstream));
     callers(&mut root, &config.callers);
     set(&mut root, "quota", quota(&config.quota));
@@ -167,6 +157,22 @@ fn address(address: &EgressAddress) -> Value {
         address.retire_after.map(|date| date.to_string()),
     );
     section.into()
+}
+
+fn egress(config: &Config) -> Table {
+    let addresses: Vec<_> = config.addresses.iter().map(address).collect();
+    table([
+        ("minimum_notice", days(config.notice.minimum_days)),
+        ("overlap", days(config.notice.overlap_days)),
+        ("address", addresses.into()),
+    ])
+}
+
+fn evidence(config: &Config) -> Table {
+    table([
+        ("keep", days(config.evidence.keep_days)),
+        ("accounts", count(config.evidence.accounts)),
+    ])
 }
 
 fn public(public: &Public) -> Table {
