@@ -9,12 +9,12 @@ CARGO ?= cargo
 # of its own and runs no documentation tests, which therefore come first.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help setup run test check fmt clippy doc tidy deny lab bench
+.PHONY: help setup run test clients check fmt clippy doc tidy deny lab bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what the tests need beside Rust: curl, clients in Node and Python, Prometheus
+setup: ## install what the tests need beside Rust: clients in Node, Python and Java, Prometheus
 	tests/setup.sh
 
 run: ## build and run the gateway in front of a simulated kintone on loopback; Ctrl-C stops both
@@ -28,6 +28,9 @@ ifeq ($(NEXTEST),yes)
 else
 	$(CARGO) test --locked --workspace --no-fail-fast
 endif
+
+clients: setup ## real clients in every way in; prints what each shows of data and refusals
+	tests/clients/matrix
 
 check: fmt clippy doc tidy ## format, lints, documentation, house rules, licences
 

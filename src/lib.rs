@@ -18,7 +18,7 @@
 //! | 2 | [`kintone`] | what kintone is: domains, calls, answers | `model` |
 //! | 3 | [`telemetry`] | metrics, one log line a call, calls under way | `config`, `kintone`, `model` |
 //! | 3 | [`tls`] | TLS we originate and answer, the private CA, the ClientHello of a CONNECT | `config`, `kintone`, `model` |
-//! | 3 | [`quota`] | may this call go: permits, rate, fair queue; what is in flight, over restarts | `config`, `kintone`, `model` |
+//! | 3 | [`quota`] | may this call go: permits, rate, fair queue, calls of the day; what is in flight, over restarts | `config`, `kintone`, `model` |
 //! | 3 | [`published`] | for customers: the list of addresses, its notice, its page and feeds | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
 //! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool | `tls`, `config`, `model` |
@@ -32,10 +32,12 @@
 //! `proxy/judge`, which `explain` shares: `proxy/request` reads the head once → `proxy/identity`
 //! says who it is → `kintone/domain` gives the account → `proxy/known` has the rights → `egress`
 //! says whether an address is usable → `quota` admits (the one `admit` of
-//! `proxy/journey`): first by the account's circuit, whether kintone serves it (`quota/circuit`), then
-//! by permits and rate → `egress`: a pooled connection, or source → resolve → vet → dial → TLS →
+//! `proxy/journey`, which looks at the budget of the day too: `proxy/budget`): first by the account's
+//! circuit, whether kintone serves it (`quota/circuit`), then by permits and rate → `egress`: a pooled
+//! connection, or source → resolve → vet → dial → TLS →
 //! headers stripped, `kintone/call` says what the call means (effective method, path, app, may it be
-//! repeated) and reads its body as it passes (`proxy/upload`), sent → 1xx answers pass beside
+//! repeated) and reads its body as it passes (`proxy/upload`), sent, and counted for the day in the
+//! moment before its first byte (`egress/witness`, `quota/daily`) → 1xx answers pass beside
 //! (`server/interim`) → the framing of kintone's answer is judged (`proxy/headers`) →
 //! `kintone/answer` judges the head, and of a failure the beginning of its body; the quota hears it →
 //! the body streams with the permit, the connection and the record inside (`proxy/answer`) → last

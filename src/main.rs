@@ -107,9 +107,10 @@ struct NewCa {
     /// The folder for ca.pem and ca.key; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Its common name, which people see in lists of authorities
-    #[arg(long, default_value = "kintone-egress CA")]
-    name: String,
+    /// Its common name, which people see in lists of authorities; default: kintone-egress CA and
+    /// today's date. One for each authority: some clients find them by name
+    #[arg(long)]
+    name: Option<String>,
     /// Whose it is
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
@@ -287,14 +288,16 @@ fn parse_mode(word: &str) -> Result<Mode, &'static str> {
 }
 
 fn make_ca(order: NewCa) -> anyhow::Result<ExitCode> {
+    let now = Timestamp::now();
+    let named = || format!("kintone-egress CA {}", now.strftime("%Y-%m-%d"));
     let order = CaOrder {
         out: order.out,
-        name: order.name,
+        name: order.name.unwrap_or_else(named),
         organization: order.organization,
         zones: order.zones,
         life: order.days * DAY,
     };
-    write_out(&ca::init(&order, Timestamp::now())?)?;
+    write_out(&ca::init(&order, now)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -255,7 +255,7 @@ async fn call(egress: &Egress<Body>, reuse: Reuse) -> Checkout<Body> {
         .header("Host", HOST)
         .body(Body::default())
         .unwrap();
-    let answer = checkout.send(request).await.unwrap();
+    let answer = checkout.send(request, None).await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
     checkout
@@ -331,7 +331,7 @@ async fn a_call_can_run_in_a_task() {
         let mut checkout = egress.checkout(&host(), source, Reuse::Any).await.unwrap();
         let body = Body::default().map_err(|never| match never {});
         let request = Request::get("/").body(body.boxed_unsync()).unwrap();
-        let status = checkout.send(request).await.unwrap().status();
+        let status = checkout.send(request, None).await.unwrap().status();
         checkout.give_back();
         status
     });
@@ -385,7 +385,7 @@ async fn a_head_beyond_the_limit_is_not_taken() {
     let source = egress.choose().unwrap();
     let mut checkout = egress.checkout(&host(), source, Reuse::Any).await.unwrap();
     let request = Request::get("/").body(Body::default()).unwrap();
-    let error = checkout.send(request).await.unwrap_err();
+    let error = checkout.send(request, None).await.unwrap_err();
     assert!(error.error.is_parse_too_large() && error.arrival == Arrival::Unknown);
 }
 
@@ -400,7 +400,7 @@ async fn a_request_that_was_not_sent_is_told_so() {
     let request = Request::post("/k/v1/record.json")
         .body(Body::from("{}"))
         .unwrap();
-    let error = checkout.send(request).await.unwrap_err();
+    let error = checkout.send(request, None).await.unwrap_err();
     assert_eq!(error.arrival, Arrival::Never);
 }
 

@@ -107,8 +107,8 @@ The gateway is ready. Calls that work, from another terminal:
   tunnel: TLS from end to end
   curl -x http://demo:$token@$proxy --cacert $dir/ca/ca.pem -H 'X-Cybozu-API-Token: demo-token' 'https://$account/k/v1/records.json?app=1'
 
-  @kintone/rest-api-client (tests/clients/sdk.mjs; make setup installs it)
-  PROXY_URL=http://demo:$token@$proxy CA_FILE=$dir/ca/ca.pem BASE_URL=https://$account API_TOKEN=demo-token APP=1 tests/clients/run sdk-6.2.1
+  @kintone/rest-api-client (tests/clients/node/sdk.mjs; make setup installs it)
+  printf 'read\thttp://demo:%s@%s\thttps://%s\n' $token $proxy $account | CA_FILE=$dir/ca/ca.pem API_TOKEN=demo-token APP=1 tests/clients/run sdk-6.2.1 tunnel
 
   in your own code
   new KintoneRestAPIClient({

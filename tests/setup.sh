@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust: curl and jq, the Node and Python clients of tests/clients, for
-# tests/published Chromium, and for tests/infra Prometheus, systemd-analyze and logrotate. What is there already is left alone. Without
-# root or sudo, missing programs are named and it fails.
+# Installs what the tests need beside Rust: jq, the clients of tests/clients (curl, wget, Java, and in the
+# versions of their lock files those in Node and Python), for tests/published Chromium, and for tests/infra
+# Prometheus, systemd-analyze and logrotate. What is there already is left alone. Without root or sudo, missing
+# programs are named and it fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,15 +15,20 @@ PATH=$PATH:/usr/sbin
 missing=()
 have() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
 have curl curl
+have wget wget
 have unshare util-linux
 have ip iproute2
 have jq jq
+have openssl openssl
 have logrotate logrotate
 have systemd-analyze systemd
 have node nodejs
 have chromium chromium
 have npm npm
 have python3 python3
+# Java 17 is what is tested; a later one will do.
+have java openjdk-17-jre-headless
+have javac openjdk-17-jdk-headless
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3-venv)
 
 # as_root COMMAND…: runs it as root, or says what cannot be had without.
@@ -58,28 +64,27 @@ if ! command -v promtool >/dev/null 2>&1 || ! command -v prometheus >/dev/null 2
     fi
 fi
 
-# Each version of the SDK has a folder of its own: they speak to a proxy in different ways.
-for folder in tests/clients/sdk-*; do
-    wanted=${folder##*/sdk-}
-    installed=$folder/node_modules/@kintone/rest-api-client/package.json
-    if [[ -f $installed ]] && grep -q "\"version\": \"$wanted\"" "$installed"; then
+# Each version of the SDK has a folder of its own: they speak to a proxy in different ways. npm ci installs what
+# the lock file says, checked by its hashes.
+for folder in tests/clients/node tests/clients/sdk-* tests/published; do
+    if cmp -s "$folder/package-lock.json" "$folder/node_modules/package-lock.json"; then
         continue
     fi
-    say "installing @kintone/rest-api-client $wanted"
-    npm install --prefix "$folder" --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
+    say "installing the packages of $folder"
+    npm ci --prefix "$folder" --no-audit --no-fund --ignore-scripts --loglevel=error
+    cp "$folder/package-lock.json" "$folder/node_modules/package-lock.json"
 done
-
-puppeteer=$(sed -n 's/.*"puppeteer-core": "\(.*\)".*/\1/p' tests/published/package.json)
-installed=tests/published/node_modules/puppeteer-core/package.json
-if ! grep -qs "\"version\": \"$puppeteer\"" "$installed"; then
-    say "installing puppeteer-core $puppeteer"
-    npm install --prefix tests/published --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error
-fi
 
 requirements=tests/clients/python/requirements.txt
 if ! cmp -s "$requirements" .venv/requirements.txt; then
-    say "installing $(tr '\n' ' ' <"$requirements")"
+    say "installing the packages of $requirements"
     python3 -m venv .venv
-    .venv/bin/pip install --quiet --disable-pip-version-check -r "$requirements"
+    .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r "$requirements"
     cp "$requirements" .venv/requirements.txt
+fi
+
+java=tests/clients/java
+if [[ $java/Client.java -nt $java/classes/Client.class ]]; then
+    say "compiling $java"
+    javac --release 17 -d "$java/classes" "$java/Client.java"
 fi

@@ -9,6 +9,7 @@ use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
 
+use super::days::AppName;
 use super::state::Readiness;
 use crate::config::QuotaSettings;
 use crate::telemetry::views::{milliseconds, shown, shown_or_null};
@@ -77,8 +78,8 @@ pub struct AccountDetail {
     pub waiting: Vec<WaitingView>,
     /// The addresses that its calls leave from.
     pub addresses: Vec<AddressView>,
-    /// Today's calls by app; `null` while they are not counted.
-    pub apps_today: Option<Vec<AppToday>>,
+    /// Today's calls by app on this host, the largest first.
+    pub apps_today: Vec<AppToday>,
     /// The last failures, the newest first, at most 20.
     pub failures: Vec<FailureItem>,
 }
@@ -103,8 +104,8 @@ pub struct AccountLimits {
 /// An app's calls of today.
 #[derive(Debug, Serialize)]
 pub struct AppToday {
-    /// The app ID.
-    pub app: u64,
+    /// The app ID, `unknown` or `other`.
+    pub app: AppName,
     /// Calls since 09:00 JST.
     pub requests: u64,
 }

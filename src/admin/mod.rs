@@ -10,6 +10,7 @@ pub use serve::{CONNECTIONS, spawn};
 pub use state::{Admin, Readiness};
 
 pub mod answers;
+pub mod days;
 pub mod guard;
 pub mod order;
 pub mod page;

@@ -1,5 +1,6 @@
 //! Which path answers what.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,15 +17,16 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::answers::{
-    AccountDetail, AccountItem, AccountLimits, Accounts, AddressItem, Addresses, Failure,
+    AccountDetail, AccountItem, AccountLimits, Accounts, AddressItem, Addresses, AppToday, Failure,
     FailureItem, Ready, RequestItem, Requests, Sort, json, text,
 };
+use super::days;
 use super::guard::{self, Names, Refused};
 use super::order::{AfterDrain, Command, Order};
 use super::page;
 use super::state::Admin;
 use crate::model::Account;
-use crate::telemetry::LiveFilter;
+use crate::telemetry::{AppTodayView, LiveFilter};
 
 /// Longest list that one answer holds.
 const LIST_MAX: usize = 1000;
@@ -46,6 +48,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/accounts", get(accounts))
         .route("/api/v1/accounts/{domain}", get(account))
         .route("/api/v1/accounts/{domain}/confirm", post(confirm))
+        .route("/api/v1/accounts/{domain}/days", get(days::answer))
         .route("/api/v1/addresses", get(addresses))
         .route("/api/v1/requests", get(requests))
         .route("/api/v1/reload", post(reload))
@@ -187,10 +190,25 @@ async fn account(State(admin): Shared, domain: Result<Path<String>, PathRejectio
         tenants: view.tenants,
         waiting: view.waiting,
         addresses: (admin.addresses)(),
-        apps_today: None,
+        apps_today: apps_today(&admin, &view.account),
         failures: failures.into_iter().map(FailureItem::from).collect(),
     };
     json(StatusCode::OK, &detail)
+}
+
+/// The apps of an account, the one with most calls first.
+fn apps_today(admin: &Admin, account: &Account) -> Vec<AppToday> {
+    let mut apps: Vec<_> = (admin.apps_today)()
+        .into_iter()
+        .filter(|app| app.account == *account)
+        .collect();
+    apps.sort_unstable_by_key(|app| (Reverse(app.requests), app.app));
+    apps.truncate(LIST_MAX);
+    let item = |app: AppTodayView| AppToday {
+        app: app.app.into(),
+        requests: app.requests,
+    };
+    apps.into_iter().map(item).collect()
 }
 
 async fn addresses(State(admin): Shared) -> Response {

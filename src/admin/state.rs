@@ -7,8 +7,12 @@ use tokio::sync::mpsc;
 use super::order::Command;
 use super::ports::PortCount;
 use crate::config::{QuotaSettings, Secret};
+use crate::kintone::day::Day;
 use crate::model::Account;
-use crate::telemetry::{AccountView, AddressView, Balance, PublishedView, Telemetry, Views};
+use crate::quota::{ArchiveError, DayRow};
+use crate::telemetry::{
+    AccountView, AddressView, AppTodayView, Balance, PublishedView, Telemetry, Views,
+};
 
 /// A question to the rest of the gateway. It must answer without waiting.
 pub type Ask<T> = Box<dyn Fn() -> T + Send + Sync>;
@@ -18,6 +22,10 @@ pub type AskAccount = Box<dyn Fn(&str) -> Option<AccountView> + Send + Sync>;
 
 /// What the configuration says about an account.
 pub type AskQuota = Box<dyn Fn(&Account) -> QuotaSettings + Send + Sync>;
+
+/// What was counted for an account, by its domain in lower case, from the first of these days to the
+/// second. It may wait for the disk.
+pub type AskDays = Box<dyn Fn(&str, Day, Day) -> Result<Vec<DayRow>, ArchiveError> + Send + Sync>;
 
 /// Where the answers of the admin listener come from.
 pub struct Admin {
@@ -29,6 +37,12 @@ pub struct Admin {
     pub account: AskAccount,
     /// The limits that the configuration in force sets for an account.
     pub quota: AskQuota,
+    /// Today's calls by app, of all accounts.
+    pub apps_today: Ask<Vec<AppTodayView>>,
+    /// The day that calls are counted for.
+    pub today: Ask<Day>,
+    /// The calls of the days.
+    pub days: AskDays,
     /// The addresses with a bind on this host.
     pub addresses: Ask<Vec<AddressView>>,
     /// The permits of all accounts, read at one instant.
@@ -74,6 +88,7 @@ impl Admin {
             local_ports_limit: self.ports.limit(),
             addresses,
             balance: (self.balance)(),
+            apps_today: (self.apps_today)(),
             published: (self.published)(),
             draining: (self.draining)(),
         }

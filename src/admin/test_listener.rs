@@ -15,7 +15,11 @@ use crate::admin::{
     spawn,
 };
 use crate::config::Secret;
-use crate::model::{Account, Bind, CallerName, Priority, Published, Tenant};
+use crate::kintone::day::Day;
+use crate::model::{
+    Account, AppId, Bind, CallerName, CountedApp, Priority, Published, Purpose, Tenant,
+};
+use crate::quota::{ArchiveError, DayRow};
 use crate::telemetry::test_support::config;
 use crate::telemetry::{
     AccessLogHandle, AccountLoad, AccountView, AddressView, Balance, Presence, PublishedView,
@@ -51,6 +55,9 @@ impl Running {
             account: Box::new(|domain| (domain == "acme.cybozu.com").then(acme)),
             quota: Box::new(move |account| config.quota_of(account).clone()),
             addresses: Box::new(|| vec![address()]),
+            apps_today: Box::new(Vec::new),
+            today: Box::new(|| Day::parse("2026-11-25").unwrap()),
+            days: Box::new(days),
             balance: Box::new(|| Balance {
                 acquired: 9,
                 released: 7,
@@ -188,4 +195,29 @@ pub(crate) fn address() -> AddressView {
         connections: 4,
         pooled: 3,
     }
+}
+
+/// Two rows of one day, of one account.
+fn days(domain: &str, from: Day, to: Day) -> Result<Vec<DayRow>, ArchiveError> {
+    let day = Day::parse("2026-11-24").unwrap();
+    if domain != "acme.cybozu.com" || !(from..=to).contains(&day) {
+        return Ok(Vec::new());
+    }
+    let row = |app, purpose: Option<&str>, tenant: Option<&str>, requests| DayRow {
+        day,
+        app,
+        purpose: purpose.and_then(Purpose::parse),
+        tenant: tenant.and_then(|tenant| Tenant::parse(tenant).ok()),
+        requests,
+        uncertain: 1,
+    };
+    Ok(vec![
+        row(
+            CountedApp::Known(AppId(7)),
+            Some("incoming"),
+            Some("c-1"),
+            12,
+        ),
+        row(CountedApp::Unknown, None, None, 3),
+    ])
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::circuit::MaintenanceWindow;
+use super::circuit::{Circuit, MaintenanceWindow};
 use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
 use super::shape::{
     AccessLog, AccountPolicy, Config, EgressAddress, Inspect, Language, Notify, Public,
@@ -52,18 +52,7 @@ fn effective(config: &Config) -> Table {
         "account",
         (!accounts.is_empty()).then_some(accounts),
     );
-    set(&mut root, "circuit", config.circuit.settings.shown());
-    let windows: Vec<_> = config
-        .circuit
-        .windows
-        .iter()
-        .map(MaintenanceWindow::shown)
-        .collect();
-    set_some(
-        &mut root,
-        "maintenance",
-        (!windows.is_empty()).then_some(windows),
-    );
+    circuit(&mut root, &config.circuit);
     set_some(&mut root, "inspect", config.inspect.as_ref().map(inspect));
     set(&mut root, "limits", limits(config));
     let mut fleet = table([
@@ -78,14 +67,31 @@ fn effective(config: &Config) -> Table {
     set(&mut root, "fleet", fleet);
     set_some(&mut root, "verify", config.verify.as_ref().map(verify));
     set_some(&mut root, "notify", config.notify.as_ref().map(notify));
+    upkeep(&mut root, config);
+    root
+}
+
+fn circuit(root: &mut Table, circuit: &Circuit) {
+    set(root, "circuit", circuit.settings.shown());
+    let windows: Vec<_> = circuit
+        .windows
+        .iter()
+        .map(MaintenanceWindow::shown)
+        .collect();
+    let windows = (!windows.is_empty()).then_some(windows);
+    set_some(root, "maintenance", windows);
+}
+
+/// `[admin]`, `[state]`, `[log]`, `[drain]`.
+fn upkeep(root: &mut Table, config: &Config) {
     let token = config.admin.token.as_ref();
     set_some(
-        &mut root,
+        root,
         "admin",
         token.map(|_| table([("token", HIDDEN.into())])),
     );
     set(
-        &mut root,
+        root,
         "state",
         table([("dir", config.state_dir.display().to_string().into())]),
     );
@@ -95,7 +101,7 @@ fn effective(config: &Config) -> Table {
         AccessLog::File(path) => path.display().to_string(),
     };
     set(
-        &mut root,
+        root,
         "log",
         table([
             ("level", config.log.level.clone().into()),
@@ -106,8 +112,7 @@ fn effective(config: &Config) -> Table {
         ("announce", duration(config.drain.announce)),
         ("grace", duration(config.drain.grace)),
     ];
-    set(&mut root, "drain", table(drain));
-    root
+    set(root, "drain", table(drain));
 }
 
 fn listen(config: &Config) -> Table {

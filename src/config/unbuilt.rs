@@ -16,7 +16,7 @@ struct Unbuilt {
     severity: Severity,
 }
 
-const TABLE: [Unbuilt; 14] = [
+const TABLE: [Unbuilt; 8] = [
     ignored(&["listen", "proxy_tls"]),
     ignored(&["listen", "tls"]),
     ignored(&["caller", "certificate"]),
@@ -25,24 +25,6 @@ const TABLE: [Unbuilt; 14] = [
     ignored(&["account", "*", "contacts"]),
     ignored(&["account", "*", "tenant", "*", "contacts"]),
     ignored(&["fleet", "redis"]),
-    ignored(&["quota", "daily_per_app"]),
-    Unbuilt {
-        value: Some("warn"),
-        ..ignored(&["quota", "daily_policy"])
-    },
-    ignored(&["account", "*", "daily_per_app"]),
-    Unbuilt {
-        value: Some("warn"),
-        ..ignored(&["account", "*", "daily_policy"])
-    },
-    Unbuilt {
-        value: Some("enforce"),
-        ..refused(&["quota", "daily_policy"])
-    },
-    Unbuilt {
-        value: Some("enforce"),
-        ..refused(&["account", "*", "daily_policy"])
-    },
 ];
 
 const fn ignored(path: &'static [&'static str]) -> Unbuilt {

@@ -29,6 +29,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::witness::Witness;
+
 /// How long kintone's end and reset are waited for when a call got no answer: they follow the last
 /// word of TLS within a round trip.
 const END_WAIT: Duration = Duration::from_millis(100);
@@ -67,6 +69,8 @@ struct Speech {
     before: u64,
     /// The kernel told of a break, which it tells once: an end that is read after it is none.
     broken: bool,
+    /// Of the call, until its first byte has gone.
+    witness: Option<Arc<dyn Witness>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +92,7 @@ impl Line {
                 written: 0,
                 before: 0,
                 broken: false,
+                witness: None,
             }),
         })
     }
@@ -104,11 +109,12 @@ impl Line {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// A call is about to be sent.
-    pub(super) fn begin(&self) {
+    /// A call is about to be sent; `witness` is told of its first byte.
+    pub(super) fn begin(&self, witness: Option<Arc<dyn Witness>>) {
         let mut speech = self.speech();
         speech.before = speech.written;
         speech.busy = true;
+        speech.witness = witness;
     }
 
     /// The call has come to its end: neither side owes the other anything.
@@ -171,7 +177,21 @@ impl Line {
             }
             Manner::Careful | Manner::Free => speech.manner = Manner::Free,
         }
+        // As near to the system call as can be: whoever kills the process in between leaves a call
+        // that was begun in the books only.
+        let witness = speech.witness.take();
+        if let Some(witness) = &witness {
+            witness.begin();
+        }
         let written = write(&self.stream);
+        match (&written, witness) {
+            (Ok(1..), Some(witness)) => witness.begun(),
+            (Ok(_) | Err(_), Some(witness)) => {
+                witness.not_begun();
+                speech.witness = Some(witness);
+            }
+            (Ok(_) | Err(_), None) => {}
+        }
         match &written {
             Ok(written) => speech.written += *written as u64,
             Err(error) => speech.note(error),
@@ -362,7 +382,7 @@ mod tests {
         far.write_all(b"hello").await.unwrap();
         wire.read_exact(&mut [0; 5]).await.unwrap();
         wire.0.wake();
-        wire.0.begin();
+        wire.0.begin(None);
         (wire, far)
     }
 

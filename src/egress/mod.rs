@@ -27,6 +27,7 @@ pub use pool::{Checkout, Kept, Reuse, SendError};
 pub use preview::{Preview, preview};
 pub use source::{AddressSnapshot, Addresses, OpenConnection, Presence, Source};
 pub use verdict::{ConnectError, Timings, Verdict};
+pub use witness::Witness;
 
 mod dial;
 mod line;
@@ -37,6 +38,7 @@ mod resolve;
 mod source;
 mod verdict;
 pub mod vet;
+mod witness;
 
 use line::{Line, Wire};
 use nameserver::Nameservers;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::line::{Arrival, Line};
 use super::source::{Addresses, Source};
 use super::verdict::Timings;
+use super::witness::Witness;
 use crate::model::{Bind, Host, Table};
 
 /// Which connections a call may use.
@@ -359,13 +360,17 @@ impl<B> Checkout<B>
 where
     B: Body<Data = Bytes> + Send + 'static,
 {
-    /// Sends one request and waits for the head of its answer. Dropping the future closes the
-    /// connection.
+    /// Sends one request and waits for the head of its answer; `witness` is told of its first byte.
+    /// Dropping the future closes the connection.
     ///
     /// # Errors
     /// [`SendError`], which says whether kintone can have seen the request.
-    pub async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, SendError> {
-        self.line.begin();
+    pub async fn send(
+        &mut self,
+        request: Request<B>,
+        witness: Option<Arc<dyn Witness>>,
+    ) -> Result<Response<Incoming>, SendError> {
+        self.line.begin(witness);
         match self.sender.try_send_request(request).await {
             Ok(response) => Ok(response),
             Err(error) => Err(SendError {

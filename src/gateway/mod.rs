@@ -25,7 +25,7 @@ use crate::drain::{Drain, Finished};
 use crate::egress::{Egress, EgressError};
 use crate::proxy::{Inner, Outgoing, Proxy};
 use crate::published::{self, Publisher};
-use crate::quota::{Quotas, RecordError};
+use crate::quota::{Opened, Quotas, RecordError};
 use crate::server::{Hooks, Server};
 use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
 use crate::telemetry::{LimitName, Telemetry};
@@ -39,6 +39,7 @@ pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
 mod closures;
+mod days;
 mod orders;
 mod publication;
 mod record;
@@ -126,14 +127,10 @@ impl Gateway {
             .map(|address| bind("proxy", *address))
             .collect::<Result<_, _>>()?;
         let admin = bind("admin", listen.admin)?;
-        let metrics = listen
-            .metrics
-            .map(|address| bind("metrics", address))
-            .transpose()?;
-        let public = listen
-            .public
-            .map(|address| bind("public", address))
-            .transpose()?;
+        let bind_if_set =
+            |key, address: Option<SocketAddr>| address.map(|it| bind(key, it)).transpose();
+        let metrics = bind_if_set("metrics", listen.metrics)?;
+        let public = bind_if_set("public", listen.public)?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
         let publisher = Arc::new(Publisher::open(&config, Timestamp::now()));
@@ -141,16 +138,15 @@ impl Gateway {
         let authority = Authority::of(&config, None)?;
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);
-        let limits_hit = Arc::clone(&telemetry);
-        let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
-        let quotas = Quotas::recorded(&config, record);
-        closures::restore(&config, &quotas);
+        let quotas = quotas(&config, record, &telemetry);
+        let days = days::open(&config, &telemetry)?;
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
             published::in_force(&config, &publisher.states()),
             authority,
             quotas.clone(),
+            days.clone(),
             Arc::clone(&egress),
             Arc::clone(&telemetry),
             drain.clone(),
@@ -163,6 +159,7 @@ impl Gateway {
             server,
             proxy: proxy_service,
             quotas,
+            days,
             egress,
             publisher,
             changing: Mutex::default(),
@@ -171,9 +168,8 @@ impl Gateway {
             limits,
             log,
         };
-        let running = Arc::new(running);
         Ok(Self {
-            running,
+            running: Arc::new(running),
             proxy,
             admin,
             metrics,
@@ -261,10 +257,20 @@ impl Gateway {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         record::close(&running).await;
+        days::close(&running).await;
         let log = running.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
         result
     }
+}
+
+/// The quotas, with what earlier processes left of them.
+fn quotas(config: &Config, record: Opened, telemetry: &Arc<Telemetry>) -> Quotas {
+    let limits_hit = Arc::clone(telemetry);
+    let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
+    let quotas = Quotas::recorded(config, record);
+    closures::restore(config, &quotas);
+    quotas
 }
 
 fn serve_admin(
@@ -309,6 +315,7 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
     background.spawn(closures::keep(Arc::clone(running)));
+    background.spawn(days::drive(Arc::clone(running)));
     background.spawn(publication::watch(Arc::clone(running)));
 }
 

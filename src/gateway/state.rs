@@ -13,7 +13,7 @@ use crate::drain::Drain;
 use crate::egress::Egress;
 use crate::proxy::{Outgoing, Proxy};
 use crate::published::{Publisher, in_force};
-use crate::quota::Quotas;
+use crate::quota::{Days, Quotas};
 use crate::server::Server;
 use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLogHandle;
@@ -27,6 +27,7 @@ pub(super) struct Running {
     pub(super) server: Server,
     pub(super) proxy: Proxy,
     pub(super) quotas: Quotas,
+    pub(super) days: Days,
     pub(super) egress: Arc<Egress<Outgoing>>,
     pub(super) publisher: Arc<Publisher>,
     /// Held while a configuration or a list goes to the parts, so that an older one never comes last.

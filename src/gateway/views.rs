@@ -17,8 +17,8 @@ use crate::model::Account;
 use crate::published::Alarm;
 use crate::quota::{AccountSnapshot, CircuitState, TenantSnapshot};
 use crate::telemetry::{
-    AccountLoad, AccountView, AddressView, Balance, Circuit, Presence as Shown, PublishedView,
-    TenantView, WaitingView,
+    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, Presence as Shown,
+    PublishedView, TenantView, WaitingView,
 };
 
 /// The admin listener's questions, each answered by the part that knows.
@@ -49,6 +49,12 @@ pub(super) fn admin(
         quota: {
             let running = Arc::clone(running);
             Box::new(move |account| running.config.load().quota_of(account).clone())
+        },
+        apps_today: ask(running, apps_today),
+        today: ask(running, |running| running.days.today()),
+        days: {
+            let days = running.days.clone();
+            Box::new(move |domain, from, to| days.rows(&Account::from_normal(domain), from, to))
         },
         addresses: ask(running, |running| {
             running.egress.addresses().iter().map(address).collect()
@@ -96,6 +102,18 @@ fn ask<T>(
 ) -> Box<dyn Fn() -> T + Send + Sync> {
     let running = Arc::clone(running);
     Box::new(move || answer(&running))
+}
+
+fn apps_today(running: &Running) -> Vec<AppTodayView> {
+    let config = running.config.load();
+    let apps = running.days.apps_today().into_iter();
+    apps.map(|app| AppTodayView {
+        daily_per_app: config.quota_of(&app.account).daily_per_app,
+        account: app.account,
+        app: app.app,
+        requests: app.requests,
+    })
+    .collect()
 }
 
 fn is_draining(running: &Running) -> bool {

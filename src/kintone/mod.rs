@@ -3,5 +3,6 @@
 pub mod answer;
 pub mod call;
 pub mod cursor;
+pub mod day;
 pub mod domain;
 pub mod json;

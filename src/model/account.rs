@@ -22,6 +22,17 @@ pub struct Tenant(Arc<str>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppId(pub u64);
 
+/// An app as its calls are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CountedApp {
+    /// That app.
+    Known(AppId),
+    /// Calls of which it is not known which app they are about.
+    Unknown,
+    /// Apps that found no room of their own.
+    Other,
+}
+
 /// Why a string is not a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a tenant is 1 to 64 of A-Z a-z 0-9 . _ -")]
@@ -120,6 +131,28 @@ macro_rules! string_like {
 pub(crate) use string_like;
 
 string_like!(Account, Host, Tenant);
+
+impl CountedApp {
+    /// Reads what `Display` writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "unknown" => Some(Self::Unknown),
+            "other" => Some(Self::Other),
+            number => number.parse().ok().map(|number| Self::Known(AppId(number))),
+        }
+    }
+}
+
+impl fmt::Display for CountedApp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(app) => fmt::Display::fmt(app, f),
+            Self::Unknown => f.write_str("unknown"),
+            Self::Other => f.write_str("other"),
+        }
+    }
+}
 
 impl fmt::Display for AppId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,8 +9,10 @@ pub mod caller;
 pub mod outcome;
 pub mod table;
 
-pub use account::{Account, AppId, Host, Tenant};
+pub use account::{Account, AppId, CountedApp, Host, Tenant};
 pub use address::{Bind, Client, Published};
 pub use caller::{CallerName, Credential, Mode, Priority, Purpose, RequestId};
-pub use outcome::{Actor, Cause, Code, Denial, Detail, Failure, Outcome, ProxyError, QuotaFigures};
+pub use outcome::{
+    Actor, Cause, Code, DailyFigures, Denial, Detail, Failure, Outcome, ProxyError, QuotaFigures,
+};
 pub use table::Table;

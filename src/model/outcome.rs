@@ -7,6 +7,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::account::AppId;
+
 /// Who must act to make the next call succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
@@ -86,6 +90,19 @@ pub struct QuotaFigures {
     pub queued: u32,
 }
 
+/// The figures behind a refusal for an app's budget of the day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DailyFigures {
+    /// The app whose budget is used up.
+    pub app: AppId,
+    /// Its calls of today on this host, those under way included.
+    pub requests: u64,
+    /// How many this host lets through for a call of this urgency.
+    pub budget: u64,
+    /// When counting starts anew.
+    pub reopens_at: Timestamp,
+}
+
 /// A call that the gateway refuses. Nothing of it was sent to kintone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
@@ -114,8 +131,8 @@ pub enum Denial {
     QueueFull(QuotaFigures),
     /// No permit within the wait allowed.
     WaitExceeded(QuotaFigures),
-    /// The app's calls of today are used up.
-    DailyBudget,
+    /// The app's calls of today are used up; `None` where the figures are not known.
+    DailyBudget(Option<DailyFigures>),
     /// No published address can be used.
     EgressUnavailable(Detail),
     /// This host is shutting down.
@@ -374,7 +391,7 @@ impl Denial {
             Self::RateLimited(_) => Code::RateLimited,
             Self::QueueFull(_) => Code::QueueFull,
             Self::WaitExceeded(_) => Code::WaitExceeded,
-            Self::DailyBudget => Code::DailyBudget,
+            Self::DailyBudget(_) => Code::DailyBudget,
             Self::EgressUnavailable(_) => Code::EgressUnavailable,
             Self::Draining => Code::Draining,
             Self::Overloaded(_) => Code::Overloaded,
@@ -398,7 +415,7 @@ impl Denial {
             | Self::RateLimited(_)
             | Self::QueueFull(_)
             | Self::WaitExceeded(_)
-            | Self::DailyBudget
+            | Self::DailyBudget(_)
             | Self::Draining => None,
         }
     }
@@ -416,7 +433,7 @@ impl Denial {
             | Self::DestinationForbidden(_)
             | Self::CallerForbidden(_)
             | Self::AccountUnknown
-            | Self::DailyBudget
+            | Self::DailyBudget(_)
             | Self::EgressUnavailable(_)
             | Self::Draining
             | Self::Overloaded(_)

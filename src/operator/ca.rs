@@ -130,12 +130,14 @@ fn is_lower_label(label: &str) -> bool {
 
 /// Writes a file that is not there yet, down to the disk.
 fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::AlreadyExists => CaError::Exists(path.to_owned()),
-        _ => CaError::Write {
+    let failed = |source: io::Error| {
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            return CaError::Exists(path.to_owned());
+        }
+        CaError::Write {
             path: path.to_owned(),
             source,
-        },
+        }
     };
     let mut options = OpenOptions::new();
     let mut file = options

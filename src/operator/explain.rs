@@ -22,7 +22,7 @@ use crate::kintone::domain::Destination;
 use crate::model::{Account, Client, Code, Denial, Detail};
 use crate::proxy::{Asked, Judged, Language, Place, Proof, Reason, Rules, Step, Way, judge};
 use crate::published::{current, in_force};
-use crate::quota::{Ask, Closure, Terms};
+use crate::quota::{Ask, Budget, Closure, Terms};
 use crate::tls::Authority;
 
 pub use super::question::Question;
@@ -260,6 +260,9 @@ impl Explainer {
         for text in wording::quota(&ask, &terms, judged.mode, quota.tunnel_h2_weight) {
             steps.push(Taken::new(QUOTA, DEPENDS, text));
         }
+        let budget = Budget::of(config, account);
+        let text = wording::budget(budget, ask.priority, judged.mode);
+        steps.push(Taken::new(QUOTA, DEPENDS, text));
         let preview = preview(&config.upstream, host)?;
         let result = match preview {
             Preview::Static(_) => OK,

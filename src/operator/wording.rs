@@ -10,7 +10,7 @@ use crate::config::{AccountPolicy, Caller, Config, TenantRule};
 use crate::egress::{Addresses, Presence, Preview};
 use crate::model::{Account, Client, Credential, Denial, Detail, Host, Mode, Priority};
 use crate::proxy::{Identity, Options, Reason, Scheme, Target};
-use crate::quota::{Ask, Terms};
+use crate::quota::{Ask, Budget, Terms};
 
 /// Names that one line lists.
 const NAMES_MAX: usize = 10;
@@ -150,6 +150,26 @@ pub(super) fn quota(ask: &Ask<'_>, terms: &Terms, mode: Mode, h2_weight: u32) ->
         terms.queue
     );
     vec![first, rate, wait]
+}
+
+/// What an app may do a day.
+pub(super) fn budget(budget: Budget, priority: Priority, mode: Mode) -> String {
+    let part = budget.part;
+    match (mode, budget.limit(priority)) {
+        (Mode::Tunnel, _) => {
+            "calls a day: those in a tunnel are not seen and not counted".to_owned()
+        }
+        (Mode::Forward | Mode::Inspect, None) => {
+            format!("calls a day: {part} an app on this host, warned of and not refused")
+        }
+        (Mode::Forward | Mode::Inspect, Some(limit)) => {
+            let mut text = format!("calls a day: {part} an app on this host, refused beyond");
+            if priority == Priority::Batch {
+                let _ = write!(text, "; batch from {limit} on");
+            }
+            text
+        }
+    }
 }
 
 /// Where the host's name leads.

@@ -7,12 +7,13 @@ use hyper::body::Incoming;
 
 use super::carriage::Carriage;
 use super::exchange::Head;
+use super::fault::Fault;
 use super::flight::{Expectation, Flight, silence};
 use super::headers;
 use super::held::{Held, HeldEnd, hold};
 use super::journey::Journey;
 use super::reply::Reason;
-use super::upload::{Fault, Outgoing};
+use super::upload::Outgoing;
 use crate::egress::{Arrival, Checkout, ConnectError, Reuse, SendError, Source, Verdict};
 use crate::kintone::answer::{self as knowledge, Coding, Concurrency, Said, TOO_MANY_RUNNING};
 use crate::kintone::call::OTHER;
@@ -134,7 +135,16 @@ impl Journey<'_> {
             .hears_interim
             .then(|| Arc::downgrade(&self.call.connection));
         let head = self.head.clone();
-        let mut flight = Flight::begin(head, expectation, upload, permit, checkout, listener);
+        let charge = self.charge.clone();
+        let mut flight = Flight::begin(
+            head,
+            expectation,
+            upload,
+            permit,
+            checkout,
+            listener,
+            charge,
+        );
         let response_timeout = self.call.rules.config.upstream.response_timeout;
         let landed = tokio::select! {
             biased;
@@ -168,6 +178,7 @@ impl Journey<'_> {
             self.reuse = Reuse::Never;
             let Carriage { mut permit, .. } = carriage;
             permit.not_sent();
+            self.not_counted();
             self.exchange.not_sent();
             if self.unsent < UNSENT_MAX && self.is_at_hand() {
                 return Tried::Unsent(permit);

@@ -16,10 +16,10 @@ use super::exchange::Exchange;
 use super::headers::{self, Trailers};
 use super::upload::{Outgoing, Upload};
 use super::wire;
-use crate::egress::{Checkout, SendError};
-use crate::kintone::answer::Concurrency;
+use crate::egress::{Arrival, Checkout, SendError, Witness};
+use crate::kintone::answer::{self as knowledge, Concurrency, TOO_MANY_RUNNING};
 use crate::model::{Detail, Outcome};
-use crate::quota::Permit;
+use crate::quota::{Charge, Permit};
 use crate::server::Connection;
 
 /// A request that was handed to a connection, with all that it holds. It can outlive its caller.
@@ -27,6 +27,8 @@ pub(crate) struct Flight {
     landing: Landing,
     permit: Permit,
     upload: Option<Arc<Upload>>,
+    /// What it counts for.
+    charge: Option<Arc<Charge>>,
 }
 
 type Landing = Pin<Box<dyn Future<Output = (Sent, Checkout<Outgoing>)> + Send>>;
@@ -51,16 +53,19 @@ impl Flight {
         permit: Permit,
         mut checkout: Checkout<Outgoing>,
         listener: Option<Weak<Connection>>,
+        charge: Option<Arc<Charge>>,
     ) -> Self {
         let request = request(head, expectation, upload.as_ref(), listener);
+        let witness = charge.clone().map(|charge| charge as Arc<dyn Witness>);
         let landing = Box::pin(async move {
-            let sent = checkout.send(request).await;
+            let sent = checkout.send(request, witness).await;
             (sent, checkout)
         });
         Self {
             landing,
             permit,
             upload,
+            charge,
         }
     }
 
@@ -75,6 +80,7 @@ impl Flight {
             permit,
             upload,
             landing: _,
+            charge: _,
         } = self;
         Carriage {
             permit,
@@ -88,10 +94,20 @@ impl Flight {
         exchange.record().permit = Some(self.permit.held());
     }
 
+    fn not_counted(&self) {
+        if let Some(charge) = &self.charge {
+            charge.take_back();
+        }
+    }
+
     /// Awaits kintone's end for a caller that has left.
     pub(crate) async fn land_without_caller(mut self, mut exchange: Exchange, limit: Duration) {
         match tokio::time::timeout(limit, self.landing()).await {
             Ok((Ok(response), checkout)) => {
+                let code = knowledge::code_of(response.headers());
+                if code == Some(TOO_MANY_RUNNING) {
+                    self.not_counted();
+                }
                 let mut carriage = self.landed(checkout);
                 let said = Concurrency::read(response.headers());
                 if response.status().as_u16() < 400 {
@@ -103,7 +119,10 @@ impl Flight {
                 (record.kintone_running, record.kintone_limit) = (said.running, said.limit);
                 read_without_caller(response.into_body(), carriage, exchange, limit).await;
             }
-            Ok((Err(_), _)) => {
+            Ok((Err(error), _)) => {
+                if error.arrival == Arrival::Never {
+                    self.not_counted();
+                }
                 exchange.ended(Outcome::CallerGone, Some(Detail::ResponseReset));
                 self.abort(&mut exchange);
             }

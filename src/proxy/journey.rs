@@ -9,9 +9,11 @@ use hyper::body::{Body as _, Frame, Incoming};
 use tokio::time::Instant;
 
 use super::attempt::Tried;
+use super::budget;
 use super::call::Call;
 use super::carriage::Carriage;
 use super::exchange::{Exchange, Head};
+use super::fault::Unreadable;
 use super::flight::Flight;
 use super::headers::{self, Framing};
 use super::held::{Held, HeldEnd};
@@ -19,12 +21,12 @@ use super::leftover;
 use super::newborn::Newborn;
 use super::reply::{After, Reason};
 use super::shared::Shared;
-use super::upload::{Unreadable, Upload};
+use super::upload::Upload;
 use crate::egress::{Reuse, Source};
 use crate::kintone::answer::{Coding, Concurrency};
 use crate::kintone::call::{Meaning, Repeat, Subject};
 use crate::model::{AppId, Cause, Denial, Detail, Failure};
-use crate::quota::Permit;
+use crate::quota::{Charge, Permit};
 use crate::telemetry::live::Phase;
 use crate::telemetry::{Rejection, Retry};
 
@@ -75,6 +77,8 @@ pub(crate) struct Journey<'a> {
     pub(super) reuse: Reuse,
     pub(super) repeat: Repeat,
     pub(super) unsent: u32,
+    /// What it counts for; `None`: for nothing.
+    pub(super) charge: Option<Arc<Charge>>,
     /// How a first try failed whose outcome is unknown.
     unknown: Option<Failure>,
 }
@@ -103,6 +107,7 @@ impl<'a> Journey<'a> {
             let (keep_max, stall_timeout) = (config.upstream.replay, config.limits.stall_timeout);
             Upload::new(body, keep_max, stall_timeout, meaning.body_reader())
         });
+        let charge = budget::charge(shared, call, meaning.counted, exchange);
         let expects_continue = upload.is_some() && leftover::expects_continue(&head);
         if !expects_continue {
             headers::strip_expectation(&mut head.headers);
@@ -128,6 +133,7 @@ impl<'a> Journey<'a> {
                 Reuse::Fresh
             },
             repeat: meaning.repeat,
+            charge,
             meaning,
             unsent: 0,
             unknown: None,
@@ -149,6 +155,7 @@ impl<'a> Journey<'a> {
             Ok(end) | Err(end) => end,
         };
         self.note_app(&mut end);
+        self.settle_charge();
         let Some(upload) = self.upload.take() else {
             return end;
         };
@@ -292,6 +299,7 @@ impl<'a> Journey<'a> {
     }
 
     async fn admit(&mut self) -> Result<Permit, End> {
+        self.foresee().map_err(budget::used_up)?;
         self.exchange.phase(Phase::Waiting);
         let admitted = {
             let asked = self.shared.quotas.admit(self.call.ask(1));
@@ -305,6 +313,7 @@ impl<'a> Journey<'a> {
             Some(Ok(permit)) => {
                 let queued = &mut self.exchange.record().queued;
                 *queued = Some(queued.unwrap_or_default() + permit.waited());
+                self.take_place().await?;
                 Ok(permit)
             }
             Some(Err(denial)) => {
@@ -335,6 +344,7 @@ impl<'a> Journey<'a> {
         self.exchange.returned();
         self.exchange.record().permit = Some(permit.held());
         let refused = permit.refused(said.limit, said.running);
+        self.not_counted();
         if held.end == HeldEnd::Whole && upload.as_ref().is_none_or(|upload| upload.is_whole()) {
             self.exchange.kept(checkout.give_back());
         }

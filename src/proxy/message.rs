@@ -4,7 +4,7 @@
 use super::hint;
 use super::options::OptionsError;
 use super::reply::Reason;
-use crate::model::{Account, Actor, Code, Denial, Detail, QuotaFigures};
+use crate::model::{Account, Actor, Code, DailyFigures, Denial, Detail, QuotaFigures};
 
 /// The language of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +100,15 @@ fn english(reason: Reason) -> String {
     if let Some(text) = figures(reason).map(|figures| english_figures(reason.code(), figures)) {
         return text;
     }
+    if let Some(DailyFigures {
+        app,
+        requests,
+        budget,
+        ..
+    }) = daily_figures(reason)
+    {
+        return format!("app {app}: {requests} calls today, {budget} let through a day");
+    }
     let text = match reason.code() {
         Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
             "no such page below /.kintone-egress/, which has ready, help, ca.pem and me"
@@ -141,6 +150,17 @@ fn japanese(reason: Reason) -> String {
     }
     if let Some(text) = figures(reason).map(|figures| japanese_figures(reason.code(), figures)) {
         return text;
+    }
+    if let Some(DailyFigures {
+        app,
+        requests,
+        budget,
+        ..
+    }) = daily_figures(reason)
+    {
+        return format!(
+            "アプリ {app} の本日の API 実行は {requests} 件で、1 日の上限は {budget} 件です"
+        );
     }
     let text = match reason.code() {
         Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
@@ -209,6 +229,13 @@ fn figures(reason: Reason) -> Option<QuotaFigures> {
     match reason {
         Reason::Denied(denial) => denial.figures(),
         Reason::Failed(_) | Reason::Options(_) => None,
+    }
+}
+
+const fn daily_figures(reason: Reason) -> Option<DailyFigures> {
+    match reason {
+        Reason::Denied(Denial::DailyBudget(figures)) => figures,
+        Reason::Denied(_) | Reason::Failed(_) | Reason::Options(_) => None,
     }
 }
 

@@ -21,7 +21,7 @@ use crate::egress::Egress;
 use crate::kintone::call::template;
 use crate::kintone::cursor::Cursors;
 use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
-use crate::quota::Quotas;
+use crate::quota::{Days, Quotas};
 use crate::server::Connection;
 use crate::telemetry::Telemetry;
 use crate::tls::{Authority, trust_pem};
@@ -45,15 +45,19 @@ use inside::Inside;
 use reply::{After, Story};
 use shared::Shared;
 
+mod ahead;
 mod allowlist;
 mod answer;
 mod attempt;
+mod budget;
 mod call;
 mod carriage;
 mod connect;
 mod exchange;
+mod fault;
 mod flight;
 mod forward;
+mod gate;
 mod headers;
 mod held;
 mod help;
@@ -68,6 +72,7 @@ mod known;
 mod leftover;
 mod me;
 mod message;
+mod moment;
 mod newborn;
 mod options;
 mod passage;
@@ -95,6 +100,7 @@ impl Proxy {
         config: Arc<Config>,
         authority: Option<Arc<Authority>>,
         quotas: Quotas,
+        days: Days,
         egress: Arc<Egress<Outgoing>>,
         telemetry: Arc<Telemetry>,
         drain: Drain,
@@ -104,6 +110,7 @@ impl Proxy {
             shared: Arc::new(Shared {
                 rules,
                 quotas,
+                days,
                 egress,
                 telemetry,
                 drain,

@@ -11,15 +11,16 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
-use jiff::tz::{Offset, TimeZone};
-use jiff::{Timestamp, Zoned};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::allowlist::AllowlistHint;
 use super::headers::CHALLENGE;
 use super::hint::{self, Hint};
 use super::message::{self, Language};
+use super::moment::{in_japan, instant_in, whole_seconds};
 use super::options::OptionsError;
+use crate::kintone::day::Day;
 use crate::model::{
     Account, Actor, Cause, Code, Denial, Detail, Failure, ProxyError, Published, QuotaFigures,
     RequestId, Tenant,
@@ -90,7 +91,7 @@ impl Reason {
             Code::RateLimited => Self::Denied(Denial::RateLimited(figures)),
             Code::QueueFull => Self::Denied(Denial::QueueFull(figures)),
             Code::WaitExceeded => Self::Denied(Denial::WaitExceeded(figures)),
-            Code::DailyBudget => Self::Denied(Denial::DailyBudget),
+            Code::DailyBudget => Self::Denied(Denial::DailyBudget(None)),
             Code::EgressUnavailable => Self::Denied(Denial::EgressUnavailable(word)),
             Code::Draining => Self::Denied(Denial::Draining),
             Code::Overloaded => Self::Denied(Denial::Overloaded(word)),
@@ -121,6 +122,15 @@ impl Reason {
             Self::Options(OptionsError::Malformed(_)) => Some(Detail::HeaderInvalid),
             Self::Options(OptionsError::Repeated(_)) => Some(Detail::HeaderRepeated),
             Self::Options(OptionsError::TenantsDiffer) => Some(Detail::TenantsDiffer),
+        }
+    }
+
+    /// When the budget of the day that it ran into opens again.
+    fn reopens_at(self) -> Option<Timestamp> {
+        match self {
+            Self::Denied(Denial::DailyBudget(Some(figures))) => Some(figures.reopens_at),
+            Self::Denied(Denial::DailyBudget(None)) => Some(Day::of(Timestamp::now()).ends()),
+            Self::Denied(_) | Self::Failed(_) | Self::Options(_) => None,
         }
     }
 
@@ -256,7 +266,10 @@ pub(crate) fn refuse(reason: Reason, story: Story<'_>) -> Response<Bytes> {
     let code = reason.code();
     let actor = hint::actor(code, reason.detail());
     let retry_after = reason.retry_after();
-    let retry_at = retry_after.map(instant_in);
+    let retry_at = match reason.reopens_at() {
+        Some(at) => Some(in_japan(at)),
+        None => retry_after.map(instant_in),
+    };
     let figures = reason.figures();
     let message = message::of(reason, story.account, actor, story.language);
     let body = Body {
@@ -371,19 +384,6 @@ fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn whole_seconds(duration: Duration) -> u64 {
-    (duration.as_secs() + u64::from(duration.subsec_nanos() > 0)).max(1)
-}
-
-/// RFC 3339 in Japan's time, whole seconds rounded up.
-fn instant_in(after: Duration) -> String {
-    let at = Timestamp::now() + Duration::from_secs(whole_seconds(after));
-    let japan = TimeZone::fixed(Offset::constant(9));
-    Zoned::new(at, japan)
-        .strftime("%Y-%m-%dT%H:%M:%S%:z")
-        .to_string()
-}
-
 fn ascii(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("?"))
 }
@@ -461,7 +461,7 @@ mod tests {
             Reason::Denied(Denial::RateLimited(QuotaFigures::default())),
             Reason::Denied(Denial::QueueFull(QuotaFigures::default())),
             waited(Duration::from_secs(1)),
-            Reason::Denied(Denial::DailyBudget),
+            Reason::Denied(Denial::DailyBudget(None)),
             Reason::Denied(Denial::EgressUnavailable(Detail::NoAddress)),
             Reason::Denied(Denial::Draining),
             Reason::Denied(Denial::Overloaded(Detail::LocalPorts)),

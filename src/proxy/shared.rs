@@ -13,7 +13,7 @@ use crate::egress::Egress;
 use crate::kintone::cursor::Cursors;
 use crate::kintone::domain::Destination;
 use crate::model::Mode;
-use crate::quota::Quotas;
+use crate::quota::{Days, Quotas};
 use crate::telemetry::Telemetry;
 use crate::tls::Authority;
 
@@ -21,6 +21,7 @@ use crate::tls::Authority;
 pub(crate) struct Shared {
     pub(crate) rules: ArcSwap<Rules>,
     pub(crate) quotas: Quotas,
+    pub(crate) days: Days,
     pub(crate) egress: Arc<Egress<Outgoing>>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) drain: Drain,

@@ -2,6 +2,8 @@
 //! kintone refused at admission can be sent again.
 
 use std::error::Error as StdError;
+use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -13,14 +15,13 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
+use super::ahead::Ahead;
+use super::fault::{Fault, Unreadable, UploadError};
+use super::gate::Gate;
 use super::headers::strip_trailers;
 use crate::kintone::call::{BodyReader, Meaning, Subject};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
-
-/// How long an `Expect: 100-continue` waits for kintone's word before the body goes anyway: RFC
-/// 9110 section 10.1.1 forbids to wait for ever.
-const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// The body of a request to kintone.
 pub enum Outgoing {
@@ -49,6 +50,8 @@ struct State {
     kept: Option<Vec<Bytes>>,
     kept_size: usize,
     received: u64,
+    /// What was read before a try asked for it.
+    ahead: Ahead,
     /// Learns from the body which apps the call is about.
     reader: Option<BodyReader>,
     progress: Instant,
@@ -76,39 +79,6 @@ pub struct Reader {
     stall: Option<Pin<Box<Sleep>>>,
 }
 
-/// Holds a body back until kintone says 100 or a second has passed.
-struct Gate {
-    word: oneshot::Receiver<()>,
-    patience: Pin<Box<Sleep>>,
-    /// The answer came instead of the 100: the body is not wanted.
-    refused: bool,
-}
-
-/// Why a body could not be sent to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UploadError {
-    /// The caller's connection broke, or its framing did.
-    #[error("the caller's body broke off")]
-    Cut(#[source] hyper::Error),
-    /// It sent nothing for `stall_timeout`.
-    #[error("the caller stopped sending its body")]
-    Stalled,
-    /// Another try reads it, or nobody wants it any more.
-    #[error("this try of the call is over")]
-    Over,
-}
-
-/// How a body stands when its call failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    Cut,
-    Stalled,
-}
-
-/// Where the caller's next request begins cannot be found out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unreadable;
-
 impl Upload {
     /// Takes a caller's body; keeps up to `keep_max` bytes of it. `reader` reads it as it passes.
     pub(crate) fn new(
@@ -127,6 +97,7 @@ impl Upload {
                 kept: fits.then(Vec::new),
                 kept_size: 0,
                 received: 0,
+                ahead: Ahead::default(),
                 reader,
                 progress: Instant::now(),
                 end: End::Open,
@@ -144,12 +115,7 @@ impl Upload {
 
     /// A body for one try that expects a 100 first; what is returned tells it that the 100 came.
     pub(crate) fn reader_after_continue(self: &Arc<Self>) -> (Outgoing, oneshot::Sender<()>) {
-        let (tell, word) = oneshot::channel();
-        let gate = Gate {
-            word,
-            patience: Box::pin(tokio::time::sleep(CONTINUE_WAIT)),
-            refused: false,
-        };
+        let (gate, tell) = Gate::new();
         (self.reader_behind(Some(gate)), tell)
     }
 
@@ -169,6 +135,7 @@ impl Upload {
         let mut state = self.lock();
         state.next_turn();
         state.incoming = None;
+        state.ahead = Ahead::default();
     }
 
     /// Whether everything that was read is still at hand.
@@ -191,6 +158,7 @@ impl Upload {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         match state.end {
+            End::Open if state.ahead.has_end() => Ok(None),
             End::Open => state.incoming.map(Some).ok_or(Unreadable),
             End::Whole => Ok(None),
             End::Cut | End::Stalled => Err(Unreadable),
@@ -216,6 +184,28 @@ impl Upload {
         self.lock().received
     }
 
+    /// Reads before any try does, until the body has said its apps, at most what is kept.
+    pub(crate) async fn read_ahead(&self) {
+        loop {
+            let read = poll_fn(|context| self.lock().poll_ahead(self.keep_max, context));
+            match tokio::time::timeout(self.stall_timeout, read).await {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => return,
+                Err(_) => {
+                    self.lock().end = End::Stalled;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether more of the body would say nothing more of the call.
+    pub(crate) fn has_said_all(&self) -> bool {
+        let state = self.lock();
+        let is_done = state.reader.as_ref().is_none_or(BodyReader::is_done);
+        is_done || state.end == End::Whole || state.ahead.has_end()
+    }
+
     /// Which apps the call is about, by its head and by what its body has said so far.
     pub(crate) fn subject(&self, meaning: &Meaning) -> Subject {
         meaning.subject(self.lock().reader.as_ref())
@@ -234,17 +224,7 @@ impl Upload {
 impl Reader {
     fn poll_gate(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(gate) = &mut self.gate {
-            if gate.refused {
-                return Poll::Pending;
-            }
-            match Pin::new(&mut gate.word).poll(context) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => {
-                    gate.refused = true;
-                    return Poll::Pending;
-                }
-                Poll::Pending => ready!(gate.patience.as_mut().poll(context)),
-            }
+            ready!(gate.poll(context));
             self.gate = None;
         }
         Poll::Ready(())
@@ -261,7 +241,14 @@ impl Reader {
             self.next += 1;
             return Poll::Ready(Some(Ok(frame)));
         }
-        if state.end == End::Whole {
+        if let Some(frame) = state.ahead.pop() {
+            state.take(&frame, self.upload.keep_max);
+            drop(state);
+            self.next += 1;
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if state.end == End::Whole || state.ahead.is_whole() {
+            state.end = End::Whole;
             return Poll::Ready(None);
         }
         let Some(incoming) = &mut state.incoming else {
@@ -269,9 +256,7 @@ impl Reader {
         };
         match Pin::new(incoming).poll_frame(context) {
             Poll::Ready(Some(Ok(mut frame))) => {
-                if let Some(trailers) = frame.trailers_mut() {
-                    strip_trailers(trailers);
-                }
+                state.hear(&mut frame);
                 state.take(&frame, self.upload.keep_max);
                 drop(state);
                 self.next += 1;
@@ -320,6 +305,35 @@ impl State {
         self.turn == turn
     }
 
+    /// A frame has come from the caller: what it says of the call, and what of it goes on.
+    fn hear(&mut self, frame: &mut Frame<Bytes>) {
+        if let Some(trailers) = frame.trailers_mut() {
+            strip_trailers(trailers);
+        }
+        if let (Some(reader), Some(data)) = (&mut self.reader, frame.data_ref()) {
+            reader.feed(data);
+        }
+    }
+
+    /// Reads a frame that no try has asked for, while more of the body would say more.
+    fn poll_ahead(&mut self, max: usize, context: &mut Context<'_>) -> Poll<ControlFlow<()>> {
+        let says_more = self.reader.as_ref().is_some_and(|reader| !reader.is_done());
+        let wants = says_more && self.end == End::Open && self.ahead.has_room(max);
+        let incoming = self.incoming.as_mut();
+        let Some(incoming) = incoming.filter(|body| wants && !body.is_end_stream()) else {
+            return Poll::Ready(ControlFlow::Break(()));
+        };
+        match ready!(Pin::new(incoming).poll_frame(context)) {
+            Some(Ok(mut frame)) => {
+                self.hear(&mut frame);
+                self.ahead.push(frame);
+            }
+            Some(Err(_)) => self.end = End::Cut,
+            None => self.ahead.end(),
+        }
+        Poll::Ready(ControlFlow::Continue(()))
+    }
+
     fn take(&mut self, frame: &Frame<Bytes>, keep_max: usize) {
         self.progress = Instant::now();
         let Some(data) = frame.data_ref() else {
@@ -329,9 +343,6 @@ impl State {
             return;
         };
         self.received += data.len() as u64;
-        if let Some(reader) = &mut self.reader {
-            reader.feed(data);
-        }
         self.kept_size += data.len();
         if self.kept_size > keep_max {
             self.kept = None;
@@ -339,7 +350,7 @@ impl State {
         if let Some(kept) = &mut self.kept {
             kept.push(data.clone());
         }
-        if self.incoming.as_ref().is_some_and(Body::is_end_stream) {
+        if self.ahead.is_empty() && self.incoming.as_ref().is_some_and(Body::is_end_stream) {
             self.end = End::Whole;
         }
     }

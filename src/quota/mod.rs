@@ -22,6 +22,10 @@ use crate::model::{Account, Denial, Priority};
 
 pub use ask::Ask;
 pub use closures::{Closure, ClosuresError};
+pub use daily::{
+    AppToday, ArchiveError, Budget, Charge, DayClock, DayRow, Days, FoundCounts, Payer, Times,
+    Warning,
+};
 pub use health::CircuitState;
 pub use in_use::Owes;
 pub use permit::{Permit, Refused, YieldGuard};
@@ -45,6 +49,7 @@ mod books;
 mod circuit;
 mod clock;
 mod closures;
+mod daily;
 mod estimate;
 mod forecast;
 mod gate;

@@ -7,6 +7,7 @@ use prometheus::{GaugeVec, IntCounterVec, Registry, TextEncoder};
 
 use super::account_series::AccountLabel;
 use super::accounts::AccountTable;
+use super::apps_today;
 use super::metrics::Metrics;
 use super::tenants::TenantShelf;
 use super::views::{AccountLoad, Balance, Circuit, Presence, PublishedView, Views};
@@ -38,6 +39,7 @@ impl Exposition {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         set_accounts(metrics, accounts, views);
         set_closed(metrics, accounts, views);
+        apps_today::set(metrics, accounts, &views.apps_today);
         set_addresses(metrics, views);
         set_published(metrics, &views.published);
         set_permits(metrics, &state.balance, &views.balance);

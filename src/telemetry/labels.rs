@@ -67,6 +67,8 @@ words!(
         Memory = "memory",
         /// The places of the flight record.
         FlightRecord = "flight_record",
+        /// The rows of the daily counts.
+        DailyRows = "daily_rows",
     }
 );
 

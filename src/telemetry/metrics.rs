@@ -140,6 +140,13 @@ metrics! {
     tenant_permit_seconds_total: CounterVec ["account", "tenant"] =
         "Permits of a tenant times how long they were held. Permit seconds; sum over hosts.";
 
+    app_requests_today: GaugeVec ["account", "app"] =
+        "Calls of the 20 largest apps of an account since 09:00 Japan time. Calls; sum over hosts.";
+    account_daily_per_app: GaugeVec ["account"] =
+        "Calls that each app of an account may make a day, all hosts together. Calls; the same on every host, take the maximum.";
+    daily_budget_warnings_total: IntCounterVec ["account", "percent"] =
+        "Apps that have reached that part of their calls of the day, on this host. Warnings; sum over hosts.";
+
     kintone_running: GaugeVec ["account"] =
         "X-ConcurrencyLimit-Running as last said. Calls; maximum over hosts.";
     kintone_limit: GaugeVec ["account"] =

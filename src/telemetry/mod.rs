@@ -25,13 +25,14 @@ pub use labels::{Alpn, ConnectResult, Handshake, LimitName, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
 pub use views::{
-    AccountLoad, AccountView, AddressView, Balance, Circuit, Presence, PublishedView, TenantView,
-    Views, WaitingView,
+    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, Presence, PublishedView,
+    TenantView, Views, WaitingView,
 };
 
 pub mod access_log;
 pub mod account_series;
 pub mod accounts;
+pub mod apps_today;
 pub mod callers;
 pub mod exposition;
 pub mod labels;
@@ -156,6 +157,16 @@ impl Telemetry {
     /// on to the caller is counted by [`Self::end`].
     pub fn rejection_absorbed(&self, account: &Account, rejection: Rejection) {
         self.accounts.reject(&self.metrics, account, rejection);
+    }
+
+    /// An app of `account` has reached that part of its calls of the day, in percent.
+    pub fn budget_warned(&self, account: &Account, percent: u64) {
+        // Four times a day for an app at most: a look-up is nothing beside that.
+        let account = self.accounts.label(account);
+        self.metrics
+            .daily_budget_warnings_total
+            .with_label_values(&[account.as_str(), &percent.to_string()])
+            .inc();
     }
 
     /// A limit of this host was reached.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::model::{Account, Bind, CallerName, Priority, Published, Tenant};
+use crate::model::{Account, Bind, CallerName, CountedApp, Priority, Published, Tenant};
 
 /// An account that is in use on this host.
 #[derive(Clone, Debug, Serialize)]
@@ -77,6 +77,19 @@ pub enum Circuit {
     Rising,
     /// kintone does not know the domain: calls are refused until it is confirmed.
     Unknown,
+}
+
+/// Calls of an app since 09:00 Japan time.
+#[derive(Clone, Debug)]
+pub struct AppTodayView {
+    /// The account.
+    pub account: Account,
+    /// The app.
+    pub app: CountedApp,
+    /// Calls.
+    pub requests: u64,
+    /// Calls that each app of the account may make a day, all hosts together.
+    pub daily_per_app: u64,
 }
 
 /// A tenant of an account.
@@ -175,6 +188,8 @@ pub struct Views {
     pub local_ports: Vec<(Published, u32)>,
     /// Local ports that the kernel hands out per address, where that is known.
     pub local_ports_limit: Option<u32>,
+    /// Today's calls by app.
+    pub apps_today: Vec<AppTodayView>,
     /// The published list.
     pub published: PublishedView,
     /// Whether this host is out of rotation or shutting down.

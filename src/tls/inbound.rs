@@ -51,7 +51,8 @@ fn classify(error: io::Error) -> AcceptError {
 }
 
 /// Whether a client says by this alert that it does not take our certificate. Which one it sends
-/// differs: OpenSSL and rustls say `unknown_ca`, Java `certificate_unknown`, Go `bad_certificate`.
+/// differs: OpenSSL and rustls say `unknown_ca`, Java `certificate_unknown`, Go `bad_certificate`; who
+/// trusts another authority of the same name may find its signature wrong and say `decrypt_error`.
 const fn is_distrust(alert: AlertDescription) -> bool {
     matches!(
         alert,
@@ -62,5 +63,6 @@ const fn is_distrust(alert: AlertDescription) -> bool {
             | AlertDescription::CertificateRevoked
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError
     )
 }

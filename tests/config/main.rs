@@ -189,8 +189,6 @@ fn what_is_not_built_is_told_and_has_no_effect() {
         "listen.proxy_tls",
         "listen.tls",
         "caller[1].certificate",
-        "quota.daily_per_app",
-        "quota.daily_policy",
         "account.\"acme.cybozu.com\".contacts",
         "account.\"acme.cybozu.com\".tenant.company-1.contacts",
         "fleet.redis",

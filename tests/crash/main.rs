@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod days;
 mod kills;
 mod load;
 mod power;

@@ -479,8 +479,8 @@ async fn a_request_whose_body_breaks_off_is_not_completed() {
             basic("events")
         );
         for framed in [
-            "Content-Length: 1000\r\n\r\n{\"app\":1",
-            "Transfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n",
+            "Content-Length: 1000\r\n\r\n{\"app\":1,",
+            "Transfer-Encoding: chunked\r\n\r\n9\r\n{\"app\":1,\r\n",
         ] {
             let mut stream = TcpStream::connect(house.proxy).await.unwrap();
             stream
@@ -501,6 +501,21 @@ async fn a_request_whose_body_breaks_off_is_not_completed() {
                 })
                 .await;
         }
+        // One that has not said its app has not even begun there.
+        let before = house.sim.accounting(ACME).admitted;
+        let mut stream = TcpStream::connect(house.proxy).await.unwrap();
+        let silent = format!("{head}Content-Length: 1000\r\n\r\n{{\"app\":1");
+        stream.write_all(silent.as_bytes()).await.unwrap();
+        house
+            .until("it waits for its body", |house| {
+                house.quotas.balance().held == 1
+            })
+            .await;
+        drop(stream);
+        house
+            .until("it is over", |house| house.quotas.balance().held == 0)
+            .await;
+        assert_eq!(house.sim.accounting(ACME).admitted, before);
         // Broken chunks are told.
         let text = crate::support::caller::exchange_raw(
             house.proxy,
@@ -509,12 +524,15 @@ async fn a_request_whose_body_breaks_off_is_not_completed() {
         .await;
         assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
         house
-            .until("three lines", |house| house.output.lines().len() == 3)
+            .until("four lines", |house| house.output.lines().len() == 4)
             .await;
         let lines = house.output.lines();
         let outcomes: Vec<_> = lines.iter().map(|line| line["outcome"].clone()).collect();
-        assert_eq!(outcomes, ["caller_gone", "caller_gone", "bad_request"]);
-        assert_eq!(lines[2]["detail"], "request_body_cut");
+        assert_eq!(
+            outcomes,
+            ["caller_gone", "caller_gone", "caller_gone", "bad_request"]
+        );
+        assert_eq!(lines[3]["detail"], "request_body_cut");
         assert_eq!(executed(&house), 0);
     })
     .await;

@@ -12,6 +12,8 @@ mod support;
 
 mod addresses;
 mod alone;
+mod authority;
+mod busy;
 mod callers;
 mod canary;
 mod change;
@@ -27,6 +29,7 @@ mod compress;
     reason = "a part is for other tests; a test exports nothing"
 )]
 mod corpus;
+mod days;
 mod egress;
 mod explain;
 mod faults;

@@ -22,6 +22,7 @@ mod rows {
     pub mod target;
 }
 mod scenes;
+mod streams;
 mod talk;
 mod wire;
 

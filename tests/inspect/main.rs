@@ -8,4 +8,10 @@
 mod support;
 
 mod basics;
+mod bodies;
+mod echo;
+mod frames;
+mod h2;
+mod life;
 mod matrix;
+mod pieces;

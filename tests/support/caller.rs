@@ -24,6 +24,7 @@ use tokio_rustls::client::TlsStream;
 pub struct Caller {
     proxy: SocketAddr,
     authorization: String,
+    roots: Arc<rustls::RootCertStore>,
     tls: Arc<rustls::ClientConfig>,
 }
 
@@ -64,16 +65,19 @@ impl Answer {
 impl Caller {
     pub fn new(proxy: SocketAddr, ca_pem: &str, user: &str, token: &str) -> Self {
         let authorization = format!("Basic {}", STANDARD.encode(format!("{user}:{token}")));
+        let roots = Arc::new(roots(ca_pem));
         Self {
             proxy,
             authorization,
-            tls: Arc::new(tls_trusting(ca_pem)),
+            tls: Arc::new(tls_trusting(Arc::clone(&roots))),
+            roots,
         }
     }
 
     /// The same caller with another authority to trust.
     pub fn trusting(mut self, ca_pem: &str) -> Self {
-        self.tls = Arc::new(tls_trusting(ca_pem));
+        self.roots = Arc::new(roots(ca_pem));
+        self.tls = Arc::new(tls_trusting(Arc::clone(&self.roots)));
         self
     }
 
@@ -88,6 +92,22 @@ impl Caller {
     pub fn authorization(&self) -> Option<http::HeaderValue> {
         let said = !self.authorization.is_empty();
         said.then(|| self.authorization.parse().expect("a value"))
+    }
+
+    /// The same caller, speaking TLS 1.2 and nothing newer.
+    pub fn speaking_tls_1_2(mut self) -> Self {
+        let roots = Arc::clone(&self.roots);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_protocol_versions(&[&rustls::version::TLS12]);
+        let builder = builder.expect("a version").with_root_certificates(roots);
+        self.tls = Arc::new(builder.with_no_client_auth());
+        self
+    }
+
+    /// Where the proxy is.
+    pub fn proxy(&self) -> SocketAddr {
+        self.proxy
     }
 
     /// The same caller, saying nothing about itself.
@@ -239,11 +259,15 @@ impl Caller {
     }
 }
 
-fn tls_trusting(ca_pem: &str) -> rustls::ClientConfig {
+fn roots(ca_pem: &str) -> rustls::RootCertStore {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots.add(certificate.expect("PEM")).expect("a certificate");
     }
+    roots
+}
+
+fn tls_trusting(roots: Arc<rustls::RootCertStore>) -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

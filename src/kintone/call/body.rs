@@ -80,6 +80,12 @@ impl BodyReader {
         self.scanner.feed(piece, &mut self.finder);
     }
 
+    /// Whether more of the body would say nothing more.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.scanner.progress() != Progress::Open || self.read >= READ_MAX
+    }
+
     /// What the pieces so far have said.
     pub(super) fn said(&self) -> Said {
         let mut apps = self.finder.apps.clone();

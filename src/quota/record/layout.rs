@@ -23,7 +23,7 @@ use std::str::from_utf8;
 use crate::model::{Account, Priority, Tenant};
 
 /// Words that can be stored and loaded one by one.
-pub(super) trait Words {
+pub(in crate::quota) trait Words {
     /// The word at `index`.
     fn load(&self, index: usize) -> u64;
     /// Puts a word at `index`, after everything that was stored before.
@@ -34,7 +34,7 @@ pub(super) trait Words {
 
 /// Which slot, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SlotNumber(pub(super) u32);
+pub(in crate::quota) struct SlotNumber(pub(in crate::quota) u32);
 
 /// A call as it is written down.
 #[derive(Debug, Clone, Copy)]
@@ -74,9 +74,9 @@ pub(super) struct MachineId(pub(super) [u64; 2]);
 
 /// Calls that can be written down at once: each of `[limits] connections` (20,000) and as many again
 /// that settle.
-pub(super) const SLOTS: u32 = 32_768;
+pub(in crate::quota) const SLOTS: u32 = 32_768;
 /// Words of the whole file: 16 MiB and a page.
-pub(super) const WORDS: usize = HEADER_WORDS + SLOTS as usize * SLOT_WORDS;
+pub(in crate::quota) const WORDS: usize = HEADER_WORDS + SLOTS as usize * SLOT_WORDS;
 
 const HEADER_WORDS: usize = 512;
 const SLOT_WORDS: usize = 64;

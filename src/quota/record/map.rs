@@ -1,4 +1,5 @@
-//! The record's file in memory: the one place with unsafe code.
+//! A file of words in memory, the flight record's and that of the daily counts: the one place with
+//! unsafe code.
 //!
 //! Why not `pwrite`: two calls of 0.5 µs for each call to kintone, under the account's lock, and each
 //! can be held up by a busy disk; a store costs a nanosecond. The kernel writes the pages back when
@@ -21,13 +22,23 @@ use super::layout::{WORDS, Words};
 
 /// The words of a file.
 #[derive(Debug)]
-pub(super) struct Map(MmapRaw);
+pub(in crate::quota) struct Map(MmapRaw);
 
 impl Map {
     /// Maps a file of [`WORDS`] words, to be read and written.
-    pub(super) fn new(file: &File) -> io::Result<Self> {
+    pub(in crate::quota) fn new(file: &File) -> io::Result<Self> {
         let map = MmapOptions::new().len(WORDS * 8).map_raw(file)?;
         Ok(Self(map))
+    }
+
+    /// Adds to the word at `index`, whoever else does; returns what it was.
+    pub(in crate::quota) fn add(&self, index: usize, more: u64) -> u64 {
+        self.word(index).fetch_add(more, Ordering::AcqRel)
+    }
+
+    /// Takes from the word at `index`, whoever else does.
+    pub(in crate::quota) fn take(&self, index: usize, less: u64) {
+        self.word(index).fetch_sub(less, Ordering::AcqRel);
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {

@@ -22,11 +22,12 @@ pub use file::RecordError;
 pub use layout::Damage;
 pub use takeover::Found;
 
+pub(super) use layout::{SLOTS, SlotNumber, WORDS, Words};
 pub(super) use log::Line;
+pub(super) use map::Map;
 
 use layout::{Entry, Stamp};
 use log::Log;
-use map::Map;
 
 mod boot;
 mod file;

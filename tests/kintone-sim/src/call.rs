@@ -9,11 +9,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
-use crate::answer::{Answer, AnswerBody, ApiError, BodyEnd, JSON, Pace, Payload};
+use crate::answer::{Answer, AnswerBody, BodyEnd, JSON, Pace, Payload};
 use crate::api;
 use crate::api::auth::Identity;
 use crate::body::{self, Taken};
 use crate::cut::{Cut, Measure};
+use crate::error::ApiError;
 use crate::fault::{FaultKind, Stage};
 use crate::head::Head;
 use crate::server::Connection;

@@ -3,7 +3,7 @@
 use http::{HeaderMap, Method, Request};
 use sha2::{Digest, Sha256};
 
-use crate::answer::Language;
+use crate::error::Language;
 use crate::ledger::{Execution, Stamp};
 use crate::server::Connection;
 use crate::world::domain_of;

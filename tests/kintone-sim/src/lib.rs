@@ -11,7 +11,7 @@
 //! recorded by its `visit`; `tenant` holds an account: `admission` counts, `store` has the data, `api` works on it.
 //!
 //! # What it does not know
-//! HTTP/2, client certificates, processes, permissions of users, lookups, cursors and bulkRequest.
+//! HTTP/2, client certificates, processes, permissions of users, lookups, and the waiting of concurrent cursor creations for each other.
 
 mod admission;
 mod answer;
@@ -20,8 +20,10 @@ mod app;
 mod body;
 mod call;
 mod control;
+mod cursors;
 mod cut;
 mod draw;
+mod error;
 mod fault;
 mod head;
 mod ledger;
@@ -158,6 +160,18 @@ impl Sim {
     /// The exact figures of an account. One that does not exist is created with [`TenantSettings::default`] first.
     pub fn accounting(&self, domain: &str) -> Accounting {
         self.world.tenant_or_new(domain).accounting()
+    }
+
+    /// The records of an account's app as kintone shows them, oldest first; empty when there is no such app. An account that does
+    /// not exist is created with [`TenantSettings::default`] first.
+    pub fn records(&self, domain: &str, app: u64) -> Vec<serde_json::Value> {
+        self.world.tenant_or_new(domain).records(app)
+    }
+
+    /// The content of a file of an account, by the key of its upload or of a record; `None` when there is none or it was too large to
+    /// keep.
+    pub fn file(&self, domain: &str, key: &str) -> Option<bytes::Bytes> {
+        self.world.tenant_or_new(domain).file(key)
     }
 
     /// Begins the figures of an account anew, at what is in process.

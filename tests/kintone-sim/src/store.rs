@@ -6,14 +6,16 @@ use bytes::Bytes;
 use jiff::civil::Date;
 use serde_json::{Map, Value, json};
 
-use crate::answer::ApiError;
 use crate::app::AppSettings;
 use crate::body::UploadedFile;
+use crate::cursors::Cursors;
+use crate::error::ApiError;
 
 /// What an account holds.
 pub(crate) struct Store {
     apps: BTreeMap<u64, App>,
     files: HashMap<String, StoredFile>,
+    pub(crate) cursors: Cursors,
     counted: BTreeMap<u64, u64>,
     counted_on: Date,
 }
@@ -28,6 +30,7 @@ pub(crate) struct StoredFile {
 }
 
 /// An app and its records.
+#[derive(Clone)]
 pub(crate) struct App {
     pub(crate) settings: AppSettings,
     pub(crate) records: BTreeMap<u64, Record>,
@@ -49,11 +52,19 @@ pub(crate) struct Change {
     pub(crate) values: Map<String, Value>,
 }
 
+/// A record to change, or to add when no record has this value in this field.
+pub(crate) struct Upsert {
+    pub(crate) field: String,
+    pub(crate) value: Value,
+    pub(crate) values: Map<String, Value>,
+}
+
 impl Store {
     pub(crate) fn new(apps: &[AppSettings]) -> Self {
         let mut store = Self {
             apps: BTreeMap::new(),
             files: HashMap::new(),
+            cursors: Cursors::default(),
             counted: BTreeMap::new(),
             counted_on: today(),
         };
@@ -85,6 +96,16 @@ impl Store {
                 ),
             )
         })
+    }
+
+    /// The records of all apps, to be put back by [`Store::restore`].
+    pub(crate) fn saved(&self) -> BTreeMap<u64, App> {
+        self.apps.clone()
+    }
+
+    /// Undoes what has become of the records since.
+    pub(crate) fn restore(&mut self, saved: BTreeMap<u64, App>) {
+        self.apps = saved;
     }
 
     /// Counts one request of an app in the window of the daily quota.
@@ -210,6 +231,40 @@ impl App {
                 Some((change.id, record.revision))
             })
             .collect())
+    }
+
+    /// Changes the records that are there and adds the others, all or none; gives their numbers and revisions.
+    pub(crate) fn upsert(&mut self, batch: Vec<Upsert>) -> Result<Vec<(u64, u64)>, ApiError> {
+        let before = self.clone();
+        let mut done = Vec::new();
+        for (place, entry) in batch.into_iter().enumerate() {
+            match self.upsert_one(entry, place) {
+                Ok(changed) => done.push(changed),
+                Err(error) => {
+                    *self = before;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    fn upsert_one(&mut self, entry: Upsert, place: usize) -> Result<(u64, u64), ApiError> {
+        let id = self.find(&entry.field, &entry.value);
+        let mut values = entry.values;
+        if id.is_none() {
+            values.insert(entry.field, json!(text(&entry.value)));
+        }
+        self.check_unique(&values, &[(id, &values)], |code| {
+            format!("records[{place}].{code}.value")
+        })?;
+        let Some(id) = id else {
+            return Ok((self.insert(values), 1));
+        };
+        let record = self.records.get_mut(&id).ok_or_else(|| no_record(id))?;
+        record.values.extend(values);
+        record.revision += 1;
+        Ok((id, record.revision))
     }
 
     /// Deletes records, all or none.

@@ -187,6 +187,23 @@ impl Tenant {
         accounting
     }
 
+    /// The records of an app, oldest first; empty when there is no such app.
+    pub(crate) fn records(&self, app: u64) -> Vec<serde_json::Value> {
+        let mut store = self.store();
+        let Ok(app) = store.app(app) else {
+            return Vec::new();
+        };
+        let records = app.records.iter();
+        records
+            .map(|(id, record)| crate::api::records::shown(&app.settings, *id, record, None))
+            .collect()
+    }
+
+    /// The content of a file, if it was kept.
+    pub(crate) fn file(&self, key: &str) -> Option<bytes::Bytes> {
+        self.store().file(key)?.content.clone()
+    }
+
     /// Begins the figures anew, at what is in process.
     pub(crate) fn restart_accounting(&self) {
         self.state().admission.restart(Instant::now());

@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::answer::ApiError;
 use crate::app::{AppSettings, Right};
+use crate::error::ApiError;
 use crate::head::Head;
 use crate::tenant::TenantSettings;
 

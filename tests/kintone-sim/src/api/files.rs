@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::Call;
 use super::params::required;
-use crate::answer::{Answer, ApiError, Payload};
+use crate::answer::{Answer, Payload};
 use crate::body::UploadedFile;
+use crate::error::ApiError;
 use crate::store::no_file;
 
 /// Keys that begin so name a file of so many bytes that was never uploaded.
@@ -17,7 +18,7 @@ const SYNTHETIC: &str = "synthetic-";
 pub(super) fn upload(call: &Call<'_>, file: Option<UploadedFile>) -> Result<Answer, ApiError> {
     call.identity.may_use_files(call.settings)?;
     let file = file.ok_or_else(|| required("file"))?;
-    let key = call.tenant.store().put_file(file);
+    let key = call.store().put_file(file);
     Ok(Answer::done(&json!({"fileKey": key})))
 }
 
@@ -37,7 +38,7 @@ pub(super) fn download(call: &Call<'_>) -> Result<Answer, ApiError> {
         answer.executed = true;
         return Ok(answer);
     }
-    let store = call.tenant.store();
+    let store = call.store();
     let file = store.file(&key).ok_or_else(|| no_file(&key))?;
     let content = file.content.clone().ok_or_else(|| no_file(&key))?;
     let mut answer = Answer::new(StatusCode::OK, &file.content_type, content);

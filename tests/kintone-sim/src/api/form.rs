@@ -1,10 +1,11 @@
-//! What an app is: `app.json` and `app/form/fields.json`.
+//! What an app is: `app.json`, `app/form/fields.json` and `app/form/layout.json`.
 
 use serde_json::{Map, Value, json};
 
 use super::Call;
-use crate::answer::{Answer, ApiError};
+use crate::answer::Answer;
 use crate::app::{Field, Right};
+use crate::error::ApiError;
 
 /// `GET app.json`
 pub(super) fn app(call: &Call<'_>) -> Result<Answer, ApiError> {
@@ -29,6 +30,20 @@ pub(super) fn fields(call: &Call<'_>) -> Result<Answer, ApiError> {
     Ok(Answer::done(
         &json!({"revision": "1", "properties": properties}),
     ))
+}
+
+/// `GET app/form/layout.json`: a row for each field, as in a form that nobody has arranged.
+pub(super) fn layout(call: &Call<'_>) -> Result<Answer, ApiError> {
+    let app = call.app("app", Right::View)?;
+    let rows: Vec<Value> = app
+        .fields
+        .iter()
+        .map(|field| {
+            let shown = json!({"type": field.kind, "code": field.code, "size": {"width": "193"}});
+            json!({"type": "ROW", "fields": [shown]})
+        })
+        .collect();
+    Ok(Answer::done(&json!({"revision": "1", "layout": rows})))
 }
 
 fn property(field: &Field) -> Value {

@@ -1,19 +1,26 @@
 //! The REST API: which endpoint, whose credentials, what it does.
 
 pub(crate) mod auth;
+mod bulk;
+mod cursor;
 mod files;
 mod form;
 mod params;
 mod query;
-mod records;
+pub(crate) mod records;
 mod search;
+
+use std::cell::{RefCell, RefMut};
+use std::sync::MutexGuard;
 
 use http::{Method, StatusCode};
 
-use crate::answer::{Answer, ApiError};
+use crate::answer::Answer;
 use crate::app::{AppSettings, Right};
-use crate::body::Taken;
+use crate::body::{Taken, UploadedFile};
+use crate::error::{ApiError, Language};
 use crate::head::Head;
+use crate::store::Store;
 use crate::tenant::{Tenant, TenantSettings};
 
 use auth::Identity;
@@ -21,9 +28,11 @@ use params::Params;
 
 /// A call that is understood so far.
 struct Call<'a> {
-    tenant: &'a Tenant,
+    /// Locked for the whole call, so that each is all or none to the others.
+    store: RefCell<MutexGuard<'a, Store>>,
     settings: &'a TenantSettings,
     identity: Identity,
+    language: Language,
     /// The guest space in the path.
     space: Option<u64>,
     params: Params,
@@ -51,31 +60,54 @@ pub(crate) fn answer(
     } else {
         (Params::of(head, &body)?, None)
     };
-    let call = Call {
-        tenant,
+    let mut call = Call {
+        store: RefCell::new(tenant.store()),
         settings,
         identity,
+        language: head.language(),
         space,
         params,
     };
     match (endpoint, method.as_str()) {
-        ("records.json", "GET") => records::search(&call),
-        ("records.json", "POST") => records::add(&call),
-        ("records.json", "PUT") => records::change(&call),
-        ("records.json", "DELETE") => records::delete(&call),
-        ("record.json", "GET") => records::get(&call),
-        ("record.json", "POST") => records::add_one(&call),
-        ("record.json", "PUT") => records::change_one(&call),
-        ("app.json", "GET") => form::app(&call),
-        ("app/form/fields.json", "GET") => form::fields(&call),
-        ("file.json", "GET") => files::download(&call),
-        ("file.json", "POST") => files::upload(&call, file),
-        ("records.json" | "record.json" | "app.json" | "app/form/fields.json" | "file.json", _) => {
-            Ok(Answer::text(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "Method Not Allowed",
-            ))
-        }
+        ("bulkRequest.json", "POST") => bulk::run(&mut call),
+        ("bulkRequest.json", _) => Ok(wrong_method()),
+        (endpoint, method) => done(&call, endpoint, method, file),
+    }
+}
+
+/// The answer of a call that is not made of others.
+fn done(
+    call: &Call<'_>,
+    endpoint: &str,
+    method: &str,
+    file: Option<UploadedFile>,
+) -> Result<Answer, ApiError> {
+    match (endpoint, method) {
+        ("records.json", "GET") => records::search(call),
+        ("records.json", "POST") => records::add(call),
+        ("records.json", "PUT") => records::change(call),
+        ("records.json", "DELETE") => records::delete(call),
+        ("record.json", "GET") => records::get(call),
+        ("record.json", "POST") => records::add_one(call),
+        ("record.json", "PUT") => records::change_one(call),
+        ("records/cursor.json", "POST") => cursor::create(call),
+        ("records/cursor.json", "GET") => cursor::next(call),
+        ("records/cursor.json", "DELETE") => cursor::delete(call),
+        ("app.json", "GET") => form::app(call),
+        ("app/form/fields.json", "GET") => form::fields(call),
+        ("app/form/layout.json", "GET") => form::layout(call),
+        ("file.json", "GET") => files::download(call),
+        ("file.json", "POST") => files::upload(call, file),
+        (
+            "records.json"
+            | "record.json"
+            | "records/cursor.json"
+            | "app.json"
+            | "file.json"
+            | "app/form/fields.json"
+            | "app/form/layout.json",
+            _,
+        ) => Ok(wrong_method()),
         (_, _) => Ok(not_found()),
     }
 }
@@ -89,11 +121,19 @@ fn endpoint(path: &str) -> Option<(Option<u64>, &str)> {
     Some((Some(space.parse().ok()?), endpoint))
 }
 
+fn wrong_method() -> Answer {
+    Answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+}
+
 fn not_found() -> Answer {
     Answer::html(StatusCode::NOT_FOUND, "404 Not Found")
 }
 
 impl Call<'_> {
+    fn store(&self) -> RefMut<'_, Store> {
+        RefMut::map(self.store.borrow_mut(), |store| &mut **store)
+    }
+
     /// The app that a parameter names, when the path, the credentials and the right allow it. From here the request counts for the
     /// app's daily quota.
     fn app(&self, parameter: &str, right: Right) -> Result<&AppSettings, ApiError> {
@@ -101,7 +141,7 @@ impl Call<'_> {
         let known = self.settings.apps.iter().find(|app| app.id == id);
         let Some(app) = known else {
             // The store words the refusal.
-            self.tenant.store().app(id)?;
+            self.store().app(id)?;
             return Err(no_privilege());
         };
         match (app.guest_space, self.space) {
@@ -110,7 +150,7 @@ impl Call<'_> {
             (_, _) => {}
         }
         self.identity.may(app, right)?;
-        self.tenant.store().count(id);
+        self.store().count(id);
         Ok(app)
     }
 }

@@ -4,8 +4,8 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use crate::answer::ApiError;
 use crate::body::{Size, Taken};
+use crate::error::ApiError;
 use crate::head::Head;
 
 /// The parameters of a call; those of the body win over those of the query.
@@ -35,6 +35,11 @@ impl Params {
             return Err(illegal_json());
         }
         Ok(Self(params))
+    }
+
+    /// The parameters of a part of a bulk request.
+    pub(super) fn of_payload(payload: &Value) -> Self {
+        Self(payload.as_object().cloned().unwrap_or_default())
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Value> {

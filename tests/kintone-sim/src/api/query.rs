@@ -1,8 +1,8 @@
 //! The query language, as much of it as integrations use: comparisons, `in`, `like`, `and`, `or`, brackets, `order by`, `limit`,
 //! `offset`.
 
-use crate::answer::ApiError;
 use crate::app::AppSettings;
+use crate::error::ApiError;
 
 const LIMIT_MAX: u64 = 500;
 const LIMIT_DEFAULT: u64 = 100;

@@ -6,9 +6,10 @@ use super::Call;
 use super::params::{number, required};
 use super::query::Query;
 use super::search;
-use crate::answer::{Answer, ApiError};
+use crate::answer::Answer;
 use crate::app::{AppSettings, Right};
-use crate::store::{Change, Record};
+use crate::error::ApiError;
+use crate::store::{Change, Record, Upsert};
 
 /// Most records that one call may add, change or delete.
 const BATCH_MAX: usize = 100;
@@ -20,14 +21,10 @@ pub(super) fn search(call: &Call<'_>) -> Result<Answer, ApiError> {
     let settings = call.app("app", Right::View)?;
     let query = Query::parse(&call.params.text("query").unwrap_or_default())?;
     query.check(settings)?;
-    let mut store = call.tenant.store();
+    let mut store = call.store();
     let app = store.app(settings.id)?;
     let (found, total) = search::run(app, &query);
-    let wanted: Option<Vec<String>> = call
-        .params
-        .get("fields")
-        .and_then(Value::as_array)
-        .map(|fields| fields.iter().map(crate::store::text).collect());
+    let wanted = wanted_fields(call);
     let records: Vec<Value> = found
         .into_iter()
         .map(|(id, record)| shown(settings, id, record, wanted.as_deref()))
@@ -39,11 +36,17 @@ pub(super) fn search(call: &Call<'_>) -> Result<Answer, ApiError> {
     ))
 }
 
+/// The fields that a call wants to see; `None`: all.
+pub(super) fn wanted_fields(call: &Call<'_>) -> Option<Vec<String>> {
+    let fields = call.params.get("fields")?.as_array()?;
+    Some(fields.iter().map(crate::store::text).collect())
+}
+
 /// `GET record.json`
 pub(super) fn get(call: &Call<'_>) -> Result<Answer, ApiError> {
     let settings = call.app("app", Right::View)?;
     let id = call.params.number("id")?;
-    let mut store = call.tenant.store();
+    let mut store = call.store();
     let record = store.app(settings.id)?.record(id)?;
     Ok(Answer::done(
         &json!({"record": shown(settings, id, record, None)}),
@@ -72,6 +75,10 @@ pub(super) fn add_one(call: &Call<'_>) -> Result<Answer, ApiError> {
 pub(super) fn change(call: &Call<'_>) -> Result<Answer, ApiError> {
     let settings = call.app("app", Right::Edit)?;
     let batch = call.params.list("records", BATCH_MAX)?;
+    if call.params.get("upsert") == Some(&json!(true)) {
+        let done = add_or_change(call, settings, batch)?;
+        return Ok(Answer::done(&json!({"records": done})));
+    }
     let changed: Vec<Value> = update(call, settings, batch)?
         .into_iter()
         .map(|(id, revision)| json!({"id": id.to_string(), "revision": revision.to_string()}))
@@ -106,7 +113,7 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Answer, ApiError> {
             .and_then(expected_revision);
         batch.push((id, revision));
     }
-    call.tenant.store().app(settings.id)?.delete(&batch)?;
+    call.store().app(settings.id)?.delete(&batch)?;
     Ok(Answer::done(&json!({})))
 }
 
@@ -120,7 +127,7 @@ fn insert(
         .enumerate()
         .map(|(place, record)| values(call, settings, record, &format!("records[{place}]")))
         .collect::<Result<Vec<_>, _>>()?;
-    let ids = call.tenant.store().app(settings.id)?.add(batch)?;
+    let ids = call.store().app(settings.id)?.add(batch)?;
     Ok(ids.iter().map(u64::to_string).collect())
 }
 
@@ -138,7 +145,33 @@ fn update(
             values: values(call, settings, &entry["record"], &path)?,
         });
     }
-    call.tenant.store().app(settings.id)?.change(changes)
+    call.store().app(settings.id)?.change(changes)
+}
+
+/// Changes the records that are there and adds the others, all or none.
+fn add_or_change(
+    call: &Call<'_>,
+    settings: &AppSettings,
+    batch: &[Value],
+) -> Result<Vec<Value>, ApiError> {
+    let mut entries = Vec::new();
+    for (place, entry) in batch.iter().enumerate() {
+        let path = format!("records[{place}]");
+        let key = entry
+            .get("updateKey")
+            .ok_or_else(|| required(&format!("{path}.updateKey")))?;
+        entries.push(Upsert {
+            field: key["field"].as_str().unwrap_or_default().to_owned(),
+            value: key["value"].clone(),
+            values: values(call, settings, &entry["record"], &path)?,
+        });
+    }
+    let done = call.store().app(settings.id)?.upsert(entries)?;
+    let shown = done.into_iter().map(|(id, revision)| {
+        let operation = if revision == 1 { "INSERT" } else { "UPDATE" };
+        json!({"id": id.to_string(), "revision": revision.to_string(), "operation": operation})
+    });
+    Ok(shown.collect())
 }
 
 /// The record that an entry names by `id` or `updateKey`.
@@ -155,8 +188,7 @@ fn named_record(
         .get("updateKey")
         .ok_or_else(|| required(&format!("{path}.id")))?;
     let field = key["field"].as_str().unwrap_or_default();
-    call.tenant
-        .store()
+    call.store()
         .app(settings.id)?
         .find(field, &key["value"])
         .ok_or_else(|| {
@@ -187,7 +219,7 @@ fn values(
             continue;
         };
         let value = match field.kind.as_str() {
-            "FILE" => call.tenant.store().attach(value)?,
+            "FILE" => call.store().attach(value)?,
             "NUMBER" if !is_number(value) => {
                 return Err(ApiError::invalid(
                     &format!("{path}.{}.value", field.code),
@@ -224,7 +256,12 @@ fn of_one_record(mut error: ApiError) -> ApiError {
 }
 
 /// A record as kintone shows it: every field of the app, and its number and revision.
-fn shown(settings: &AppSettings, id: u64, record: &Record, wanted: Option<&[String]>) -> Value {
+pub(crate) fn shown(
+    settings: &AppSettings,
+    id: u64,
+    record: &Record,
+    wanted: Option<&[String]>,
+) -> Value {
     let mut shown = Map::new();
     let mut show = |code: &str, kind: &str, value: Value| {
         if wanted.is_none_or(|wanted| wanted.is_empty() || wanted.iter().any(|want| want == code)) {

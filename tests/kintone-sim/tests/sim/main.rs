@@ -9,3 +9,4 @@ mod control;
 mod faults;
 mod files;
 mod ledger;
+mod many;
