@@ -32,7 +32,7 @@
 //! `proxy/judge`, which `explain` shares: `proxy/request` reads the head once → `proxy/identity`
 //! says who it is → `kintone/domain` gives the account → `proxy/known` has the rights → `egress`
 //! says whether an address is usable → `quota` admits (the one `admit` of
-//! `proxy/journey`, which looks at the budget of the day too: `proxy/budget`): first by the account's
+//! `proxy/journey`, which looks at the budget of the day before: `proxy/budget`): first by the account's
 //! circuit, whether kintone serves it (`quota/circuit`), then by permits and rate → `egress`: a pooled
 //! connection, or source → resolve → vet → dial → TLS →
 //! headers stripped, `kintone/call` says what the call means (effective method, path, app, may it be
@@ -62,7 +62,8 @@
 //! Which addresses are used is `published`'s to say: the configuration, what was published last
 //! (`published.json` in the state directory) and the day in Japan give a list, at the start, at each
 //! midnight and after a reload; `gateway/publication` hands its states to `egress` and `proxy`, the
-//! public listener shows what was rendered of it.
+//! public listener shows what was rendered of it. `egress` tells `gateway/evidence` the local address
+//! of each connection that stands, which `published/evidence` keeps by account and day.
 //!
 //! # What must always hold
 //! Every integration test checks these in one shared harness (`tests/support`).

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, value_parser};
 use jiff::Timestamp;
+use jiff::civil::Date;
 use kintone_egress::config::file::{Environment, Loaded, load};
 use kintone_egress::config::place::Faults;
 use kintone_egress::config::show::effective_toml;
@@ -19,6 +20,7 @@ use kintone_egress::descriptors;
 use kintone_egress::gateway::{Gateway, Source, listen_for_signals};
 use kintone_egress::operator::addresses::{Addresses, Format};
 use kintone_egress::operator::ca::{self, CaOrder};
+use kintone_egress::operator::evidence::{Form, print};
 use kintone_egress::operator::explain::{Explainer, Mode, Question};
 use kintone_egress::telemetry::access_log::AccessLogHandle;
 use kintone_egress::telemetry::logging;
@@ -68,6 +70,20 @@ enum Verb {
         /// Write all files into this directory instead; with --format, also print
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+    },
+    /// State from which addresses this host connected to a customer's kintone on a day, by the local
+    /// addresses of the sockets, and when nothing was recorded.
+    Evidence {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The account, such as acme.cybozu.com
+        domain: String,
+        /// The day in Japan, such as 2026-11-25
+        #[arg(long)]
+        day: Date,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Explain the decision that the gateway would take about a call, step by step: exit status 0 if
     /// it is allowed, 3 if it is refused. Nothing is sent.
@@ -152,6 +168,12 @@ fn main() -> ExitCode {
         Verb::Serve(file) => serve(file),
         Verb::Check { file, print } => check(&file, print),
         Verb::Addresses { file, format, out } => addresses(&file, format, out.as_deref()),
+        Verb::Evidence {
+            file,
+            domain,
+            day,
+            json,
+        } => evidence(&file, &domain, day, json),
         Verb::Explain(call) => explain(*call),
         Verb::Ca(Ca::Init(order)) => make_ca(order),
         Verb::Ca(Ca::Print(file)) => print_ca(&file),
@@ -243,24 +265,23 @@ fn addresses(
     let Some(config) = read(file, &Environment::from_process()) else {
         return Ok(ExitCode::from(BAD_CONFIG));
     };
-    let addresses = Addresses::new(&config, Timestamp::now());
-    for warning in &addresses.warnings {
-        say(&format!("warning: {warning}"));
-    }
-    if let Some(dir) = out {
-        let names = addresses
-            .write(dir)
-            .with_context(|| format!("cannot write into {}", dir.display()))?;
-        say(&format!("{}: {}", dir.display(), names.join(", ")));
-    }
-    if out.is_none() || format.is_some() {
-        write_bytes(addresses.text(format.unwrap_or(Format::Text)))?;
-    }
+    let told = Addresses::new(&config, Timestamp::now()).tell(format, out)?;
+    told.said.iter().for_each(|line| say(line));
+    write_bytes(&told.printed)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn parse_format(word: &str) -> Result<Format, &'static str> {
     Format::parse(word).ok_or("expected json, text or csv")
+}
+
+fn evidence(file: &ConfigFile, domain: &str, day: Date, json: bool) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    let form = if json { Form::Json } else { Form::Text };
+    write_out(&print(&config, domain, day, form, Timestamp::now())?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn explain(call: Call) -> anyhow::Result<ExitCode> {

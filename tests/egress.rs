@@ -184,6 +184,7 @@ fn config(addresses: Vec<EgressAddress>, upstream: Upstream) -> Config {
         addresses,
         notice: Default::default(),
         public: Default::default(),
+        evidence: Default::default(),
         upstream,
         callers: Callers {
             named: Vec::new(),

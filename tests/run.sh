@@ -60,9 +60,17 @@ until_ready() {
 pids+=($!)
 until_ready "http://$control/healthz"
 
-token=$("$bin/kintone-egress" hash-token --generate)
-hash=$(sed -n 's/^token_sha256 = "\(.*\)"$/\1/p' <<<"$token")
-token=$(sed -n 's/^token  *= "\(.*\)"$/\1/p' <<<"$token")
+# make_token NAME: sets NAME_token and NAME_hash.
+make_token() {
+    local made
+    made=$("$bin/kintone-egress" hash-token --generate)
+    printf -v "$1_hash" '%s' "$(sed -n 's/^token_sha256 = "\(.*\)"$/\1/p' <<<"$made")"
+    printf -v "$1_token" '%s' "$(sed -n 's/^token  *= "\(.*\)"$/\1/p' <<<"$made")"
+}
+make_token demo
+make_token seen
+token=$demo_token
+"$bin/kintone-egress" ca init --out "$dir/inspect-ca" >"$dir/ca-init.txt"
 mkdir "$dir/state"
 cat >"$dir/config.toml" <<TOML
 [listen]
@@ -83,7 +91,18 @@ allow_networks = ["127.0.0.0/8"]
 
 [[caller]]
 name = "demo"
-token_sha256 = "$hash"
+token_sha256 = "$demo_hash"
+
+# Another, whose CONNECTs are inspected.
+[[caller]]
+name = "seen"
+token_sha256 = "$seen_hash"
+
+[inspect]
+ca_cert = "$dir/inspect-ca/ca.pem"
+ca_key = "$dir/inspect-ca/ca.key"
+accounts = ["*"]
+callers = ["seen"]
 
 [state]
 dir = "$dir/state"
@@ -106,6 +125,9 @@ The gateway is ready. Calls that work, from another terminal:
 
   tunnel: TLS from end to end
   curl -x http://demo:$token@$proxy --cacert $dir/ca/ca.pem -H 'X-Cybozu-API-Token: demo-token' 'https://$account/k/v1/records.json?app=1'
+
+  inspect: the same CONNECT, but each call inside is seen; what is trusted is the private CA
+  curl -x http://seen:$seen_token@$proxy --cacert $dir/inspect-ca/ca.pem -H 'X-Cybozu-API-Token: demo-token' 'https://$account/k/v1/records.json?app=1'
 
   @kintone/rest-api-client (tests/clients/node/sdk.mjs; make setup installs it)
   printf 'read\thttp://demo:%s@%s\thttps://%s\n' $token $proxy $account | CA_FILE=$dir/ca/ca.pem API_TOKEN=demo-token APP=1 tests/clients/run sdk-6.2.1 tunnel

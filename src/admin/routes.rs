@@ -11,6 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::StatusCode;
+use jiff::civil::Date;
 use prometheus::TEXT_FORMAT;
 use serde::Deserialize;
 use tokio::sync::oneshot;
@@ -47,10 +48,11 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/config", get(config))
         .route("/api/v1/accounts", get(accounts))
         .route("/api/v1/accounts/{domain}", get(account))
-        .route("/api/v1/accounts/{domain}/confirm", post(confirm))
         .route("/api/v1/accounts/{domain}/days", get(days::answer))
+        .route("/api/v1/accounts/{domain}/confirm", post(confirm))
         .route("/api/v1/addresses", get(addresses))
         .route("/api/v1/requests", get(requests))
+        .route("/api/v1/evidence", get(evidence))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/drain", post(drain).delete(undrain))
         .fallback(not_found)
@@ -264,6 +266,34 @@ async fn requests(
     let (calls, total) = admin.telemetry.live().snapshot(&filter, limit);
     let requests = calls.into_iter().map(RequestItem::from).collect();
     json(StatusCode::OK, &Requests { requests, total })
+}
+
+/// The query of `/api/v1/evidence`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EvidenceQuery {
+    account: String,
+    /// A day in Japan, such as `2026-11-25`.
+    day: Date,
+}
+
+async fn evidence(
+    State(admin): Shared,
+    query: Result<Query<EvidenceQuery>, QueryRejection>,
+) -> Response {
+    let Query(EvidenceQuery { account, day }) = match query {
+        Ok(query) => query,
+        Err(rejection) => return bad_query(&rejection),
+    };
+    let ask = Arc::clone(&admin.evidence);
+    let asked = tokio::task::spawn_blocking(move || ask(&account.to_ascii_lowercase(), day)).await;
+    match asked.unwrap_or_else(|panic| Err(panic.to_string())) {
+        Ok(statement) => json(StatusCode::OK, &statement),
+        Err(problem) => {
+            let message = format!("the record of {day} cannot be read: {problem}");
+            Failure::answer(StatusCode::INTERNAL_SERVER_ERROR, "unreadable", message)
+        }
+    }
 }
 
 /// The query of `POST /api/v1/drain`.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::civil::Date;
 use tokio::sync::mpsc;
 
 use super::order::Command;
@@ -9,6 +10,7 @@ use super::ports::PortCount;
 use crate::config::{QuotaSettings, Secret};
 use crate::kintone::day::Day;
 use crate::model::Account;
+use crate::published::evidence::Statement;
 use crate::quota::{ArchiveError, DayRow};
 use crate::telemetry::{
     AccountView, AddressView, AppTodayView, Balance, PublishedView, Telemetry, Views,
@@ -23,6 +25,9 @@ pub type AskAccount = Box<dyn Fn(&str) -> Option<AccountView> + Send + Sync>;
 /// What the configuration says about an account.
 pub type AskQuota = Box<dyn Fn(&Account) -> QuotaSettings + Send + Sync>;
 
+/// What is known of the connections of an account, by its domain in lower case, on a day; or why it
+/// is not. It may wait for the disk.
+pub type AskEvidence = Arc<dyn Fn(&str, Date) -> Result<Statement, String> + Send + Sync>;
 /// What was counted for an account, by its domain in lower case, from the first of these days to the
 /// second. It may wait for the disk.
 pub type AskDays = Box<dyn Fn(&str, Day, Day) -> Result<Vec<DayRow>, ArchiveError> + Send + Sync>;
@@ -47,6 +52,8 @@ pub struct Admin {
     pub addresses: Ask<Vec<AddressView>>,
     /// The permits of all accounts, read at one instant.
     pub balance: Ask<Balance>,
+    /// An account's connections on a day.
+    pub evidence: AskEvidence,
     /// Whether calls should be sent here.
     pub readiness: Ask<Readiness>,
     /// The published list, counted.

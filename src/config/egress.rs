@@ -7,15 +7,13 @@ use crate::model::{Bind, Published};
 use jiff::civil::Date;
 
 use super::network;
+use super::public::days;
 use super::read::{Section, Value};
 use super::shape::{AddressState, EgressAddress, Fleet, Notice};
 use super::source::shown;
 
 /// Every bind address of the fleet so far, by host; the value is the published address it serves.
 type Binds = BTreeMap<(String, Ipv4Addr), Ipv4Addr>;
-
-/// Longest time that the list may be made to wait, in days.
-const DAYS_MAX: u16 = 3650;
 
 /// Reads `[egress]`. `fleet` says which host this is.
 pub(super) fn read(root: &mut Section<'_>, fleet: &Fleet) -> (Vec<EgressAddress>, Notice) {
@@ -157,23 +155,6 @@ fn note_binds(
             );
             is_told = true;
         }
-    }
-}
-
-/// A number of whole days, such as `30d`: people are given notice in days.
-fn days(value: &Value<'_>) -> Option<u16> {
-    let allowed = format!("days from \"0d\" to \"{DAYS_MAX}d\", such as \"30d\"");
-    let text = value.text(&allowed)?;
-    let digits = text
-        .strip_suffix('d')
-        .filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
-    let days = digits.and_then(|digits| digits.parse().ok());
-    match days.filter(|days| *days <= DAYS_MAX) {
-        Some(days) => Some(days),
-        None => value.fault(
-            format!("is {}", shown(text)),
-            format!("allowed is {allowed}"),
-        ),
     }
 }
 

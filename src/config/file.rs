@@ -144,6 +144,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
     let listen = listen::read(&mut root);
     let (addresses, notice) = egress::read(&mut root, &fleet);
     let public = public::read(&mut root);
+    let evidence = public::evidence(&mut root);
     let upstream = upstream::read(&mut root);
     let callers = caller::read(&mut root, &listen, &upstream.zones);
     let mut quota_section = root.section("quota");
@@ -168,6 +169,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
         addresses,
         notice,
         public,
+        evidence,
         upstream,
         callers,
         quota,

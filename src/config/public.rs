@@ -1,11 +1,14 @@
-//! `[public]`: what the customers' page says of whose it is.
+//! `[public]` and `[evidence]`: what customers are told.
 
 use super::read::{Section, Value};
-use super::shape::Public;
+use super::shape::{Evidence, Public};
 use super::source::shown;
 
 /// Longest text of the page that the file gives, in characters.
 const TEXT_MAX: usize = 200;
+
+/// Most days that a key may have.
+const DAYS_MAX: u16 = 3650;
 
 /// Reads `[public]`.
 pub(super) fn read(root: &mut Section<'_>) -> Public {
@@ -21,6 +24,36 @@ pub(super) fn read(root: &mut Section<'_>) -> Public {
     };
     section.finish();
     public
+}
+
+/// Reads `[evidence]`.
+pub(super) fn evidence(root: &mut Section<'_>) -> Evidence {
+    let mut section = root.section("evidence");
+    let default = Evidence::default();
+    let evidence = Evidence {
+        keep_days: section.or("keep", default.keep_days, days),
+        accounts: section.or("accounts", default.accounts, |value| {
+            value.integer(1..=100_000)
+        }),
+    };
+    section.finish();
+    evidence
+}
+
+/// Whole days, such as `30d`: people count so.
+pub(super) fn days(value: &Value<'_>) -> Option<u16> {
+    let allowed = format!("days from \"0d\" to \"{DAYS_MAX}d\", such as \"30d\"");
+    let text = value.text(&allowed)?;
+    let digits = text.strip_suffix('d');
+    let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let days = digits.and_then(|digits| digits.parse().ok());
+    match days.filter(|days| *days <= DAYS_MAX) {
+        Some(days) => Some(days),
+        None => value.fault(
+            format!("is {}", shown(text)),
+            format!("allowed is {allowed}"),
+        ),
+    }
 }
 
 /// One line for people to read.

@@ -23,6 +23,7 @@ impl Config {
             "listen" = listen,
             "egress.address" = addresses,
             "public.connections" = public.connections,
+            "evidence" = evidence,
             "upstream.allow_networks" = upstream.allow_networks,
             "upstream.connect_timeout" = upstream.connect_timeout,
             "upstream.pool_idle" = upstream.pool_idle,

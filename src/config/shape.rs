@@ -27,6 +27,8 @@ pub struct Config {
     pub notice: Notice,
     /// `[public]`.
     pub public: Public,
+    /// `[evidence]`.
+    pub evidence: Evidence,
     /// How kintone is reached.
     pub upstream: Upstream,
     /// Who may call.
@@ -133,6 +135,15 @@ pub struct Public {
     pub url: Option<String>,
     /// Connections served at once.
     pub connections: usize,
+}
+
+/// `[evidence]`: how much is kept of where connections left from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evidence {
+    /// For how many days, besides today.
+    pub keep_days: u16,
+    /// For how many accounts a day.
+    pub accounts: usize,
 }
 
 /// How kintone is reached.
@@ -334,6 +345,15 @@ impl Default for Notice {
         Self {
             minimum_days: 30,
             overlap_days: 90,
+        }
+    }
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Self {
+            keep_days: 100,
+            accounts: 20_000,
         }
     }
 }

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::circuit::{Circuit, MaintenanceWindow};
 use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
 use super::shape::{
-    AccessLog, AccountPolicy, Config, EgressAddress, Inspect, Language, Notify, Public,
+    AccessLog, AccountPolicy, Config, EgressAddress, Inspect, Language, Log, Notify, Public,
     StaticAnswer, Upstream, Verify,
 };
 use super::unit::{format_duration, format_size};
@@ -31,7 +31,6 @@ fn effective(config: &Config) -> Table {
     let mut root = Table::new();
     set(&mut root, "listen", listen(config));
     let addresses: Vec<_> = config.addresses.iter().map(address).collect();
-    let days = |days: u16| format!("{days}d").into();
     let egress = [
         ("minimum_notice", days(config.notice.minimum_days)),
         ("overlap", days(config.notice.overlap_days)),
@@ -39,6 +38,11 @@ fn effective(config: &Config) -> Table {
     ];
     set(&mut root, "egress", table(egress));
     set(&mut root, "public", public(&config.public));
+    let evidence = [
+        ("keep", days(config.evidence.keep_days)),
+        ("accounts", count(config.evidence.accounts)),
+    ];
+    set(&mut root, "evidence", table(evidence));
     set(&mut root, "upstream", upstream(&config.upstream));
     callers(&mut root, &config.callers);
     set(&mut root, "quota", quota(&config.quota));
@@ -67,8 +71,36 @@ fn effective(config: &Config) -> Table {
     set(&mut root, "fleet", fleet);
     set_some(&mut root, "verify", config.verify.as_ref().map(verify));
     set_some(&mut root, "notify", config.notify.as_ref().map(notify));
-    upkeep(&mut root, config);
+    let token = config.admin.token.as_ref();
+    set_some(
+        &mut root,
+        "admin",
+        token.map(|_| table([("token", HIDDEN.into())])),
+    );
+    set(
+        &mut root,
+        "state",
+        table([("dir", config.state_dir.display().to_string().into())]),
+    );
+    set(&mut root, "log", log(&config.log));
+    let drain = [
+        ("announce", duration(config.drain.announce)),
+        ("grace", duration(config.drain.grace)),
+    ];
+    set(&mut root, "drain", table(drain));
     root
+}
+
+fn log(log: &Log) -> Table {
+    let access = match &log.access {
+        AccessLog::Stdout => "stdout".to_owned(),
+        AccessLog::Off => "off".to_owned(),
+        AccessLog::File(path) => path.display().to_string(),
+    };
+    table([
+        ("level", log.level.clone().into()),
+        ("access", access.into()),
+    ])
 }
 
 fn circuit(root: &mut Table, circuit: &Circuit) {
@@ -80,39 +112,6 @@ fn circuit(root: &mut Table, circuit: &Circuit) {
         .collect();
     let windows = (!windows.is_empty()).then_some(windows);
     set_some(root, "maintenance", windows);
-}
-
-/// `[admin]`, `[state]`, `[log]`, `[drain]`.
-fn upkeep(root: &mut Table, config: &Config) {
-    let token = config.admin.token.as_ref();
-    set_some(
-        root,
-        "admin",
-        token.map(|_| table([("token", HIDDEN.into())])),
-    );
-    set(
-        root,
-        "state",
-        table([("dir", config.state_dir.display().to_string().into())]),
-    );
-    let access = match &config.log.access {
-        AccessLog::Stdout => "stdout".to_owned(),
-        AccessLog::Off => "off".to_owned(),
-        AccessLog::File(path) => path.display().to_string(),
-    };
-    set(
-        root,
-        "log",
-        table([
-            ("level", config.log.level.clone().into()),
-            ("access", access.into()),
-        ]),
-    );
-    let drain = [
-        ("announce", duration(config.drain.announce)),
-        ("grace", duration(config.drain.grace)),
-    ];
-    set(root, "drain", table(drain));
 }
 
 fn listen(config: &Config) -> Table {
@@ -371,6 +370,10 @@ fn strings<T: ToString>(values: &[T]) -> Value {
 
 fn duration(duration: Duration) -> Value {
     format_duration(duration).into()
+}
+
+fn days(days: u16) -> Value {
+    format!("{days}d").into()
 }
 
 fn count(count: usize) -> Value {

@@ -14,7 +14,6 @@ use http_body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ipnet::Ipv4Net;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
 use crate::config::{AddressState, Config};
@@ -23,15 +22,17 @@ use crate::tls::Outbound;
 
 pub use line::Arrival;
 pub use nameserver::ResolverError;
+pub use observer::Hear;
 pub use pool::{Checkout, Kept, Reuse, SendError};
 pub use preview::{Preview, preview};
 pub use source::{AddressSnapshot, Addresses, OpenConnection, Presence, Source};
-pub use verdict::{ConnectError, Timings, Verdict};
+pub use verdict::{ConnectError, Connected, Timings, Verdict};
 pub use witness::Witness;
 
 mod dial;
 mod line;
 mod nameserver;
+mod observer;
 mod pool;
 mod preview;
 mod resolve;
@@ -42,6 +43,7 @@ mod witness;
 
 use line::{Line, Wire};
 use nameserver::Nameservers;
+use observer::Observer;
 use pool::{Made, Pool, PoolLimits};
 use resolve::{Destinations, Resolved, Resolver};
 use source::Address;
@@ -55,6 +57,7 @@ pub struct Egress<B> {
     tls: ArcSwap<Outbound>,
     http: http1::Builder,
     pool: Arc<Pool<B>>,
+    observer: Observer,
 }
 
 /// Why there is no way out.
@@ -63,21 +66,6 @@ pub enum EgressError {
     /// This host cannot resolve names, and the configuration has no static answer.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
-}
-
-/// A bare connection to kintone, for a tunnel.
-#[derive(Debug)]
-pub struct Connected {
-    /// The connection.
-    pub stream: TcpStream,
-    /// Where kintone is reached.
-    pub upstream: SocketAddrV4,
-    /// The address it leaves from.
-    pub source: Source,
-    /// How long it took.
-    pub timings: Timings,
-    /// Counts the connection as open; to be kept as long as the stream.
-    pub open: OpenConnection,
 }
 
 /// So many attempts of a query fit into `connect_timeout`, so that a lost datagram costs a quarter
@@ -125,6 +113,7 @@ impl<B> Egress<B> {
             http,
             pool: Arc::new(Pool::new(limits, Arc::clone(&addresses))),
             addresses,
+            observer: Observer::default(),
         }))
     }
 
@@ -143,6 +132,11 @@ impl<B> Egress<B> {
         for left in self.addresses.obey(states) {
             self.pool.close(left);
         }
+    }
+
+    /// Tells `hear` of each connection from here on; the first one that is given stays.
+    pub fn observe(&self, hear: Hear) {
+        self.observer.set(hear);
     }
 
     /// Connections made from here on are verified by `tls`.
@@ -230,13 +224,16 @@ impl<B> Egress<B> {
             Err((timeout, destinations.last().copied()))
         });
         match dialled {
-            Ok((stream, upstream)) => Ok(Connected {
-                stream,
-                upstream,
-                source,
-                timings,
-                open: OpenConnection::new(&address),
-            }),
+            Ok((stream, upstream)) => {
+                self.observer.tell(host, &stream);
+                Ok(Connected {
+                    stream,
+                    upstream,
+                    source,
+                    timings,
+                    open: OpenConnection::new(&address),
+                })
+            }
             Err((verdict, upstream)) => {
                 match verdict {
                     Verdict::Denied(Denial::EgressUnavailable(_)) => {

@@ -1,9 +1,27 @@
-//! How an attempt to reach kintone ended.
+//! How an attempt to reach kintone ended: with a connection, or why without one.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
+
+use super::source::{OpenConnection, Source};
 use crate::model::{Denial, Failure};
+
+/// A bare connection to kintone, for a tunnel.
+#[derive(Debug)]
+pub struct Connected {
+    /// The connection.
+    pub stream: TcpStream,
+    /// Where kintone is reached.
+    pub upstream: SocketAddrV4,
+    /// The address it leaves from.
+    pub source: Source,
+    /// How long it took.
+    pub timings: Timings,
+    /// Counts the connection as open; to be kept as long as the stream.
+    pub open: OpenConnection,
+}
 
 /// How long each step took; `None` where there was no such step, or it was never reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

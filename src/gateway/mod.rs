@@ -24,14 +24,16 @@ use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::{Egress, EgressError};
 use crate::proxy::{Inner, Outgoing, Proxy};
+use crate::published::evidence::Recorder;
 use crate::published::{self, Publisher};
-use crate::quota::{Opened, Quotas, RecordError};
+use crate::quota::{Quotas, RecordError};
 use crate::server::{Hooks, Server};
 use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
 use crate::telemetry::{LimitName, Telemetry};
 use crate::tls::outbound::{Outbound, TlsError};
 use crate::tls::{Authority, MintError};
 
+use listeners::Listeners;
 use source::VERSION;
 use state::Running;
 
@@ -40,6 +42,8 @@ pub use source::Source;
 
 mod closures;
 mod days;
+mod evidence;
+mod listeners;
 mod orders;
 mod publication;
 mod record;
@@ -56,10 +60,7 @@ const ORDERS: usize = 16;
 /// A gateway whose listeners are bound and which serves nobody yet.
 pub struct Gateway {
     running: Arc<Running>,
-    proxy: Vec<TcpListener>,
-    admin: TcpListener,
-    metrics: Option<TcpListener>,
-    public: Option<TcpListener>,
+    listeners: Listeners,
     commands: (mpsc::Sender<admin::Command>, mpsc::Receiver<admin::Command>),
 }
 
@@ -111,35 +112,22 @@ impl Gateway {
     /// [`BuildError`], with the key and the remedy.
     pub fn build(config: Config, source: Source, log: AccessLogHandle) -> Result<Self, BuildError> {
         let record = record::open(&config, &source.environment)?;
-        let listen = &config.listen;
-        let bind = |key, address: SocketAddr| {
-            TcpListener::bind(address)
-                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-                .map_err(|source| BuildError::Listen {
-                    key,
-                    address,
-                    source,
-                })
-        };
-        let proxy = listen
-            .proxy
-            .iter()
-            .map(|address| bind("proxy", *address))
-            .collect::<Result<_, _>>()?;
-        let admin = bind("admin", listen.admin)?;
-        let bind_if_set =
-            |key, address: Option<SocketAddr>| address.map(|it| bind(key, it)).transpose();
-        let metrics = bind_if_set("metrics", listen.metrics)?;
-        let public = bind_if_set("public", listen.public)?;
+        let listeners = Listeners::bind(&config.listen)?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
         let publisher = Arc::new(Publisher::open(&config, Timestamp::now()));
         egress.obey(&publisher.states());
+        let recorder = Recorder::open(&config.state_dir, &config.evidence, Timestamp::now());
+        let recorder = Arc::new(recorder);
+        egress.observe(evidence::observer(&config, &recorder, &publisher));
         let authority = Authority::of(&config, None)?;
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);
-        let quotas = quotas(&config, record, &telemetry);
+        let limits_hit = Arc::clone(&telemetry);
+        let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
+        let quotas = Quotas::recorded(&config, record);
         let days = days::open(&config, &telemetry)?;
+        closures::restore(&config, &quotas);
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
@@ -162,18 +150,17 @@ impl Gateway {
             days,
             egress,
             publisher,
+            recorder,
             changing: Mutex::default(),
             telemetry,
             drain,
             limits,
             log,
         };
+        let running = Arc::new(running);
         Ok(Self {
-            running: Arc::new(running),
-            proxy,
-            admin,
-            metrics,
-            public,
+            running,
+            listeners,
             commands: mpsc::channel(ORDERS),
         })
     }
@@ -183,7 +170,7 @@ impl Gateway {
     /// # Errors
     /// If the kernel does not say.
     pub fn proxy_addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        self.proxy.iter().map(TcpListener::local_addr).collect()
+        self.listeners.proxy_addresses()
     }
 
     /// Where operators reach the admin listener.
@@ -191,7 +178,7 @@ impl Gateway {
     /// # Errors
     /// If the kernel does not say.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
-        self.admin.local_addr()
+        self.listeners.admin.local_addr()
     }
 
     /// Where customers reach the public listener, if there is one.
@@ -199,10 +186,7 @@ impl Gateway {
     /// # Errors
     /// If the kernel does not say.
     pub fn public_address(&self) -> io::Result<Option<SocketAddr>> {
-        self.public
-            .as_ref()
-            .map(TcpListener::local_addr)
-            .transpose()
+        self.listeners.public_address()
     }
 
     /// The quotas, to look at from outside.
@@ -224,24 +208,19 @@ impl Gateway {
     pub async fn run(self, signals: mpsc::Receiver<Signal>) -> Result<Finished, RunError> {
         let Self {
             running,
+            listeners,
+            commands,
+        } = self;
+        let (ended, end) = tokio::sync::watch::channel(());
+        let Listeners {
             proxy,
             admin,
             metrics,
             public,
-            commands,
-        } = self;
-        let (ended, end) = tokio::sync::watch::channel(());
+        } = listeners;
         let mut threads = serve_admin(&running, admin, metrics, commands.0, &end)?;
         if let Some(listener) = public {
-            let router = published::router(Arc::clone(&running.publisher));
-            let places = running.config.load().public.connections;
-            threads.push(admin::spawn(
-                "public",
-                listener,
-                router,
-                places,
-                over(&end),
-            )?);
+            threads.push(serve_public(&running, listener, &end)?);
         }
         let mut background = JoinSet::new();
         spawn_background(&running, &mut background);
@@ -257,20 +236,12 @@ impl Gateway {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         record::close(&running).await;
+        evidence::close(&running).await;
         days::close(&running).await;
         let log = running.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
         result
     }
-}
-
-/// The quotas, with what earlier processes left of them.
-fn quotas(config: &Config, record: Opened, telemetry: &Arc<Telemetry>) -> Quotas {
-    let limits_hit = Arc::clone(telemetry);
-    let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
-    let quotas = Quotas::recorded(config, record);
-    closures::restore(config, &quotas);
-    quotas
 }
 
 fn serve_admin(
@@ -302,6 +273,16 @@ fn serve_admin(
     Ok(threads)
 }
 
+fn serve_public(
+    running: &Running,
+    listener: TcpListener,
+    end: &tokio::sync::watch::Receiver<()>,
+) -> io::Result<thread::JoinHandle<()>> {
+    let router = published::router(Arc::clone(&running.publisher));
+    let places = running.config.load().public.connections;
+    admin::spawn("public", listener, router, places, over(end))
+}
+
 /// Resolves when the gateway has ended.
 fn over(end: &tokio::sync::watch::Receiver<()>) -> impl Future<Output = ()> + Send + 'static {
     let mut end = end.clone();
@@ -314,9 +295,10 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(async move { quotas.drive().await });
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
-    background.spawn(closures::keep(Arc::clone(running)));
     background.spawn(days::drive(Arc::clone(running)));
+    background.spawn(closures::keep(Arc::clone(running)));
     background.spawn(publication::watch(Arc::clone(running)));
+    background.spawn(evidence::watch(Arc::clone(&running.recorder)));
 }
 
 fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {

@@ -49,7 +49,13 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::file::{Environment, load};
+    use crate::gateway::{Gateway, Source};
+    use crate::model::Published;
+    use crate::telemetry::AccessLogHandle;
 
     #[test]
     fn the_list_is_judged_each_minute_and_at_midnight() {
@@ -58,5 +64,62 @@ mod tests {
         let short = until_next(at("2026-11-30T14:59:58Z"));
         assert_eq!(short, Duration::from_millis(2001));
         assert_eq!(until_next(at("2026-11-30T15:00:00Z")), JUDGE_EVERY);
+    }
+
+    const CONFIG: &str = r#"
+[listen]
+proxy = ["127.0.0.1:0"]
+admin = "127.0.0.1:0"
+[[egress.address]]
+published = "18.177.83.94"
+bind = "127.0.2.94"
+retire_after = 2199-06-01
+[[egress.address]]
+published = "35.73.236.241"
+bind = "127.0.2.241"
+state = "planned"
+valid_from = 2199-03-01
+[callers]
+anonymous = true
+"#;
+
+    fn gateway(dir: &Path) -> Gateway {
+        let path = dir.join("gateway.toml");
+        std::fs::write(&path, CONFIG).unwrap();
+        let environment = Environment::default();
+        let config = load(&path, &environment).unwrap().config;
+        let source = Source { path, environment };
+        Gateway::build(config, source, AccessLogHandle::off()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn calls_leave_by_the_calendar_of_japan() {
+        let dir = tempfile::tempdir().unwrap();
+        let gateway = gateway(dir.path());
+        let running = &gateway.running;
+        let used = || {
+            let mut used: Vec<Published> = Vec::new();
+            while let Ok(source) = running.egress.choose() {
+                if used.contains(&source.published) {
+                    break;
+                }
+                used.push(source.published);
+            }
+            used.sort();
+            used.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let (first, second) = ("18.177.83.94", "35.73.236.241");
+        assert_eq!(used(), [first]);
+        for (at, expected) in [
+            ("2199-02-28T14:59:59Z", &[first][..]),
+            ("2199-02-28T15:00:00Z", &[first, second]),
+            ("2199-05-31T14:59:59Z", &[first, second]),
+            ("2199-05-31T15:00:00Z", &[second]),
+        ] {
+            running.publish(at.parse().unwrap());
+            assert_eq!(used(), expected, "{at}");
+        }
+        let alarms = &running.publisher.shown().alarms;
+        assert!(alarms.is_empty(), "{alarms:?}");
     }
 }

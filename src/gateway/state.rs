@@ -12,6 +12,7 @@ use crate::config::file::{Loaded, load};
 use crate::drain::Drain;
 use crate::egress::Egress;
 use crate::proxy::{Outgoing, Proxy};
+use crate::published::evidence::Recorder;
 use crate::published::{Publisher, in_force};
 use crate::quota::{Days, Quotas};
 use crate::server::Server;
@@ -30,6 +31,7 @@ pub(super) struct Running {
     pub(super) days: Days,
     pub(super) egress: Arc<Egress<Outgoing>>,
     pub(super) publisher: Arc<Publisher>,
+    pub(super) recorder: Arc<Recorder>,
     /// Held while a configuration or a list goes to the parts, so that an older one never comes last.
     pub(super) changing: Mutex<()>,
     pub(super) telemetry: Arc<Telemetry>,

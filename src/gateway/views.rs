@@ -76,15 +76,20 @@ pub(super) fn admin(
                     entries.filter(|entry| entry.state == state).count(),
                 )
             });
+            let standing = alarms(running);
             let alarms = Alarm::LABELS.map(|label| {
-                let alarms = shown.alarms.iter();
-                (label, alarms.filter(|alarm| alarm.label() == label).count())
+                let of = standing.iter().filter(|alarm| alarm.label() == label);
+                (label, of.count())
             });
             PublishedView {
                 states: states.to_vec(),
                 alarms: alarms.to_vec(),
             }
         }),
+        evidence: {
+            let running = Arc::clone(running);
+            Arc::new(move |account, day| running.evidence(account, day))
+        },
         readiness: ask(running, readiness),
         draining: ask(running, is_draining),
         config_json: ask(running, |running| effective_json(&running.config.load())),
@@ -140,11 +145,19 @@ fn readiness(running: &Running) -> Readiness {
              kintone, until `settle` has passed"
         ));
     }
-    let alarms = &running.publisher.shown().alarms;
+    let alarms = alarms(running);
     Readiness {
         reasons,
         warnings: alarms.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// What operators must know of the list and of the evidence.
+fn alarms(running: &Running) -> Vec<Alarm> {
+    let mut alarms = running.publisher.shown().alarms.clone();
+    let trouble = running.recorder.trouble();
+    alarms.extend(trouble.map(|problem| Alarm::EvidenceUnwritable { problem }));
+    alarms
 }
 
 fn account(running: &Running, snapshot: AccountSnapshot, config: &Config) -> AccountView {

@@ -1,7 +1,7 @@
 //! `addresses`: the published list, as the public listener shows it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
@@ -25,7 +25,24 @@ pub enum Format {
 pub struct Addresses {
     site: Site,
     /// Where the list is not what the configuration says, one sentence each.
-    pub warnings: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// What the person at the terminal is told.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Lines about it.
+    pub said: Vec<String>,
+    /// The list itself.
+    pub printed: Vec<u8>,
+}
+
+/// The files cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write into {}: {source}", dir.display())]
+pub struct WriteError {
+    dir: PathBuf,
+    source: io::Error,
 }
 
 impl Addresses {
@@ -41,9 +58,35 @@ impl Addresses {
         }
     }
 
-    /// The list in one form.
-    #[must_use]
-    pub fn text(&self, format: Format) -> &[u8] {
+    /// Writes every file of the public listener into `dir`, if one is given, each whole or not at all;
+    /// prints the list in one form, if that is asked for or there is no `dir`.
+    ///
+    /// # Errors
+    /// [`WriteError`]; files before the one that failed are written.
+    pub fn tell(self, format: Option<Format>, dir: Option<&Path>) -> Result<Told, WriteError> {
+        let warnings = self.warnings.iter();
+        let mut told = Told {
+            said: warnings
+                .map(|warning| format!("warning: {warning}"))
+                .collect(),
+            printed: Vec::new(),
+        };
+        if let Some(dir) = dir {
+            write_all(dir, &self.site.documents).map_err(|source| WriteError {
+                dir: dir.to_owned(),
+                source,
+            })?;
+            let names: Vec<_> = self.site.documents.iter().map(|one| one.name).collect();
+            told.said
+                .push(format!("{}: {}", dir.display(), names.join(", ")));
+        }
+        if dir.is_none() || format.is_some() {
+            told.printed = self.text(format.unwrap_or(Format::Text)).to_vec();
+        }
+        Ok(told)
+    }
+
+    fn text(&self, format: Format) -> &[u8] {
         let name = match format {
             Format::Json => JSON,
             Format::Text => TEXT,
@@ -51,17 +94,6 @@ impl Addresses {
         };
         let document = self.site.document(name);
         document.map_or(&[], |document| &document.bytes)
-    }
-
-    /// Writes every file of the public listener into `dir`, each whole or not at all, and makes the
-    /// directory if there is none. Names the files.
-    ///
-    /// # Errors
-    /// The kernel's; files before the one that failed are written.
-    pub fn write(&self, dir: &Path) -> io::Result<Vec<&'static str>> {
-        write_all(dir, &self.site.documents)?;
-        let documents = self.site.documents.iter();
-        Ok(documents.map(|document| document.name).collect())
     }
 }
 

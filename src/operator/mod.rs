@@ -3,6 +3,7 @@
 
 pub mod addresses;
 pub mod ca;
+pub mod evidence;
 pub mod explain;
 
 mod question;

@@ -22,7 +22,7 @@ use crate::kintone::call::template;
 use crate::kintone::cursor::Cursors;
 use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
 use crate::quota::{Days, Quotas};
-use crate::server::Connection;
+use crate::server::{Connection, Parting};
 use crate::telemetry::Telemetry;
 use crate::tls::{Authority, trust_pem};
 
@@ -224,8 +224,14 @@ impl Proxy {
                 if proved.is_none() {
                     inside.prove(&rules, &judged);
                 }
+                let mode = rules.mode_of_connect(&judged.identity, &judged.destination);
                 let call = Call::new(rules, connection, judged, language);
-                forward::carry(shared, &call, head, body, exchange).await
+                let mut answer = forward::carry(shared, &call, head, body, exchange).await;
+                if let (Mode::Forward | Mode::Tunnel, Ok(answer)) = (mode, &mut answer) {
+                    // It is not to be inspected any more: the caller's next connection will not be.
+                    answer.extensions_mut().insert(Parting);
+                }
+                answer
             }
             // The gateway has no pages there: the path is kintone's.
             Ok(Way::Ready | Way::Trust | Way::Help | Way::Me(..)) => Err(CallerLeft),

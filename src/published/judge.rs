@@ -70,6 +70,15 @@ pub enum Alarm {
         /// What the kernel said.
         problem: String,
     },
+    /// Where connections left from cannot be written down.
+    #[error(
+        "evidence of connections cannot be written ({problem}), so statements to customers will have \
+         gaps: make [state] dir writable"
+    )]
+    EvidenceUnwritable {
+        /// What the kernel said.
+        problem: String,
+    },
 }
 
 /// A decision.
@@ -85,7 +94,13 @@ pub struct Judged {
 
 impl Alarm {
     /// Every label there is.
-    pub const LABELS: [&str; 4] = ["held", "kept", "memory_damaged", "memory_unwritable"];
+    pub const LABELS: [&str; 5] = [
+        "held",
+        "kept",
+        "memory_damaged",
+        "memory_unwritable",
+        "evidence_unwritable",
+    ];
 
     /// The label of the metric.
     #[must_use]
@@ -95,6 +110,7 @@ impl Alarm {
             Self::Kept { .. } => "kept",
             Self::MemoryDamaged { .. } => "memory_damaged",
             Self::MemoryUnwritable { .. } => "memory_unwritable",
+            Self::EvidenceUnwritable { .. } => "evidence_unwritable",
         }
     }
 }

@@ -5,7 +5,7 @@
 //! time, which addresses are on the [`list`] in which state; the gateway uses the active ones alone.
 //! [`documents`] renders the list, once for each change: [`serve`] answers with what was rendered,
 //! and `kintone-egress addresses` writes the same. [`publisher`] ties these together and keeps the
-//! memory on disk ([`store`]).
+//! memory on disk ([`store`]). [`evidence`] says from which addresses connections left.
 
 pub use documents::{Document, Site};
 pub use judge::{Alarm, judge};
@@ -17,6 +17,7 @@ pub use store::write_all;
 
 pub mod calendar;
 pub mod documents;
+pub mod evidence;
 pub mod judge;
 pub mod list;
 pub mod memory;

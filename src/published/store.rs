@@ -87,7 +87,7 @@ pub fn write_all(dir: &Path, documents: &[Document]) -> io::Result<()> {
 }
 
 /// Replaces a file in one step that is on the disk when this returns.
-fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let unfinished = dir.join(format!(".{name}.new"));
     let mut file = File::create(&unfinished)?;
     file.write_all(bytes)?;

@@ -33,7 +33,7 @@ pub use connection::Connection;
 pub use guard::Hooks;
 pub use socket::Socket;
 pub use upgrade::{UpgradeError, Upgraded, upgraded};
-pub use within::serve_within;
+pub use within::{Parting, serve_within};
 
 use connection::Stay;
 use slots::{Place, Slots};

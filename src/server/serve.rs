@@ -28,6 +28,7 @@ use super::guard::{Guard, Hooks};
 use super::linger::{LINGER_TIME, end_here, has_unread, linger_after};
 use super::pulse::{Expired, Phase};
 use super::socket::Socket;
+use super::within::Parting;
 
 /// The smallest buffer that hyper accepts, in bytes.
 const SMALLEST_BUFFER: usize = 8 << 10;
@@ -262,8 +263,11 @@ where
     }
     // Nothing behind a refused CONNECT may be run as a request (RFC 9931), and a connection of
     // HTTP/1.0 is not kept, though its caller may ask for it (RFC 9112 section 9.3).
-    let closes =
-        connect || old || drain.stage() > Stage::Serving || connection.stay() == Stay::OneCall;
+    let closes = connect
+        || old
+        || drain.stage() > Stage::Serving
+        || connection.stay() == Stay::OneCall
+        || answer.extensions_mut().remove::<Parting>().is_some();
     if !tunnel && closes {
         let close = HeaderValue::from_static("close");
         answer.headers_mut().insert(CONNECTION, close);

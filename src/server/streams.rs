@@ -8,6 +8,7 @@
 use std::error::Error as StdError;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_rustls::server::TlsStream;
 use tower::{Service, ServiceExt};
 
@@ -36,6 +37,7 @@ use super::linger::{LINGER_TIME, linger_after};
 use super::pulse::Expired;
 use super::serve::{Alarm, End, FAR};
 use super::socket::Socket;
+use super::within::Parting;
 
 /// Bytes of an answer that wait for the caller's window.
 const SEND_BUFFER: usize = 64 << 10;
@@ -68,6 +70,7 @@ where
         line: Arc::clone(&line),
         newest: Mutex::new(None),
         changed: Notify::new(),
+        parting: AtomicBool::new(false),
         stall_timeout: limits.stall_timeout,
     }));
     let service = {
@@ -149,13 +152,14 @@ where
                 End::Expired(Expired::Idle) => Expired::Idle.tell(&line.terms().hooks),
                 end @ (End::Done(_) | End::Expired(_) | End::Idle | End::Cut) => return end,
             },
-            _ = stage.wait_for(|stage| *stage >= next) => {
+            () = async { drop(stage.wait_for(|stage| *stage >= next).await) } => {
                 if leaving {
-                    return End::Cut;
+                    return last_words(http).await;
                 }
             }
             () = shared.changed.notified() => {
-                if leaving || line.stay() == Stay::Long {
+                let stays = line.stay() == Stay::Long && !shared.parting.load(Ordering::Relaxed);
+                if leaving || stays {
                     // Only the timer is to be set anew.
                     continue;
                 }
@@ -165,6 +169,18 @@ where
         line.touch();
         alarm.limits = &leaving_limits;
         leave(http.as_mut());
+    }
+}
+
+/// Lets the answers go out by which the cut calls are refused: each is made in a task of its own.
+async fn last_words<H>(http: Pin<&mut H>) -> End
+where
+    H: Future<Output = Result<(), hyper::Error>>,
+{
+    // Nobody waits for a caller that does not read.
+    match timeout(LINGER_TIME, http).await {
+        Ok(result) => End::Done(result),
+        Err(_) => End::Cut,
     }
 }
 
@@ -179,6 +195,8 @@ struct Shared {
     newest: Mutex<Option<Open>>,
     /// A stream has ended.
     changed: Notify,
+    /// An answer says that the connection is to end.
+    parting: AtomicBool,
     stall_timeout: Duration,
 }
 
@@ -206,6 +224,7 @@ impl Calls {
         request.extensions_mut().insert(Arc::clone(&stream));
         Departing {
             answering: Some(Box::pin(service.oneshot(request))),
+            shared: Arc::clone(shared),
             stream,
         }
     }
@@ -277,6 +296,7 @@ where
     E: 'static,
 {
     answering: Option<Answering<B, E>>,
+    shared: Arc<Shared>,
     stream: Arc<Connection>,
 }
 
@@ -295,6 +315,10 @@ impl<B, E> Future for Departing<B, E> {
         Poll::Ready(answered.map(|mut answer| {
             // A word about a connection of HTTP/1 (RFC 9113 section 8.2.2): a stream ends anyway.
             answer.headers_mut().remove(CONNECTION);
+            if answer.extensions_mut().remove::<Parting>().is_some() {
+                // Looked at when this stream ends.
+                self.shared.parting.store(true, Ordering::Relaxed);
+            }
             answer.map(|body| Pieces { body, stream })
         }))
     }

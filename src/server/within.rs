@@ -12,6 +12,10 @@ use tower::Service;
 use super::socket::Socket;
 use super::{serve, streams};
 
+/// In the extensions of an answer: its connection is to end, when what runs on it has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Parting;
+
 /// ALPN of HTTP/2 (RFC 9113 section 3.2).
 const H2: &[u8] = b"h2";
 

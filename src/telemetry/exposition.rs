@@ -38,8 +38,8 @@ impl Exposition {
         // One at a time: another scrape between the reset and the last gauge would see half.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         set_accounts(metrics, accounts, views);
-        set_closed(metrics, accounts, views);
         apps_today::set(metrics, accounts, &views.apps_today);
+        set_closed(metrics, accounts, views);
         set_addresses(metrics, views);
         set_published(metrics, &views.published);
         set_permits(metrics, &state.balance, &views.balance);

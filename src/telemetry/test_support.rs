@@ -32,6 +32,7 @@ pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
         addresses: Vec::new(),
         notice: Default::default(),
         public: Default::default(),
+        evidence: Default::default(),
         upstream: Upstream {
             zones: vec!["cybozu.com".into()],
             accounts: AccountPolicy::Any,

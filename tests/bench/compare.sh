@@ -10,6 +10,6 @@ harness=${BENCH_HARNESS:?the folder of the comparison harness}
 [[ -f $harness/bench.py ]] || { echo "$harness has no bench.py" >&2; exit 1; }
 cargo build --release --locked --bin kintone-egress
 target=$(realpath "${CARGO_TARGET_DIR:-target}")
-(($# > 0)) || set -- --only haproxy,floor-hyper,floor-copy,ours --workloads forward,tunnel,idle
+(($# > 0)) || set -- --only haproxy,floor-hyper,floor-copy,ours --workloads forward,tunnel,idle,intercept
 exec python3 "$harness/bench.py" --peers "$PWD/tests/bench/peer/ours.toml" \
     --bin-dir "$target/release" --json "$target/compare.json" "$@"

@@ -13,6 +13,10 @@ pub(crate) struct Client {
     pub(crate) of_call: Shows,
     /// What it shows of 407, if that differs.
     pub of_407: Option<Shows>,
+    /// What becomes of a call that waits when GOAWAY comes, over HTTP/2.
+    pub(crate) at_goaway: AtGoaway,
+    /// What the gateway hears when the client does not trust its authority.
+    pub(crate) distrust: Distrust,
     /// What of a record it gives back.
     pub(crate) fields: Fields,
 }
@@ -26,6 +30,10 @@ pub(crate) enum Mode {
     Forward,
     /// `CONNECT`, TLS end to end.
     Tunnel,
+    /// `CONNECT`, TLS with the gateway, HTTP/1.1 inside.
+    InspectH1,
+    /// `CONNECT`, TLS with the gateway, HTTP/2 inside.
+    InspectH2,
 }
 
 /// The least that a client shows of a refusal.
@@ -37,6 +45,27 @@ pub(crate) enum Shows {
     Message,
     /// The status alone: the code is on the page `/.kintone-egress/me`.
     Status,
+    /// Only that the connection is ended: by HTTP/2's GOAWAY, which asks a client to make no further calls
+    /// and lets the running ones end.
+    Goaway,
+}
+
+/// What a client does with its running calls when it is asked for no further ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtGoaway {
+    /// It waits for their answers (RFC 9113 section 6.8).
+    Waits,
+    /// It gives them up.
+    GivesUp,
+}
+
+/// How a client leaves when it does not trust the gateway's authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Distrust {
+    /// With an alert of TLS that says why.
+    Told,
+    /// It closes: its verdict comes after its part of the handshake, or its alert does not get out.
+    Silent,
 }
 
 /// What of a record a client gives back.
@@ -50,8 +79,13 @@ pub(crate) enum Fields {
 
 impl Mode {
     /// All of them, in the order of the matrix.
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; 3] = [Self::ForwardHttp, Self::Forward, Self::Tunnel];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::ForwardHttp,
+        Self::Forward,
+        Self::Tunnel,
+        Self::InspectH1,
+        Self::InspectH2,
+    ];
 
     /// By the name of a test.
     pub(crate) fn of(name: &str) -> Self {
@@ -67,6 +101,8 @@ impl Mode {
             Self::ForwardHttp => "forward-http",
             Self::Forward => "forward",
             Self::Tunnel => "tunnel",
+            Self::InspectH1 => "inspect-h1",
+            Self::InspectH2 => "inspect-h2",
         }
     }
 
@@ -75,7 +111,21 @@ impl Mode {
         match self {
             Self::ForwardHttp | Self::Forward => "forward",
             Self::Tunnel => "tunnel",
+            Self::InspectH1 | Self::InspectH2 => "inspect",
         }
+    }
+
+    /// The version of HTTP that a client must have used, if it tells.
+    pub(crate) fn version(self) -> &'static str {
+        match self {
+            Self::ForwardHttp | Self::Forward | Self::Tunnel | Self::InspectH1 => "HTTP/1.1",
+            Self::InspectH2 => "HTTP/2",
+        }
+    }
+
+    /// Whether the gateway ends the TLS of a `CONNECT`.
+    pub(crate) fn is_inspected(self) -> bool {
+        matches!(self, Self::InspectH1 | Self::InspectH2)
     }
 
     /// Whether the gateway sees each call of a client, so that a call is what it refuses.
@@ -85,7 +135,7 @@ impl Mode {
 
     /// Whether a client asks for `CONNECT` first, which may be refused.
     pub(crate) fn connects(self) -> bool {
-        matches!(self, Self::Tunnel)
+        self == Self::Tunnel || self.is_inspected()
     }
 }
 
@@ -96,40 +146,63 @@ const fn client(name: &'static str, modes: &'static [Mode]) -> Client {
         of_connect: Shows::Code,
         of_call: Shows::Code,
         of_407: None,
+        at_goaway: AtGoaway::Waits,
+        distrust: Distrust::Told,
         fields: Fields::All,
     }
 }
 
-use Mode::{Forward, ForwardHttp, Tunnel};
+use Mode::{Forward, ForwardHttp, InspectH1, InspectH2, Tunnel};
 
 /// Every client that is run.
 pub(crate) const CLIENTS: &[Client] = &[
-    client("curl", &[ForwardHttp, Forward, Tunnel]),
-    client("wget", &[ForwardHttp, Tunnel]),
-    client("requests", &[ForwardHttp, Tunnel]),
-    client("httpx", &[ForwardHttp, Tunnel]),
-    client("aiohttp", &[ForwardHttp, Tunnel]),
+    client(
+        "curl",
+        &[ForwardHttp, Forward, Tunnel, InspectH1, InspectH2],
+    ),
+    Client {
+        distrust: Distrust::Silent,
+        ..client("wget", &[ForwardHttp, Tunnel, InspectH1])
+    },
+    client("requests", &[ForwardHttp, Tunnel, InspectH1]),
+    Client {
+        at_goaway: AtGoaway::GivesUp,
+        ..client("httpx", &[ForwardHttp, Tunnel, InspectH1, InspectH2])
+    },
+    Client {
+        distrust: Distrust::Silent,
+        ..client("aiohttp", &[ForwardHttp, Tunnel, InspectH1])
+    },
     Client {
         of_call: Shows::Message,
-        ..client("pyntone", &[Tunnel])
+        ..client("pyntone", &[Tunnel, InspectH1])
     },
     client("sdk-6.1.4", &[Forward]),
-    client("sdk-6.2.1", &[Tunnel]),
+    Client {
+        distrust: Distrust::Silent,
+        ..client("sdk-6.2.1", &[Tunnel, InspectH1])
+    },
     Client {
         of_connect: Shows::Status,
         of_407: Some(Shows::Status),
-        ..client("undici", &[ForwardHttp, Tunnel])
+        distrust: Distrust::Silent,
+        at_goaway: AtGoaway::GivesUp,
+        ..client("undici", &[ForwardHttp, Tunnel, InspectH1, InspectH2])
     },
     Client {
         of_connect: Shows::Status,
-        ..client("got", &[ForwardHttp, Tunnel])
+        distrust: Distrust::Silent,
+        ..client("got", &[ForwardHttp, Tunnel, InspectH1])
     },
     Client {
         fields: Fields::Values,
-        ..client("cli-kintone", &[Tunnel])
+        distrust: Distrust::Silent,
+        ..client("cli-kintone", &[Tunnel, InspectH1])
     },
     Client {
         of_connect: Shows::Status,
-        ..client("java", &[ForwardHttp, Tunnel])
+        distrust: Distrust::Silent,
+        at_goaway: AtGoaway::GivesUp,
+        ..client("java", &[ForwardHttp, Tunnel, InspectH1, InspectH2])
     },
 ];

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use kintone_sim::Sim;
 use serde_json::Value;
 
-use super::client::{Client, Fields, Mode};
+use super::client::{Client, Distrust, Fields, Mode};
 use super::process::{Errand, Process};
 use super::support::{ACME, House, TOKEN};
 
@@ -44,6 +44,17 @@ pub(crate) async fn check(house: &House, client: &Client, mode: Mode, mut proces
         Fields::All => assert_eq!(*got, kept),
         Fields::Values => assert_values(got, &kept),
     }
+    if mode.is_inspected() {
+        let [h1, h2] = handshakes(house).await;
+        assert_eq!(
+            (h1 > 0.0, h2 > 0.0),
+            (mode != Mode::InspectH2, mode == Mode::InspectH2)
+        );
+    }
+    if let Some(version) = said["version"].as_str() {
+        let version = version.trim_end_matches(".0");
+        assert_eq!(version, mode.version(), "{said}");
+    }
     check_log(house, mode).await;
     check_headers(&house.sim, mode);
 }
@@ -58,6 +69,45 @@ pub(crate) async fn read(house: &House, process: &mut Process) {
     assert_eq!(said["ok"], true, "{said}");
     let got = said["answer"]["records"].as_array().unwrap();
     assert_eq!(got.len(), house.sim.records(ACME, 1).len());
+}
+
+/// A client that does not trust the gateway's authority fails and says why; the gateway knows why if it
+/// is told.
+pub(crate) async fn check_distrust(house: &House, client: &Client, mut process: Process) {
+    let before = house.output.lines().len();
+    let errand = Errand {
+        what: "read",
+        ..work(PathBuf::new())
+    };
+    let said = process.run(&errand).await;
+    assert_eq!(said["ok"], false, "{said}");
+    let why = said["said"].as_str().unwrap().to_lowercase();
+    assert!(why.contains("certif"), "{said}");
+    process.end().await;
+    if client.distrust == Distrust::Told {
+        house
+            .until("it is in the log", |house| {
+                house.output.lines().len() > before
+            })
+            .await;
+    }
+    for line in &house.output.lines()[before..] {
+        assert_eq!(line["outcome"], "caller_gone", "{line}");
+        let told = line["detail"] == "caller_distrusts_ca";
+        assert!(told || client.distrust == Distrust::Silent, "{line}");
+    }
+}
+
+/// TLS handshakes of inspected connections that went well, by h1 and h2.
+async fn handshakes(house: &House) -> [f64; 2] {
+    let mut counts = [0.0; 2];
+    for (count, version) in counts.iter_mut().zip(["h1", "h2"]) {
+        let sample = format!(
+            "kintone_egress_inspect_handshakes_total{{caller=\"events\",result=\"{version}\"}}"
+        );
+        *count = house.metric(&sample).await.unwrap_or_default();
+    }
+    counts
 }
 
 fn work(file: PathBuf) -> Errand {

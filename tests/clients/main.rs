@@ -47,18 +47,18 @@ macro_rules! rows {
 }
 
 rows! {
-    curl "curl": forward_http forward tunnel;
-    wget "wget": forward_http tunnel;
-    requests "requests": forward_http tunnel;
-    httpx "httpx": forward_http tunnel;
-    aiohttp "aiohttp": forward_http tunnel;
-    pyntone "pyntone": tunnel;
+    curl "curl": forward_http forward tunnel inspect_h1 inspect_h2;
+    wget "wget": forward_http tunnel inspect_h1;
+    requests "requests": forward_http tunnel inspect_h1;
+    httpx "httpx": forward_http tunnel inspect_h1 inspect_h2;
+    aiohttp "aiohttp": forward_http tunnel inspect_h1;
+    pyntone "pyntone": tunnel inspect_h1;
     sdk_6_1_4 "sdk-6.1.4": forward;
-    sdk_6_2_1 "sdk-6.2.1": tunnel;
-    undici "undici": forward_http tunnel;
-    got "got": forward_http tunnel;
-    cli_kintone "cli-kintone": tunnel;
-    java "java": forward_http tunnel;
+    sdk_6_2_1 "sdk-6.2.1": tunnel inspect_h1;
+    undici "undici": forward_http tunnel inspect_h1 inspect_h2;
+    got "got": forward_http tunnel inspect_h1;
+    cli_kintone "cli-kintone": tunnel inspect_h1;
+    java "java": forward_http tunnel inspect_h1 inspect_h2;
 }
 
 #[test]

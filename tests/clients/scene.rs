@@ -1,5 +1,6 @@
 //! What a row is played in: a gateway, kintone with accounts in every plight, and the client.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use kintone_egress::config::token::hash_token;
@@ -10,14 +11,32 @@ use super::client::{Client, Mode, Shows};
 use super::data;
 use super::process::Process;
 use super::refusals::{self, CASES, Case, DISTRUSTED, DRAINED, LIMITED_TOKEN};
+use super::support::inspect::PrivateCa;
 use super::support::{House, Plan, house};
+
+/// Token of the caller `holder`, whose tunnels hold permits.
+const HOLDER_TOKEN: &str = "canary-holder-token-3ab1";
 
 /// Plays the row; each refusal that the client met, and what it showed of it.
 pub(crate) async fn run(client: &'static Client, mode: Mode) -> Vec<(&'static str, Shows)> {
     let shown = Arc::new(std::sync::Mutex::new(Vec::new()));
     let noted = Arc::clone(&shown);
-    house(plan(), |house| async move {
-        let met = play(&house, client, mode).await;
+    let ca = PrivateCa::new();
+    let plan = if mode.is_inspected() {
+        ca.plan(plan())
+    } else {
+        plan()
+    };
+    house(plan, |house| async move {
+        let ca_file = house.config_path.with_file_name("trusted.pem");
+        // A tunnel is end to end; where the gateway ends the TLS, its authority alone will do.
+        let trusted = if mode.is_inspected() {
+            &ca.pem
+        } else {
+            house.sim.ca_pem()
+        };
+        std::fs::write(&ca_file, trusted).unwrap();
+        let met = play(&house, client, mode, &ca_file).await;
         *noted.lock().unwrap() = met;
     })
     .await;
@@ -25,18 +44,28 @@ pub(crate) async fn run(client: &'static Client, mode: Mode) -> Vec<(&'static st
     shown.clone()
 }
 
-async fn play(house: &House, client: &Client, mode: Mode) -> Vec<(&'static str, Shows)> {
+async fn play(
+    house: &House,
+    client: &Client,
+    mode: Mode,
+    ca_file: &Path,
+) -> Vec<(&'static str, Shows)> {
     prepare(house);
-    let ca_file = house.config_path.with_file_name("ca.pem");
-    let start = || Process::start(client, mode, house.proxy, &ca_file);
+    let start = || Process::start(client, mode, house.proxy, ca_file);
     data::check(house, client, mode, start()).await;
+    if mode.is_inspected() {
+        let kintones = house.config_path.with_file_name("ca.pem");
+        let process = Process::start(client, mode, house.proxy, &kintones);
+        data::check_distrust(house, client, process).await;
+    }
 
     let mut process = start();
     let executed = data::executions(&house.sim);
     let paced = house.caller().get(&url("paced.cybozu.com")).await;
     assert_eq!(paced.status, 200, "{paced:?}");
-    let full = house.caller().tunnel("full.cybozu.com").await.unwrap();
-    let slow = house.caller().tunnel("slow.cybozu.com").await.unwrap();
+    let holder = house.caller_as("holder", HOLDER_TOKEN);
+    let full = holder.tunnel("full.cybozu.com").await.unwrap();
+    let slow = holder.tunnel("slow.cybozu.com").await.unwrap();
     let mut shown = Vec::new();
     let of_kintone = mode.sees_calls().then_some(&DISTRUSTED);
     for case in CASES.iter().chain(of_kintone) {
@@ -66,7 +95,9 @@ async fn drain(
 ) -> (&'static str, Shows) {
     let case: &Case = &DRAINED;
     let errand = case.errand();
-    let busy = house.caller().tunnel("busy.cybozu.com").await.unwrap();
+    let holder = house.caller_as("holder", HOLDER_TOKEN);
+    let busy = holder.tunnel("busy.cybozu.com").await.unwrap();
+    let executed = data::executions(&house.sim);
     let (said, ()) = tokio::join!(process.run(&errand), async {
         house
             .until("the call waits", |house| {
@@ -79,6 +110,7 @@ async fn drain(
     drop(busy);
     house.until("it has ended", House::has_ended).await;
     refusals::check(&said, case, client, mode);
+    assert_eq!(data::executions(&house.sim), executed, "it was executed");
     (case.code, case.shows(client, mode))
 }
 
@@ -98,16 +130,20 @@ fn prepare(house: &House) {
 }
 
 fn plan() -> Plan {
+    let holder = hash_token(HOLDER_TOKEN.as_bytes()).to_hex();
     let limited = hash_token(LIMITED_TOKEN.as_bytes()).to_hex();
     let account = |name: &str, keys: &str| format!("[account.\"{name}.cybozu.com\"]\n{keys}\n");
     let one = "concurrency = 1\nheadroom = 0\n";
     Plan {
         resolve: "\"closed.cybozu.com\" = \"127.0.0.1:1\"".into(),
         grace: "300ms",
+        // The tunnels that hold permits do so for as long as a client on a busy machine takes.
+        quota: "tunnel_yield = \"0s\"\ntunnel_idle = \"10m\"".into(),
         tables: [
             format!(
                 "[[caller]]\nname = \"limited\"\ntoken_sha256 = \"{limited}\"\naccounts = [\"other.cybozu.com\"]\n"
             ),
+            format!("[[caller]]\nname = \"holder\"\ntoken_sha256 = \"{holder}\"\nmodes = [\"tunnel\"]\n"),
             account("paced", "rate = 0.01\nburst = 1\nmax_wait = \"1s\""),
             account("full", &format!("{one}queue = 0")),
             account("slow", &format!("{one}max_wait = \"100ms\"")),

@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::process::Gateway;
 use crate::support::caller::{Caller, fetch_plain, read};
+use crate::support::inspect::PrivateCa;
 use crate::support::invariants::{check_executions, check_secrets, check_sockets};
 use crate::support::{ACME, API_TOKEN, BATCH_TOKEN, TOKEN};
 use crate::tools;
@@ -24,6 +25,9 @@ const NARROW: &str = "narrow.cybozu.com";
 
 /// An account whose kintone has trouble; a refusal there leaves the gateway little room for a while.
 const TROUBLED: &str = "troubled.cybozu.com";
+
+/// An account whose `CONNECT`s are inspected.
+const WATCHED: &str = "watched.cybozu.com";
 
 /// An account that nothing answers for.
 const DOWN: &str = "down.cybozu.com";
@@ -53,6 +57,7 @@ impl Load {
         };
         sim.tenant(ACME, slow(10));
         sim.tenant(TROUBLED, slow(10));
+        sim.tenant(WATCHED, slow(10));
         sim.tenant(NARROW, slow(150));
         sim.tenant(
             DENIED,
@@ -63,13 +68,16 @@ impl Load {
         );
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), sim.ca_pem()).unwrap();
-        let gateway = Gateway::start(dir.path(), &configuration(&sim));
+        let authority = PrivateCa::new();
+        let inspect = authority.table_for(&format!("[{WATCHED:?}]"), r#"["nightly"]"#);
+        let gateway = Gateway::start(dir.path(), &(configuration(&sim) + &inspect));
         let over = Arc::new(AtomicBool::new(false));
         let calling = tokio::spawn(call(
             Arc::clone(&sim),
             Callers {
                 events: Caller::new(gateway.proxy, sim.ca_pem(), "events", TOKEN),
                 nightly: Caller::new(gateway.proxy, sim.ca_pem(), "nightly", BATCH_TOKEN),
+                trusting: Caller::new(gateway.proxy, &authority.pem, "nightly", BATCH_TOKEN),
                 mistaken: Caller::new(gateway.proxy, sim.ca_pem(), "events", "mistyped"),
                 tenants: ["events+company-1", "events+company-2"]
                     .map(|user| Caller::new(gateway.proxy, sim.ca_pem(), user, TOKEN)),
@@ -160,6 +168,8 @@ grace = "1s"
 struct Callers {
     events: Caller,
     nightly: Caller,
+    /// Who trusts the private authority; `nightly` does not.
+    trusting: Caller,
     mistaken: Caller,
     tenants: [Caller; 2],
 }
@@ -207,6 +217,13 @@ async fn call(sim: Arc<Sim>, callers: Callers, over: Arc<AtomicBool>) {
             });
         }
         let request = Caller::inner(Method::GET, ACME, "/k/v1/records.json?app=1", "");
+        let mut inspected = callers.trusting.h1(WATCHED).await.unwrap();
+        let inner = Caller::inner(Method::GET, WATCHED, "/k/v1/records.json?app=1", "");
+        read(inspected.send_request(inner).await.unwrap())
+            .await
+            .unwrap();
+        let distrusted = callers.nightly.open_tunnel(WATCHED).await.unwrap();
+        assert!(callers.nightly.tls(distrusted, WATCHED).await.is_err());
         let mut tunnel = callers.events.tunnel(ACME).await.unwrap();
         read(tunnel.send_request(request).await.unwrap())
             .await

@@ -197,6 +197,30 @@ async fn each_call_inside_is_judged_by_the_rules_of_its_moment() {
 }
 
 #[tokio::test]
+async fn what_is_not_to_be_inspected_any_more_is_let_go() {
+    let ca = PrivateCa::new();
+    house(ca.plan(Plan::default()), async |house| {
+        let caller = house.caller().trusting(&ca.pem);
+        let mut lines = Line::both(&caller).await;
+        for line in &mut lines {
+            assert_eq!(line.get().await.status, StatusCode::OK);
+        }
+        house.reconfigure(|text| text.replace("callers = [\"*\"]", "callers = [\"nightly\"]"));
+        reload(&house).await;
+        for line in &mut lines {
+            assert_eq!(line.get().await.status, StatusCode::OK, "no call is lost");
+            house.until(line.name(), |_| line.is_closed()).await;
+        }
+        let mut tunnel = house.caller().tunnel(ACME).await.unwrap();
+        let answer = read(tunnel.send_request(get()).await.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(answer.header("via"), "", "nobody reads inside a tunnel");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_inspect_does_not_name_is_a_tunnel() {
     let ca = PrivateCa::new();
     let other = hash_token(b"canary-other").to_hex();

@@ -10,6 +10,7 @@ mod support;
 mod basics;
 mod bodies;
 mod echo;
+mod explain;
 mod frames;
 mod h2;
 mod life;

@@ -1,5 +1,6 @@
 //! What is measured, and therefore runs alone.
 
+use std::any::Any;
 use std::time::Duration;
 
 use http::Method;
@@ -12,6 +13,7 @@ use crate::crowd;
 use crate::declared::Declared;
 use crate::support::ACME;
 use crate::support::caller::{Caller, read, record};
+use crate::support::inspect::PrivateCa;
 use crate::support::program::{Program, under_load};
 
 const RECORDS: &str = "https://acme.cybozu.com/k/v1/records.json?app=1";
@@ -166,7 +168,18 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Opens so many of a kind with a program of its own: how much memory each takes, in bytes.
 async fn cost<T>(what: &str, count: usize, open: impl AsyncFn(&Program) -> T) -> u64 {
+    cost_with("", what, count, open).await
+}
+
+/// The same with further tables of the configuration.
+async fn cost_with<T>(
+    tables: &str,
+    what: &str,
+    count: usize,
+    open: impl AsyncFn(&Program) -> T,
+) -> u64 {
     let mut plan = under_load();
+    plan.tables.push_str(tables);
     plan.tenant.concurrency = 2000;
     plan.quota = "concurrency = 1500\nheadroom = 0".into();
     plan.ceiling = 1500;
@@ -195,6 +208,53 @@ async fn tunnels(program: &Program, count: usize) -> Vec<TlsStream<TcpStream>> {
         tunnels.push(caller.tls(tunnel, ACME).await.expect("TLS"));
     }
     tunnels
+}
+
+/// Inspected connections that speak `protocol`, idle after a call.
+async fn inspected(
+    program: &Program,
+    ca: &PrivateCa,
+    count: usize,
+    protocol: &[u8],
+) -> Vec<Box<dyn Any + Send>> {
+    let caller = program.caller().trusting(&ca.pem);
+    let mut open: Vec<Box<dyn Any + Send>> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let answer = if protocol == b"h2" {
+            let mut sender = caller.h2(ACME).await.expect("let in");
+            let request = Caller::inner(Method::GET, ACME, RECORDS, "");
+            let answer = sender.send_request(request).await;
+            open.push(Box::new(sender));
+            answer
+        } else {
+            let mut sender = caller.h1(ACME).await.expect("let in");
+            let request = Caller::inner(Method::GET, ACME, "/k/v1/records.json?app=1", "");
+            let answer = sender.send_request(request).await;
+            open.push(Box::new(sender));
+            answer
+        };
+        let answer = read(answer.expect("an answer")).await.expect("a whole one");
+        assert_eq!(answer.status, 200);
+    }
+    open
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_inspected_connection_costs_more_memory_than_is_declared() {
+    const SOME: usize = 500;
+    let (declared, ca) = (Declared::read(), PrivateCa::new());
+    let tables = ca.table();
+    for (protocol, bound) in [
+        (&b"http/1.1"[..], declared.inspected_h1),
+        (b"h2", declared.inspected_h2),
+    ] {
+        let what = format!(
+            "inspected connection, {}",
+            String::from_utf8_lossy(protocol)
+        );
+        let open = async |program: &Program| inspected(program, &ca, SOME, protocol).await;
+        assert!(cost_with(&tables, &what, SOME, open).await <= bound);
+    }
 }
 
 /// Calls whose callers do not read.

@@ -10,6 +10,8 @@ pub struct Declared {
     pub call: u64,
     pub tunnel: u64,
     pub stalled_tunnel: u64,
+    pub inspected_h1: u64,
+    pub inspected_h2: u64,
 }
 
 impl Declared {
@@ -32,6 +34,8 @@ impl Declared {
             call: kib("call whose caller does not read"),
             tunnel: kib("tunnel, idle"),
             stalled_tunnel: kib("tunnel whose caller does not read"),
+            inspected_h1: kib("inspected connection in HTTP/1, idle"),
+            inspected_h2: kib("inspected connection in HTTP/2, idle"),
         }
     }
 

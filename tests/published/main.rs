@@ -8,6 +8,7 @@
 mod support;
 
 mod command;
+mod evidence;
 mod list;
 mod page;
 

@@ -34,6 +34,7 @@ pub fn config(quota: QuotaSettings) -> Config {
         addresses: Vec::new(),
         notice: Default::default(),
         public: Default::default(),
+        evidence: Default::default(),
         upstream: Upstream {
             zones: vec!["cybozu.com".into()],
             accounts: AccountPolicy::Any,

@@ -128,6 +128,7 @@ pub async fn collect_pages(admin: SocketAddr) -> String {
         "/api/v1/accounts/acme.cybozu.com",
         "/api/v1/addresses",
         "/api/v1/requests",
+        "/api/v1/evidence?account=acme.cybozu.com&day=2026-11-25",
     ] {
         let (status, page) = fetch_plain(admin, path).await;
         assert!(

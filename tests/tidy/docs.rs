@@ -14,6 +14,7 @@ const KEYS: &[(&str, &str)] = &[
     ("listen.tls", "cert key client_ca"),
     ("egress", "minimum_notice overlap"),
     ("public", "service contact url connections"),
+    ("evidence", "keep accounts"),
     (
         "egress.address",
         "published bind state valid_from retire_after",
