@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::circuit::MaintenanceWindow;
+use super::circuit::{Circuit, MaintenanceWindow};
 use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
 use super::shape::{
     AccessLog, AccountPolicy, Config, EgressAddress, Inspect, Language, Log, Notify, Public,
@@ -46,18 +46,7 @@ fn effective(config: &Config) -> Table {
         "account",
         (!accounts.is_empty()).then_some(accounts),
     );
-    set(&mut root, "circuit", config.circuit.settings.shown());
-    let windows: Vec<_> = config
-        .circuit
-        .windows
-        .iter()
-        .map(MaintenanceWindow::shown)
-        .collect();
-    set_some(
-        &mut root,
-        "maintenance",
-        (!windows.is_empty()).then_some(windows),
-    );
+    circuit(&mut root, &config.circuit);
     set_some(&mut root, "inspect", config.inspect.as_ref().map(inspect));
     set(&mut root, "limits", limits(config));
     let mut fleet = table([
@@ -102,6 +91,17 @@ fn log(log: &Log) -> Table {
         ("level", log.level.clone().into()),
         ("access", access.into()),
     ])
+}
+
+fn circuit(root: &mut Table, circuit: &Circuit) {
+    set(root, "circuit", circuit.settings.shown());
+    let windows: Vec<_> = circuit
+        .windows
+        .iter()
+        .map(MaintenanceWindow::shown)
+        .collect();
+    let windows = (!windows.is_empty()).then_some(windows);
+    set_some(root, "maintenance", windows);
 }
 
 fn listen(config: &Config) -> Table {

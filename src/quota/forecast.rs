@@ -61,7 +61,10 @@ impl<W> Books<W> {
         } else {
             (self.in_use.total() + ahead + want.permits).saturating_sub(places)
         };
-        let permit = if completions == 0 {
+        let permit = if self.is_restrained() {
+            // How many calls run now says nothing of how many will.
+            None
+        } else if completions == 0 {
             Some(Duration::ZERO)
         } else {
             self.completion(completions, at_ceiling.then_some(want.tenant), now)
