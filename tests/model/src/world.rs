@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fleet::ledger::{Access, Before, Kept, Ledger, Rule, Setup, Terms, Will};
-use crate::fleet::moment::{Moment, relative};
+use crate::fleet::moment::{Moment, see_from};
 use crate::fleet::row::Row;
 use crate::fleet::share::{Foreign, Part, Permits, Share, Usage};
 use crate::model::Account;
@@ -271,7 +271,7 @@ impl World {
 
     /// What tells this state from others.
     pub fn fingerprint(&self, seeds: &[foldhash::fast::FixedState; 2]) -> u128 {
-        relative::see_from(moment(self.now), horizon());
+        see_from(moment(self.now), horizon());
         let hash = |seed: &foldhash::fast::FixedState| seed.hash_one(&self.hosts);
         u128::from(hash(&seeds[0])) << 64 | u128::from(hash(&seeds[1]))
     }
