@@ -32,7 +32,11 @@ fn effective(config: &Config) -> Table {
     set(&mut root, "listen", listen(config));
     set(&mut root, "egress", egress(config));
     set(&mut root, "public", public(&config.public));
-    set(&mut root, "evidence", evidence(config));
+    let evidence = [
+        ("keep", format!("{}d", config.evidence.keep_days).into()),
+        ("accounts", count(config.evidence.accounts)),
+    ];
+    set(&mut root, "evidence", table(evidence));
     set(&mut root, "upstream", upstream(&config.upstream));
     callers(&mut root, &config.callers);
     set(&mut root, "quota", quota(&config.quota));
@@ -162,25 +166,20 @@ fn address(address: &EgressAddress) -> Value {
 fn egress(config: &Config) -> Table {
     let addresses: Vec<_> = config.addresses.iter().map(address).collect();
     table([
-        ("minimum_notice", days(config.notice.minimum_days)),
-        ("overlap", days(config.notice.overlap_days)),
+        (
+            "minimum_notice",
+            format!("{}d", config.notice.minimum_days).into(),
+        ),
+        ("overlap", format!("{}d", config.notice.overlap_days).into()),
         ("address", addresses.into()),
     ])
 }
 
-fn evidence(config: &Config) -> Table {
-    table([
-        ("keep", days(config.evidence.keep_days)),
-        ("accounts", count(config.evidence.accounts)),
-    ])
-}
-
 fn public(public: &Public) -> Table {
-    let mut section = Table::new();
+    let mut section = table([("connections", count(public.connections))]);
     set_some(&mut section, "service", public.service.clone());
     set_some(&mut section, "contact", public.contact.clone());
     set_some(&mut section, "url", public.url.clone());
-    set(&mut section, "connections", count(public.connections));
     section
 }
 
@@ -376,10 +375,6 @@ fn strings<T: ToString>(values: &[T]) -> Value {
 
 fn duration(duration: Duration) -> Value {
     format_duration(duration).into()
-}
-
-fn days(days: u16) -> Value {
-    format!("{days}d").into()
 }
 
 fn count(count: usize) -> Value {
