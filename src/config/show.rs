@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::circuit::MaintenanceWindow;
+use super::circuit::{Circuit, MaintenanceWindow};
 use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
 use super::shape::{
     AccessLog, AccountPolicy, Config, EgressAddress, Inspect, Language, Log, Notify, Public,
@@ -30,16 +30,10 @@ pub fn effective_json(config: &Config) -> serde_json::Value {
 fn effective(config: &Config) -> Table {
     let mut root = Table::new();
     set(&mut root, "listen", listen(config));
-    let addresses: Vec<_> = config.addresses.iter().map(address).collect();
-    let egress = [
-        ("minimum_notice", days(config.notice.minimum_days)),
-        ("overlap", days(config.notice.overlap_days)),
-        ("address", addresses.into()),
-    ];
-    set(&mut root, "egress", table(egress));
+    set(&mut root, "egress", egress(config));
     set(&mut root, "public", public(&config.public));
     let evidence = [
-        ("keep", days(config.evidence.keep_days)),
+        ("keep", format!("{}d", config.evidence.keep_days).into()),
         ("accounts", count(config.evidence.accounts)),
     ];
     set(&mut root, "evidence", table(evidence));
@@ -56,18 +50,7 @@ fn effective(config: &Config) -> Table {
         "account",
         (!accounts.is_empty()).then_some(accounts),
     );
-    set(&mut root, "circuit", config.circuit.settings.shown());
-    let windows: Vec<_> = config
-        .circuit
-        .windows
-        .iter()
-        .map(MaintenanceWindow::shown)
-        .collect();
-    set_some(
-        &mut root,
-        "maintenance",
-        (!windows.is_empty()).then_some(windows),
-    );
+    circuit(&mut root, &config.circuit);
     set_some(&mut root, "inspect", config.inspect.as_ref().map(inspect));
     set(&mut root, "limits", limits(config));
     set(&mut root, "fleet", fleet(config));
@@ -103,6 +86,17 @@ fn log(log: &Log) -> Table {
         ("level", log.level.clone().into()),
         ("access", access.into()),
     ])
+}
+
+fn circuit(root: &mut Table, circuit: &Circuit) {
+    set(root, "circuit", circuit.settings.shown());
+    let windows: Vec<_> = circuit
+        .windows
+        .iter()
+        .map(MaintenanceWindow::shown)
+        .collect();
+    let windows = (!windows.is_empty()).then_some(windows);
+    set_some(root, "maintenance", windows);
 }
 
 fn listen(config: &Config) -> Table {
@@ -160,12 +154,23 @@ fn address(address: &EgressAddress) -> Value {
     section.into()
 }
 
+fn egress(config: &Config) -> Table {
+    let addresses: Vec<_> = config.addresses.iter().map(address).collect();
+    table([
+        (
+            "minimum_notice",
+            format!("{}d", config.notice.minimum_days).into(),
+        ),
+        ("overlap", format!("{}d", config.notice.overlap_days).into()),
+        ("address", addresses.into()),
+    ])
+}
+
 fn public(public: &Public) -> Table {
-    let mut section = Table::new();
+    let mut section = table([("connections", count(public.connections))]);
     set_some(&mut section, "service", public.service.clone());
     set_some(&mut section, "contact", public.contact.clone());
     set_some(&mut section, "url", public.url.clone());
-    set(&mut section, "connections", count(public.connections));
     section
 }
 
@@ -361,10 +366,6 @@ fn strings<T: ToString>(values: &[T]) -> Value {
 
 fn duration(duration: Duration) -> Value {
     format_duration(duration).into()
-}
-
-fn days(days: u16) -> Value {
-    format!("{days}d").into()
 }
 
 fn count(count: usize) -> Value {

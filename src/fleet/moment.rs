@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+#[cfg(test)]
+#[allow(unused_imports, reason = "only the model checker asks for it")]
+pub(crate) use relative::see_from;
+
 /// A reading of this host's clock that goes on while the host is suspended (`CLOCK_BOOTTIME`), in
 /// nanoseconds since it booted. Those of different hosts are never compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +50,7 @@ const fn nanos(span: Duration) -> u64 {
 /// Moments as a model checker tells them apart: by how far they are from its present, and those long
 /// past not at all.
 #[cfg(test)]
-pub(crate) mod relative {
+mod relative {
     use std::cell::Cell;
     use std::hash::{Hash, Hasher};
 
@@ -58,6 +62,7 @@ pub(crate) mod relative {
 
     /// From here on this thread sees moments from `present`, and as one those that are further back
     /// than `horizon` nanoseconds.
+    #[allow(dead_code, reason = "only the model checker asks for it")]
     pub(crate) fn see_from(present: Moment, horizon: u64) {
         PRESENT.set((present.0, horizon));
     }

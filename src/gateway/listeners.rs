@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use super::BuildError;
+use super::failure::BuildError;
 use crate::config::Listen;
 
 /// What `[listen]` names, bound.

@@ -12,7 +12,6 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
-use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower::{ServiceBuilder, service_fn};
@@ -22,29 +21,30 @@ use crate::admin;
 use crate::admin::ports::PortCount;
 use crate::config::Config;
 use crate::drain::{Drain, Finished};
-use crate::egress::{Egress, EgressError};
+use crate::egress::Egress;
 use crate::fleet::exchange::Exchange;
 use crate::proxy::{Inner, Outgoing, Proxy};
-use crate::published::evidence::Recorder;
-use crate::published::{self, Publisher};
-use crate::quota::{Quotas, RecordError};
+use crate::published;
+use crate::quota::Quotas;
 use crate::server::{Hooks, Server};
-use crate::telemetry::access_log::{AccessLogError, AccessLogHandle};
+use crate::telemetry::access_log::AccessLogHandle;
 use crate::telemetry::{LimitName, Telemetry};
-use crate::tls::outbound::{Outbound, TlsError};
-use crate::tls::{Authority, MintError};
+use crate::tls::Authority;
+use crate::tls::outbound::Outbound;
 
 use fleet::Beginning;
 use listeners::Listeners;
 use source::VERSION;
 use state::Running;
 
+pub use failure::{BuildError, RunError};
 pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
 mod closures;
 mod days;
 mod evidence;
+mod failure;
 mod fleet;
 mod fleet_view;
 mod listeners;
@@ -70,47 +70,6 @@ pub struct Gateway {
     commands: (mpsc::Sender<admin::Command>, mpsc::Receiver<admin::Command>),
 }
 
-/// Why a gateway could not be built.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// An address to listen on cannot be bound.
-    #[error("[listen] {key} = {address} cannot be bound; free the port or choose another")]
-    Listen {
-        /// The key.
-        key: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The state directory cannot be used.
-    #[error(transparent)]
-    State(#[from] RecordError),
-    /// The way out cannot be built.
-    #[error(transparent)]
-    Egress(#[from] EgressError),
-    /// Trust anchors cannot be read.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// Inspected connections cannot be answered.
-    #[error(transparent)]
-    Authority(#[from] MintError),
-    /// The access log cannot be opened.
-    #[error(transparent)]
-    AccessLog(#[from] AccessLogError),
-}
-
-/// Why a running gateway ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// A thread or listener could not be started.
-    #[error("cannot start serving: {0}")]
-    Start(#[from] io::Error),
-    /// A part that must run for ever has ended: a fault of the program.
-    #[error("a background task has ended; this is a fault of the gateway")]
-    Background,
-}
-
 impl Gateway {
     /// Builds every part and binds every listener.
     ///
@@ -123,11 +82,7 @@ impl Gateway {
         let listeners = Listeners::bind(&config.listen)?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
-        let publisher = Arc::new(Publisher::open(&config, Timestamp::now()));
-        egress.obey(&publisher.states());
-        let recorder = Recorder::open(&config.state_dir, &config.evidence, Timestamp::now());
-        let recorder = Arc::new(recorder);
-        egress.observe(evidence::observer(&config, &recorder, &publisher));
+        let (publisher, recorder) = publication::open(&config, &egress);
         let authority = Authority::of(&config, None)?;
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);

@@ -6,13 +6,29 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
+use super::evidence;
 use super::state::Running;
+use crate::config::Config;
+use crate::egress::Egress;
+use crate::proxy::Outgoing;
 use crate::published::calendar::next_midnight;
-use crate::published::in_force;
+use crate::published::evidence::Recorder;
+use crate::published::{Publisher, in_force};
 
 /// How often the list is judged beside the midnights of Japan: the clock may be set, and the disk may
 /// have been full.
 const JUDGE_EVERY: Duration = Duration::from_secs(60);
+
+/// Publishes the list at the start, has its active addresses used and no other, and writes down where
+/// connections leave from.
+pub(super) fn open(config: &Config, egress: &Egress<Outgoing>) -> (Arc<Publisher>, Arc<Recorder>) {
+    let now = Timestamp::now();
+    let publisher = Arc::new(Publisher::open(config, now));
+    egress.obey(&publisher.states());
+    let recorder = Arc::new(Recorder::open(&config.state_dir, &config.evidence, now));
+    egress.observe(evidence::observer(config, &recorder, &publisher));
+    (publisher, recorder)
+}
 
 /// Judges the list at each midnight of Japan and every minute. Never returns.
 pub(super) async fn watch(running: Arc<Running>) {

@@ -132,6 +132,11 @@ impl Circuit {
         }
     }
 
+    /// Whether it lets fewer calls go than there are permits.
+    pub(super) fn is_restraining(&self) -> bool {
+        self.state != State::Closed
+    }
+
     /// A permit was granted.
     pub(super) fn granted(&mut self, slot: Slot, now: Moment) {
         if self.state != State::Closed {

@@ -63,7 +63,10 @@ impl<W> Books<W> {
         } else {
             (self.in_use.total() + ahead + want.permits).saturating_sub(places)
         };
-        let permit = if completions == 0 {
+        let permit = if self.is_restrained() {
+            // How many calls run now says nothing of how many will.
+            None
+        } else if completions == 0 {
             Some(Duration::ZERO)
         } else {
             let sooner = u64::from(completions) * u64::from(room.allowed.max(1));

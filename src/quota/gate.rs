@@ -46,6 +46,12 @@ impl<W> Books<W> {
             .is_none_or(|circuit| circuit.admits(now))
     }
 
+    /// Whether fewer calls may go than there are permits.
+    pub(super) fn is_restrained(&self) -> bool {
+        let circuit = self.circuit.as_ref();
+        circuit.is_some_and(|circuit| circuit.is_restraining())
+    }
+
     /// What the answer to this call says about the account.
     pub(super) fn heard(&mut self, slot: Slot, health: Health, now: Moment) -> Option<Event> {
         if self.circuit.is_none() && matches!(health, Health::Serving | Health::Unclear) {

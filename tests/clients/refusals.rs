@@ -140,7 +140,9 @@ pub(crate) fn check(said: &Value, case: &Case, client: &Client, mode: Mode) {
             let status = case.status.to_string();
             assert!(text(said).contains(&status), "{}: {said}", case.code);
         }
-        Shows::Message | Shows::Goaway => {}
+        // Every sentence begins with the account that it is about.
+        Shows::Message => assert!(text(said).contains(case.host), "{}: {said}", case.code),
+        Shows::Goaway => {}
     }
     if let Some(status) = said["status"].as_u64() {
         assert_eq!(status, u64::from(case.status), "{}: {said}", case.code);

@@ -256,7 +256,10 @@ async fn who_is_nobody_learns_nothing() {
             let refused = own(&house, page, "").await;
             check_refusal(&refused, 400, "GW_BAD_REQUEST", "http_request_error");
             let message = refused.json()["message"].to_string();
-            assert!(message.contains("ready and me"), "{page}: {message}");
+            assert!(
+                message.contains("ready, help, ca.pem and me"),
+                "{page}: {message}"
+            );
         }
         let posted = format!(
             "POST /.kintone-egress/me HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\

@@ -173,6 +173,7 @@ fn explain_says_each_step_and_what_decides() {
             "destination ok",
             "rights ok",
             "address ok",
+            "circuit ok",
             "quota depends",
             "quota depends",
             "quota depends",

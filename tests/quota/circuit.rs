@@ -216,6 +216,39 @@ async fn who_may_not_wait_is_told_of_the_maintenance_and_a_tunnel_too() {
     house.assert_balanced(0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn while_calls_come_back_nobody_is_told_that_its_turn_cannot_come() {
+    let house = House::new(QuotaSettings::default());
+    let edge = Arc::new(Edge::default());
+    let since = Instant::now();
+    let call = || {
+        let (house, edge) = (house.clone(), Arc::clone(&edge));
+        async move { house.call_edge(&edge, since).await }
+    };
+    for _ in 0..20 {
+        assert_eq!(
+            call().await,
+            End::Served,
+            "it is known how long a call takes"
+        );
+    }
+    for _ in 0..3 {
+        house.hears(Some(Cause::Maintenance)).await;
+        sleep(500 * MS).await;
+    }
+    sleep(500 * MS).await;
+    // One goes to see and the others wait; a few later there are two places for all of them, so that
+    // by the calls under way the last would be served after the 10 s that it may wait.
+    let waiting: Vec<_> = (0..400).map(|_| tokio::spawn(call())).collect();
+    sleep(SERVICE + MS).await;
+    assert_eq!(house.look().circuit, CircuitState::Rising(2));
+    let late = all((0..20).map(|_| call())).await;
+    assert_eq!(late, [End::Served; 20]);
+    for call in waiting {
+        assert_eq!(call.await.unwrap(), End::Served);
+    }
+}
+
 fn unknown_after(answers: u32) -> Config {
     let settings = CircuitSettings {
         unknown_after: answers,

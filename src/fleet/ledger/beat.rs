@@ -163,11 +163,16 @@ impl Ledger {
         let plan = self.plan(account, &mut entry, now);
         let mut urgency = self.recall(&mut entry, &plan);
         self.borrow(&mut entry, &plan, now);
-        if entry.told.as_ref() != Some(&entry.share(now)) || !entry.held.is_empty() {
+        entry.withheld = plan.to_lend();
+        let is_old = entry.told.as_ref() != Some(&entry.share(now));
+        if is_old || !entry.held.is_empty() || entry.withheld > 0 {
             let in_use = self.tell(account, &mut entry, now, permits);
             urgency = urgency.max(self.give_back(&mut entry, in_use, now));
+            urgency = urgency.max(self.lend(&mut entry, &plan, in_use, now));
+            if entry.told.as_ref() != Some(&entry.share(now)) {
+                self.tell(account, &mut entry, now, permits);
+            }
         }
-        urgency = urgency.max(self.lend(account, &mut entry, &plan, now, permits));
         let is_short = plan.is_short(&entry, now);
         if is_short && !entry.is_short {
             urgency = Urgency::Nudge;

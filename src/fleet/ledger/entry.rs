@@ -18,6 +18,8 @@ pub(super) struct Entry {
     pub(super) lent: Vec<Lent>,
     pub(super) held: Vec<Held>,
     pub(super) old: Option<Old>,
+    /// Own permits on which no call starts, so that they become free and can be lent.
+    pub(super) withheld: u32,
     /// What was in use and wanted at the last beat.
     pub(super) usage: Usage,
     pub(super) peak: Peak,
@@ -104,6 +106,7 @@ pub(super) struct Peak {
 impl Entry {
     /// Forgets what only makes plans.
     #[cfg(test)]
+    #[allow(dead_code, reason = "only the model checker asks for it")]
     pub(super) fn calm(&mut self) {
         self.usage = Usage::default();
         self.peak = Peak::default();
@@ -121,6 +124,11 @@ impl Entry {
     /// This host's own permits that are not away.
     pub(super) fn own(&self) -> u32 {
         self.part.saturating_sub(self.away())
+    }
+
+    /// Those of them on which calls may start.
+    pub(super) fn open(&self) -> u32 {
+        self.own().saturating_sub(self.withheld)
     }
 
     /// Borrowed permits that were not given back.
@@ -142,7 +150,7 @@ impl Entry {
 
     /// Permits on which calls may start now.
     pub(super) fn usable(&self, now: Moment) -> u32 {
-        self.own() + self.borrowed(now)
+        self.open() + self.borrowed(now)
     }
 
     /// Permits in use and wanted.
@@ -155,7 +163,7 @@ impl Entry {
         let live = self.held.iter();
         let live = live.filter(|loan| now < loan.until && loan.usable > 0);
         Share {
-            own: self.own(),
+            own: self.open(),
             loans: live
                 .map(|loan| Loan {
                     permits: loan.usable,

@@ -37,7 +37,7 @@ pub(super) const BEATS_MAX: usize = 2_048;
 impl Ledger {
     /// Takes a row into account, that of this host too. Rows may come in any order and any number of
     /// times; `now` is read after this one came.
-    pub fn hear(&mut self, now: Moment, row: &Arc<Row>) -> Heard {
+    pub fn hear(&mut self, now: Moment, row: &Row) -> Heard {
         if row.host == self.standing.me {
             return self.hear_own(now, row);
         }
@@ -59,7 +59,7 @@ impl Ledger {
         let peer = &mut self.peers[host];
         peer.seen = row.stamp;
         peer.heard_at = Some(now);
-        peer.row = Some(Arc::clone(row));
+        peer.row = Some(Arc::new(row.clone()));
         self.compare_lists();
         Heard::New
     }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::fleet::moment::Moment;
 use crate::fleet::row::AccountRow;
-use crate::fleet::share::Permits;
 use crate::model::Account;
 
 use super::beat::{Urgency, tenant_rows};
@@ -29,6 +28,7 @@ pub(super) struct Plan {
 
 /// What a model checker has a host do, wise or not.
 #[cfg(test)]
+#[allow(dead_code, reason = "only the model checker asks for it")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Will {
     /// Nothing.
@@ -41,6 +41,13 @@ pub(crate) enum Will {
 
 /// Loans of one account to one host, at most.
 const LOANS_TO_ONE: usize = 8;
+/// A loan is at least the part (one in so many) of what is to be lent.
+const LEAST_PART: u32 = 4;
+
+/// Differences between what hosts want that come and go.
+fn slack(total: u32) -> u32 {
+    (total / 20).max(2)
+}
 
 impl Plan {
     /// The plan by which a host does that.
@@ -63,6 +70,11 @@ impl Plan {
                 ..Self::default()
             },
         }
+    }
+
+    /// Permits to be lent.
+    pub(super) fn to_lend(&self) -> u32 {
+        self.loans.iter().map(|(_, permits)| permits).sum()
     }
 
     /// Whether this host wants more than it has.
@@ -218,7 +230,9 @@ impl Ledger {
         if !entry.held.is_empty() || self.standing.access != Access::Open || self.doubt.is_some() {
             return 0;
         }
-        entry.own().saturating_sub(keeps.max(entry.usage.in_use))
+        let spare = entry.own().saturating_sub(keeps);
+        let is_worth = entry.usage.queued == 0 || spare > slack(entry.total);
+        if is_worth { spare } else { 0 }
     }
 
     /// What was lent to a host and is not in its row yet.
@@ -246,9 +260,8 @@ impl Ledger {
         let missing = plan.target.saturating_sub(own).min(away);
         let overdrawn = entry.away().saturating_sub(entry.part).min(away);
         let before: u32 = entry.lent.iter().map(|loan| loan.recalled).sum();
-        // Small differences come and go.
-        let slack = (entry.total / 20).max(2);
-        let is_worth = missing > slack || own < entry.part / 2 && entry.usage.queued > 0;
+        let is_worth =
+            missing > slack(entry.total) || own < entry.part / 2 && entry.usage.queued > 0;
         let mut wanted = overdrawn.max(if is_worth { missing } else { 0 });
         let is_more = wanted > before;
         for loan in &mut entry.lent {
@@ -262,27 +275,38 @@ impl Ledger {
         }
     }
 
-    /// Lends, as planned, what is free in the very step that takes it away.
+    /// Lends, as planned, what was free in the step that withheld it. The rest stays withheld until calls
+    /// end, so that a busy host can lend too.
     pub(super) fn lend(
         &mut self,
-        account: &Account,
         entry: &mut Entry,
         plan: &Plan,
+        in_use: u32,
         now: Moment,
-        permits: &mut impl Permits,
     ) -> Urgency {
         let mut urgency = Urgency::None;
+        let mut free = match self.rules.hold(Rule::DeductFirst) {
+            true => entry.own().saturating_sub(in_use),
+            false => entry.own(),
+        };
         for &(to, wanted) in &plan.loans {
+            let permits = wanted.min(free);
+            // Not one by one: each is a loan of its own for as long as it lasts.
+            if permits == 0 || permits < wanted / LEAST_PART {
+                continue;
+            }
             let Some(stamp) = self.peers[to].row.as_ref().map(|row| row.stamp) else {
                 continue;
             };
             let (loan, tail) = (self.terms.loan, self.tail());
+            free -= permits;
+            entry.withheld = entry.withheld.saturating_sub(permits);
             self.loans += 1;
             entry.lent.push(Lent {
                 number: self.loans,
                 to,
                 to_incarnation: stamp.incarnation,
-                permits: wanted.min(entry.own()),
+                permits,
                 recalled: 0,
                 as_of: stamp.beat,
                 born: self.stamp.beat,
@@ -290,15 +314,6 @@ impl Ledger {
                 back_at: now.after(self.span(loan + tail)),
                 life: Life::Living,
             });
-            let in_use = self.tell(account, entry, now, permits);
-            let over = in_use.saturating_sub(entry.own());
-            if over > 0 && self.rules.hold(Rule::DeductFirst) {
-                if let Some(lent) = entry.lent.last_mut() {
-                    lent.permits = lent.permits.saturating_sub(over);
-                }
-                entry.lent.retain(|loan| loan.permits > 0);
-                self.tell(account, entry, now, permits);
-            }
             urgency = Urgency::Nudge;
         }
         urgency

@@ -57,6 +57,7 @@ mod view;
 mod want;
 
 #[cfg(test)]
+#[allow(unused_imports, reason = "only the model checker asks for it")]
 pub(crate) use lend::Will;
 
 #[cfg(test)]

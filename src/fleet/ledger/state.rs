@@ -159,12 +159,14 @@ impl Ledger {
 
     /// In the next beat, does what `will` says to every account instead of what would be wise.
     #[cfg(test)]
+    #[allow(dead_code, reason = "only the model checker asks for it")]
     pub(crate) fn force(&mut self, will: Will) {
         self.will = Some(will);
     }
 
     /// Forgets what only makes plans, so that a model checker need not tell it apart.
     #[cfg(test)]
+    #[allow(dead_code, reason = "only the model checker asks for it")]
     pub(crate) fn calm(&mut self) {
         for entry in self.accounts.values_mut() {
             entry.calm();

@@ -109,11 +109,8 @@ fn choose(steps: &[Step], dice: &mut Dice) -> Step {
     };
     match kind {
         Some(Step::Beat(host, row, will)) if dice.once_in(2) => {
-            let rows = beats.iter().filter_map(|step| match step {
-                Step::Beat(of, row, _) if *of == host => *row,
-                _ => None,
-            });
-            Step::Beat(host, rows.max().or(row), will)
+            let newest = beats.iter().filter_map(|step| step.row_of(host)).max();
+            Step::Beat(host, newest.or(row), will)
         }
         Some(step) => step,
         None => Step::Tick,

@@ -15,6 +15,7 @@
 mod dice;
 mod explore;
 mod proof;
+mod simulation;
 mod world;
 
 #[path = "../../../src/model"]

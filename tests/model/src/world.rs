@@ -6,12 +6,12 @@
 //! permits and the first byte of a call, and it can be killed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fleet::ledger::{Access, Before, Kept, Ledger, Rule, Setup, Terms, Will};
-use crate::fleet::moment::{Moment, relative};
+use crate::fleet::moment::{Moment, see_from};
 use crate::fleet::row::Row;
 use crate::fleet::share::{Foreign, Part, Permits, Share, Usage};
 use crate::model::Account;
@@ -126,6 +126,18 @@ const NAMES: [&str; 2] = ["a", "b"];
 /// Loans are made in one direction: what they do in the other is the same.
 const LENDER: usize = 0;
 const BORROWER: usize = 1;
+
+impl Step {
+    /// The row that a host reads in this step.
+    pub const fn row_of(&self, host: usize) -> Option<usize> {
+        if let Self::Beat(of, row, _) = self
+            && *of == host
+        {
+            return *row;
+        }
+        None
+    }
+}
 
 impl World {
     /// Two hosts that have just started.
@@ -259,13 +271,8 @@ impl World {
 
     /// What tells this state from others.
     pub fn fingerprint(&self, seeds: &[foldhash::fast::FixedState; 2]) -> u128 {
-        use std::hash::BuildHasher;
-        relative::see_from(moment(self.now), horizon());
-        let hash = |seed: &foldhash::fast::FixedState| {
-            let mut hasher = seed.build_hasher();
-            self.hosts.hash(&mut hasher);
-            hasher.finish()
-        };
+        see_from(moment(self.now), horizon());
+        let hash = |seed: &foldhash::fast::FixedState| seed.hash_one(&self.hosts);
         u128::from(hash(&seeds[0])) << 64 | u128::from(hash(&seeds[1]))
     }
 

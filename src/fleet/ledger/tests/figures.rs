@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::site::{Site, acme, setup};
 use crate::fleet::ledger::{Before, Heard, Kept, Setup};
-use crate::fleet::share::Foreign;
+use crate::fleet::share::{Foreign, TenantUse};
 
 const AB: [&str; 2] = ["gw-a", "gw-b"];
 const BEAT: Duration = Duration::from_millis(200);
@@ -114,4 +114,37 @@ fn a_later_process_of_the_same_name_ends_the_earlier_one() {
     assert!(site.beat(0).contains(&Heard::Twin));
     assert_eq!(site.own(0), 0);
     assert!(site.hosts[0].last.as_ref().unwrap().row.is_none());
+}
+
+/// Ten tenants who all want more than there is: the permits of each, where a host shares its own
+/// fairly, as Jain's index.
+fn fairness(places: &[&[u32]; 2]) -> f64 {
+    let mut site = Site::new(&AB, 98);
+    for (host, tenants) in places.iter().enumerate() {
+        site.queue(host, 1_000_000);
+        let usage = site.hosts[host].desk.usage.get_mut(&acme()).unwrap();
+        let tenant = |id: &u32| TenantUse {
+            id: *id,
+            weight: 1,
+            demand: 1_000,
+        };
+        usage.tenants = tenants.iter().map(tenant).collect();
+    }
+    run(&mut site, Duration::from_secs(10), true);
+    let mut permits = [0.0; 10];
+    for (host, tenants) in places.iter().enumerate() {
+        for tenant in *tenants {
+            permits[*tenant as usize] += f64::from(site.used(host)) / tenants.len() as f64;
+        }
+    }
+    let sum: f64 = permits.iter().sum();
+    let squares: f64 = permits.iter().map(|permits| permits * permits).sum();
+    sum * sum / (10.0 * squares)
+}
+
+#[test]
+fn ten_tenants_share_fairly_over_both_hosts() {
+    assert!(fairness(&[&[0, 1, 2, 3, 4, 5, 6], &[7, 8, 9]]) >= 0.99);
+    assert!(fairness(&[&[0, 1, 2, 3, 4, 5, 6, 7, 8], &[9]]) >= 0.97);
+    assert!(fairness(&[&[0, 1, 2, 3, 4], &[5, 6, 7, 8, 9]]) >= 0.99);
 }
