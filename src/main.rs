@@ -1,14 +1,13 @@
-//! The gateway as a program: arguments, four verbs, exit status.
+//! The gateway as a program: its verbs and their exit status.
 
 use std::io::{Read as _, Write as _};
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand, value_parser};
+use clap::Parser as _;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use kintone_egress::config::file::{Environment, Loaded, load};
@@ -21,10 +20,15 @@ use kintone_egress::gateway::{Gateway, Source, listen_for_signals};
 use kintone_egress::operator::addresses::{Addresses, Format};
 use kintone_egress::operator::ca::{self, CaOrder};
 use kintone_egress::operator::evidence::{Form, print};
-use kintone_egress::operator::explain::{Explainer, Mode, Question};
+use kintone_egress::operator::explain::{Explainer, Question};
 use kintone_egress::operator::fleet::{AskError, Wish, ask};
 use kintone_egress::telemetry::access_log::AccessLogHandle;
 use kintone_egress::telemetry::logging;
+
+use arguments::{Arguments, Ca, Call, ConfigFile, FleetVerb, NewCa, Verb};
+
+#[path = "main/arguments.rs"]
+mod arguments;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -36,162 +40,6 @@ const BAD_CONFIG: u8 = 78;
 const REFUSED: u8 = 3;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// An outbound gateway for kintone: every call leaves from the published addresses and within its
-/// account's quota.
-#[derive(Parser)]
-#[command(version, max_term_width = 100)]
-struct Arguments {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Subcommand)]
-enum Verb {
-    /// Run the gateway until SIGTERM or SIGINT, then drain; a second signal ends at once.
-    /// SIGHUP reloads the configuration, SIGUSR1 reopens log files.
-    Serve(ConfigFile),
-    /// Validate a configuration and print every fault as FILE:LINE:COL: KEY: what is wrong, what
-    /// is allowed. Exit status 78 if there is one.
-    Check {
-        #[command(flatten)]
-        file: ConfigFile,
-        /// Print the effective configuration, defaults filled in, secrets as ***
-        #[arg(long)]
-        print: bool,
-    },
-    /// Print the published list, or write every file of the public listener for a CDN. It is the list
-    /// as of now, with what the state directory of this host remembers of the one published last.
-    Addresses {
-        #[command(flatten)]
-        file: ConfigFile,
-        /// json, text (one CIDR a line) or csv (as cybozu.com imports it, in Shift-JIS) [default: text]
-        #[arg(long, value_parser = parse_format)]
-        format: Option<Format>,
-        /// Write all files into this directory instead; with --format, also print
-        #[arg(long, value_name = "DIR")]
-        out: Option<PathBuf>,
-    },
-    /// State from which addresses this host connected to a customer's kintone on a day, by the local
-    /// addresses of the sockets, and when nothing was recorded.
-    Evidence {
-        #[command(flatten)]
-        file: ConfigFile,
-        /// The account, such as acme.cybozu.com
-        domain: String,
-        /// The day in Japan, such as 2026-11-25
-        #[arg(long)]
-        day: Date,
-        /// JSON instead of text
-        #[arg(long)]
-        json: bool,
-    },
-    /// Explain the decision that the gateway would take about a call, step by step: exit status 0 if
-    /// it is allowed, 3 if it is refused. Nothing is sent.
-    Explain(Box<Call>),
-    /// Say how this host stands in its fleet, or what becomes of another host. It asks the gateway that
-    /// runs on this host under the same configuration.
-    Fleet {
-        #[command(subcommand)]
-        verb: FleetVerb,
-    },
-    /// Make the private authority of [inspect], or print what callers are to trust.
-    #[command(subcommand)]
-    Ca(Ca),
-    /// Read a caller's token from standard input and print its token_sha256; the line end is not
-    /// part of the token.
-    HashToken {
-        /// Make a token of 256 random bits instead, and print both
-        #[arg(long)]
-        generate: bool,
-    },
-}
-
-#[derive(Subcommand)]
-enum FleetVerb {
-    /// Print how this host stands: peers, the store, permits own, lent, borrowed and stranded, as JSON
-    Status(ConfigFile),
-    /// Let the other hosts have the part of HOST, which does not run. Refused while HOST was seen less
-    /// than 5 minutes ago
-    Evict {
-        #[command(flatten)]
-        file: ConfigFile,
-        /// Your word that HOST does not run and will not start before it is admitted again
-        #[arg(long, required = true)]
-        stopped: bool,
-        /// Its name in [fleet] hosts
-        host: String,
-    },
-    /// Let an evicted HOST have its part again
-    Admit {
-        #[command(flatten)]
-        file: ConfigFile,
-        /// Its name in [fleet] hosts
-        host: String,
-    },
-}
-
-#[derive(Args)]
-struct ConfigFile {
-    /// The configuration, a TOML file
-    #[arg(long = "config", value_name = "FILE")]
-    path: PathBuf,
-}
-
-#[derive(Subcommand)]
-enum Ca {
-    /// Make an authority that can sign for kintone's zones and for nothing else: DIR/ca.pem, which
-    /// callers are to trust, and DIR/ca.key, its key, with mode 0600. Nothing is written over.
-    Init(NewCa),
-    /// Print the certificates that callers are to trust, as PEM: the one that signs, then those of
-    /// ca_next.
-    Print(ConfigFile),
-}
-
-/// An authority to make.
-#[derive(Args)]
-struct NewCa {
-    /// The folder for ca.pem and ca.key; made if it is not there
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Its common name, which people see in lists of authorities; default: kintone-egress CA and
-    /// today's date. One for each authority: some clients find them by name
-    #[arg(long)]
-    name: Option<String>,
-    /// Whose it is
-    #[arg(long, value_name = "NAME")]
-    organization: Option<String>,
-    /// A zone below which it can sign, such as cybozu.com; may be repeated
-    #[arg(long = "zone", value_name = "ZONE", default_values = ca::ZONES)]
-    zones: Vec<String>,
-    /// How many days it holds
-    #[arg(long, value_name = "DAYS", default_value_t = 1825, value_parser = value_parser!(u32).range(1..=36_500))]
-    days: u32,
-}
-
-/// A call to explain.
-#[derive(Args)]
-struct Call {
-    #[command(flatten)]
-    file: ConfigFile,
-    /// Who calls: a proxy user name, such as call-events or call-events+TENANT;priority=batch. It is
-    /// taken at its word. anonymous: without credentials
-    #[arg(long = "as", value_name = "CALLER")]
-    user: String,
-    /// The header Kintone-Egress-Tenant
-    #[arg(long)]
-    tenant: Option<String>,
-    /// forward, tunnel or inspect; default: tunnel for CONNECT, else forward
-    #[arg(long, value_parser = parse_mode)]
-    mode: Option<Mode>,
-    /// Where it comes from; default: an address that the caller may come from
-    #[arg(long, value_name = "IP")]
-    from: Option<IpAddr>,
-    /// The method, such as GET or CONNECT
-    method: String,
-    /// The URL, such as https://acme.cybozu.com/k/v1/records.json; behind CONNECT HOST:443
-    url: String,
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -329,10 +177,6 @@ fn addresses(
     Ok(ExitCode::SUCCESS)
 }
 
-fn parse_format(word: &str) -> Result<Format, &'static str> {
-    Format::parse(word).ok_or("expected json, text or csv")
-}
-
 fn evidence(file: &ConfigFile, domain: &str, day: Date, json: bool) -> anyhow::Result<ExitCode> {
     let Some(config) = read(file, &Environment::from_process()) else {
         return Ok(ExitCode::from(BAD_CONFIG));
@@ -360,10 +204,6 @@ fn explain(call: Call) -> anyhow::Result<ExitCode> {
         None => ExitCode::SUCCESS,
         Some(_) => ExitCode::from(REFUSED),
     })
-}
-
-fn parse_mode(word: &str) -> Result<Mode, &'static str> {
-    Mode::parse(word).ok_or("expected forward, tunnel or inspect")
 }
 
 fn make_ca(order: NewCa) -> anyhow::Result<ExitCode> {

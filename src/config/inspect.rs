@@ -11,7 +11,6 @@ use super::grant::{Callers, NamePattern};
 use super::name;
 use super::read::{Section, Value};
 use super::secret::Secret;
-use super::shape::Inspect;
 use super::source::shown;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -24,6 +23,35 @@ const ANONYMOUS: &str = "anonymous";
 
 /// How long before the end of an authority's certificate operators are told.
 const EXPIRY_WARNING: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// `[inspect]`.
+#[derive(Debug, Clone)]
+pub struct Inspect {
+    /// The private CA's certificate, then those above it.
+    pub ca_cert: CaBundle,
+    /// The key of its first one, PEM.
+    pub ca_key: Secret,
+    /// Certificates that callers are told to trust besides: the next CA's, or the last one's.
+    pub ca_next: Vec<CaBundle>,
+    /// How long the certificates that it signs hold.
+    pub leaf_life: Duration,
+    /// For which accounts.
+    pub accounts: Vec<NamePattern>,
+    /// For whose CONNECTs; `*` or names.
+    pub callers: Vec<String>,
+}
+
+impl Inspect {
+    /// How long certificates hold that the private CA signs, unless the file says otherwise.
+    pub const LEAF_LIFE: Duration = Duration::from_secs(48 * 3600);
+
+    /// Every certificate that callers are told to trust: the present CA's first.
+    pub fn published(&self) -> impl Iterator<Item = &CaCertificate> {
+        std::iter::once(&self.ca_cert)
+            .chain(&self.ca_next)
+            .flat_map(|bundle| &bundle.certificates)
+    }
+}
 
 /// Reads `[inspect]`.
 pub(super) fn inspect(

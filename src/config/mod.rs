@@ -32,12 +32,14 @@ mod service;
 mod source;
 mod store;
 mod suggest;
+mod table;
 mod unbuilt;
 mod upstream;
 
 pub use certificate::{CaBundle, CaCertificate};
 pub use circuit::{Circuit, CircuitSettings, MaintenanceWindow};
 pub use grant::*;
+pub use inspect::Inspect;
 pub use secret::Secret;
 pub use shape::*;
 pub use store::*;

@@ -11,9 +11,9 @@ use jiff::civil::Date;
 
 use crate::model::{Account, Bind, Published};
 
-use super::certificate::{CaBundle, CaCertificate};
 use super::circuit::Circuit;
 use super::grant::{AccountSettings, Callers, NamePattern, QuotaSettings};
+use super::inspect::Inspect;
 use super::secret::Secret;
 use super::store::{Exchange, StoreUrl};
 
@@ -196,23 +196,6 @@ pub struct StaticAnswer {
     pub port: Option<u16>,
 }
 
-/// `[inspect]`.
-#[derive(Debug, Clone)]
-pub struct Inspect {
-    /// The private CA's certificate, then those above it.
-    pub ca_cert: CaBundle,
-    /// The key of its first one, PEM.
-    pub ca_key: Secret,
-    /// Certificates that callers are told to trust besides: the next CA's, or the last one's.
-    pub ca_next: Vec<CaBundle>,
-    /// How long the certificates that it signs hold.
-    pub leaf_life: Duration,
-    /// For which accounts.
-    pub accounts: Vec<NamePattern>,
-    /// For whose CONNECTs; `*` or names.
-    pub callers: Vec<String>,
-}
-
 /// `[limits]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -369,18 +352,6 @@ impl Default for Public {
             url: None,
             connections: 256,
         }
-    }
-}
-
-impl Inspect {
-    /// How long certificates hold that the private CA signs, unless the file says otherwise.
-    pub const LEAF_LIFE: Duration = Duration::from_secs(48 * 3600);
-
-    /// Every certificate that callers are told to trust: the present CA's first.
-    pub fn published(&self) -> impl Iterator<Item = &CaCertificate> {
-        std::iter::once(&self.ca_cert)
-            .chain(&self.ca_next)
-            .flat_map(|bundle| &bundle.certificates)
     }
 }
 

@@ -1,16 +1,16 @@
 //! The effective configuration, defaults filled in, secrets `***`.
 
-use std::time::Duration;
-
 use toml::{Table, Value};
 
 use super::circuit::{Circuit, MaintenanceWindow};
 use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
+use super::inspect::Inspect;
 use super::shape::{
-    AccessLog, AccountPolicy, Config, EgressAddress, Inspect, Language, Log, Notify, Public,
-    StaticAnswer, Upstream, Verify,
+    AccessLog, AccountPolicy, Config, EgressAddress, Language, Log, Notify, Public, StaticAnswer,
+    Upstream, Verify,
 };
-use super::unit::{format_duration, format_size};
+use super::table::{count, duration, set, set_some, strings, table};
+use super::unit::format_size;
 
 /// What stands for a secret.
 const HIDDEN: &str = "***";
@@ -356,29 +356,6 @@ fn notify(notify: &Notify) -> Table {
     ])
 }
 
-fn strings<T: ToString>(values: &[T]) -> Value {
-    values
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .into()
-}
-
-fn duration(duration: Duration) -> Value {
-    format_duration(duration).into()
-}
-
-fn count(count: usize) -> Value {
-    i64::try_from(count).unwrap_or(i64::MAX).into()
-}
-
-fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {
-    entries
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect()
-}
-
 fn fleet(config: &Config) -> Table {
     let mut fleet = table([
         ("host", config.fleet.host.clone().into()),
@@ -409,14 +386,4 @@ fn fleet(config: &Config) -> Table {
         set(&mut fleet, key, duration(value));
     }
     fleet
-}
-
-fn set(table: &mut Table, key: &str, value: impl Into<Value>) {
-    table.insert(key.to_owned(), value.into());
-}
-
-fn set_some(table: &mut Table, key: &str, value: Option<impl Into<Value>>) {
-    if let Some(value) = value {
-        set(table, key, value);
-    }
 }

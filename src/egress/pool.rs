@@ -16,44 +16,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
-use super::line::{Arrival, Fence, Line};
+use super::line::{Fence, Line};
+use super::reuse::{Kept, Reuse, SendError};
 use super::source::{Addresses, Source};
 use super::verdict::Timings;
 use super::witness::Witness;
 use crate::model::{Bind, Host, Table};
-
-/// Which connections a call may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reuse {
-    /// Any idle one: the call is safe to repeat.
-    Any,
-    /// One that was idle for less than a second, so that kintone hardly closes it at this moment.
-    Fresh,
-    /// A new one.
-    Never,
-}
-
-/// The error of [`Checkout::send`].
-#[derive(Debug)]
-pub struct SendError {
-    /// What happened.
-    pub error: hyper::Error,
-    /// Whether kintone can have seen the call.
-    pub arrival: Arrival,
-}
-
-/// What became of a connection that was given back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// It waits for the next call.
-    Pooled,
-    /// As many wait for its host name as may (`pool_per_host`): it was closed.
-    HostFull,
-    /// As many wait in all as may (`pool_total`): it was closed.
-    PoolFull,
-    /// It cannot carry another call: it was closed.
-    Closed,
-}
 
 /// A connection to kintone in the hands of one call. Dropping it closes the connection.
 pub struct Checkout<B> {

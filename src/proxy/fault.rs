@@ -24,3 +24,16 @@ pub(crate) enum Fault {
 /// Where the caller's next request begins cannot be found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unreadable;
+
+/// How far a caller's body has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// More may come.
+    Open,
+    /// All of it has come and gone.
+    Whole,
+    /// It broke off.
+    Cut,
+    /// The caller stopped sending.
+    Stalled,
+}

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use super::ahead::Ahead;
-use super::fault::{Fault, Unreadable, UploadError};
+use super::fault::{End, Fault, Unreadable, UploadError};
 use super::gate::Gate;
 use super::headers::strip_trailers;
 use crate::kintone::call::{BodyReader, Meaning, Subject};
@@ -56,18 +56,6 @@ struct State {
     reader: Option<BodyReader>,
     progress: Instant,
     end: End,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// More may come.
-    Open,
-    /// All of it has come and gone.
-    Whole,
-    /// It broke off.
-    Cut,
-    /// The caller stopped sending.
-    Stalled,
 }
 
 /// One try's view of an [`Upload`].

@@ -8,8 +8,10 @@ use crate::model::{Priority, Tenant};
 
 use super::circuit::Circuit;
 use super::clock::{Clock, Moment};
+use super::counts::Counts;
 use super::estimate::ServiceTime;
-use super::in_use::{Grant, InUse, Kind, Owes, Slot};
+use super::grant::{Grant, Kind, Owes};
+use super::in_use::{InUse, Slot};
 use super::pen::Pen;
 use super::plan::Plan;
 use super::pressure::Pressure;
@@ -48,21 +50,6 @@ pub(super) struct Books<W> {
     used_at: Moment,
     /// When the clockwork looks here next.
     pub(super) wake: Option<Moment>,
-}
-
-/// Running totals of one account.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counts {
-    /// Permits granted.
-    pub(super) acquired: u64,
-    /// Permits given back.
-    pub(super) released: u64,
-    /// Calls refused because of the rate.
-    pub(super) rate_limited: u64,
-    /// Calls refused because too many wait.
-    pub(super) queue_full: u64,
-    /// Calls refused because no permit comes in time.
-    pub(super) wait_exceeded: u64,
 }
 
 /// How a permit comes back at once.

@@ -7,7 +7,7 @@ use crate::model::{Priority, QuotaFigures};
 use super::books::{Books, Want};
 use super::clock::Moment;
 use super::estimate::Outlook;
-use super::in_use::Kind;
+use super::grant::Kind;
 use super::queue::Place;
 use super::tenant::TenantId;
 

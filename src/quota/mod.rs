@@ -11,7 +11,7 @@
 //! less than 1 KiB.
 
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
 use crate::config::Config;
-use crate::model::{Account, Denial, Priority};
+use crate::model::{Account, Denial};
 
 pub use ask::Ask;
 pub use boottime::since_boot;
@@ -28,25 +28,24 @@ pub use daily::{
     AppToday, ArchiveError, Budget, Charge, DayClock, DayRow, Days, FoundCounts, Payer, Times,
     Warning,
 };
+pub use grant::Owes;
 pub use health::CircuitState;
-pub use in_use::Owes;
 pub use permit::{Permit, Refused, YieldGuard};
 pub use record::{Boot, BootError, Damage, Found, Opened, RecordError};
 pub use share::{Loan, PartOf, Share, Term};
+pub use shared::ACCOUNTS_MAX;
 pub use sharing::{Cut, Fence, Foreign, TenantUsage, Usage};
 pub use snapshot::{AccountSnapshot, Balance, RefusedCounts, TenantSnapshot, TenantTotals};
 pub use terms::Terms;
 
-use account::Cell;
 use books::Left;
 use clock::{Clock, Moment};
-use closures::Closures;
 use entrant::{Deadline, Entrant};
-use pen::Pen;
 use queue::Place;
 use record::Record;
 use register::Register;
 use share::Standing;
+use shared::{SWEEP, Shared};
 use wakes::Wakes;
 
 mod account;
@@ -56,11 +55,13 @@ mod boottime;
 mod circuit;
 mod clock;
 mod closures;
+mod counts;
 mod daily;
 mod entrant;
 mod estimate;
 mod forecast;
 mod gate;
+mod grant;
 mod health;
 mod in_use;
 mod pen;
@@ -74,6 +75,7 @@ mod register;
 mod room;
 mod said;
 mod share;
+mod shared;
 mod sharing;
 mod snapshot;
 mod tenant;
@@ -86,28 +88,8 @@ mod yields;
 #[derive(Clone, Debug)]
 pub struct Quotas(Arc<Shared>);
 
-/// Accounts remembered at most, but for those in use.
-pub const ACCOUNTS_MAX: usize = 100_000;
-
 /// For so long calls of earlier processes are reckoned with: `settle` is never longer.
 const PAST: Duration = Duration::from_secs(3600);
-/// Whose the permits are of calls that an earlier process may have sent and nobody knows of.
-const UNKNOWN_TENANT: &str = "before-restart";
-/// How long an idle account is remembered.
-const REMEMBERED: Duration = Duration::from_secs(600);
-/// How often idle accounts are looked for.
-const SWEEP: Duration = Duration::from_secs(60);
-#[derive(Debug)]
-struct Shared {
-    clock: Clock,
-    wakes: Arc<Wakes<Weak<Cell>>>,
-    record: Option<Record>,
-    /// Calls sent before this moment may be at kintone although nobody knows of them.
-    unknown: Option<Moment>,
-    closures: Arc<Closures>,
-    register: RwLock<Register>,
-}
-
 impl Quotas {
     /// No account in use, under the limits of `config`, and what is in flight is written down
     /// nowhere.
@@ -134,6 +116,7 @@ impl Quotas {
                 line: Some(call.line),
             };
             quotas
+                .0
                 .cell(&call.account)
                 .step(|books, now| books.inherit(left, now));
         }
@@ -159,7 +142,7 @@ impl Quotas {
     /// Applies new limits. No permit and no waiting call is lost; a rate's state is kept unless its
     /// rate or burst changed.
     pub fn reload(&self, config: &Config) {
-        let planned = self.write().replan(config);
+        let planned = self.0.write().replan(config);
         let today = Timestamp::now();
         for (cell, standing, plan) in planned {
             cell.replan(plan, standing);
@@ -176,7 +159,7 @@ impl Quotas {
         self.0.closures.take_over(closures);
         for closure in self.0.closures.all() {
             let account = Account::from_normal(&closure.account);
-            self.cell(&account).step(|books, _| books.close_unknown());
+            self.0.cell(&account).step(|books, _| books.close_unknown());
         }
         for account in self.0.closures.confirmed_by(config) {
             self.confirm(&account);
@@ -188,7 +171,7 @@ impl Quotas {
     pub fn confirm(&self, account: &Account) -> bool {
         let was_closed = self.0.closures.confirm(account);
         if was_closed {
-            self.cell(account).step(|books, now| books.confirm(now));
+            self.0.cell(account).step(|books, now| books.confirm(now));
             tracing::info!(%account, "confirmed: calls go again");
         }
         was_closed
@@ -234,7 +217,7 @@ impl Quotas {
                 call: ask.call_wait,
             },
         };
-        permit::admit(self.cell(ask.account), entrant, now).await
+        permit::admit(self.0.cell(ask.account), entrant, now).await
     }
 
     /// The clockwork: tokens becoming due, aborted calls settling, allowances rising, tunnels asked to
@@ -244,7 +227,7 @@ impl Quotas {
         let shared = &*self.0;
         let mut sweep_at = shared.clock.moment().after(SWEEP);
         loop {
-            let window_at = self.next_window();
+            let window_at = self.0.next_window();
             let next = [shared.wakes.next(), window_at];
             let next = next.into_iter().flatten().fold(sweep_at, Moment::min);
             tokio::select! {
@@ -259,12 +242,13 @@ impl Quotas {
             }
             if window_at.is_some_and(|at| at <= now) {
                 let today = Timestamp::now();
-                self.cells()
+                self.0
+                    .cells()
                     .iter()
                     .for_each(|cell| cell.look_at_windows(today));
             }
             if now >= sweep_at {
-                self.sweep(now);
+                self.0.sweep(now);
                 sweep_at = now.after(SWEEP);
             }
         }
@@ -274,7 +258,7 @@ impl Quotas {
     /// knows what an earlier process left at kintone; `None`: they do not.
     #[must_use]
     pub fn unknown_for(&self) -> Option<Duration> {
-        let until = self.0.unknown?.after(self.read().plans.usual_settle());
+        let until = self.0.unknown?.after(self.0.read().plans.usual_settle());
         let left = until.since(self.0.clock.moment());
         (!left.is_zero()).then_some(left)
     }
@@ -288,7 +272,7 @@ impl Quotas {
         let Some(record) = &self.0.record else {
             return Ok(());
         };
-        let settle = self.read().plans.longest_settle();
+        let settle = self.0.read().plans.longest_settle();
         let unknown = self.0.unknown.map(|unknown| unknown.after(settle));
         if unknown.is_some_and(|until| until <= self.0.clock.moment()) {
             record.know_all();
@@ -299,14 +283,14 @@ impl Quotas {
     /// Every account in use or remembered, in no order.
     #[must_use]
     pub fn snapshot(&self) -> Vec<AccountSnapshot> {
-        let cells = self.cells();
+        let cells = self.0.cells();
         cells.iter().map(|cell| AccountSnapshot::of(cell)).collect()
     }
 
     /// One account, if it is in use or remembered.
     #[must_use]
     pub fn snapshot_of(&self, account: &Account) -> Option<AccountSnapshot> {
-        let cell = self.read().cells.get(account).map(Arc::clone);
+        let cell = self.0.read().cells.get(account).map(Arc::clone);
         cell.map(|cell| AccountSnapshot::of(&cell))
     }
 
@@ -314,7 +298,7 @@ impl Quotas {
     /// so that the difference is zero at every instant.
     #[must_use]
     pub fn balance(&self) -> Balance {
-        let register = self.read();
+        let register = self.0.read();
         let mut balance = register.forgotten;
         for cell in register.cells.values() {
             balance.add(cell);
@@ -325,7 +309,7 @@ impl Quotas {
     /// Every account with calls in flight or waiting, in no order.
     #[must_use]
     pub fn usages(&self) -> Vec<(Account, Usage)> {
-        let register = self.read();
+        let register = self.0.read();
         register
             .cells
             .values()
@@ -343,119 +327,32 @@ impl Quotas {
     /// there.
     #[must_use]
     pub fn total_of(&self, account: &Account) -> Option<u32> {
-        self.read().plans.total_of(account)
+        self.0.read().plans.total_of(account)
     }
 
     /// Lets this host use that share of an account from now on; tells how many permits are in use, in
     /// one step: from then on calls start only while fewer are in use than the share allows.
     pub fn set_share(&self, account: &Account, share: Share) -> u32 {
-        self.cell(account).stand(Standing::Share(Box::new(share)))
+        self.0.cell(account).stand(Standing::Share(Box::new(share)))
     }
 
     /// The account has its part again, and no share of its own.
     pub fn unset_share(&self, account: &Account) {
-        let standing = self.read().standing_of(account);
-        let cell = self.read().cells.get(account).map(Arc::clone);
+        let standing = self.0.read().standing_of(account);
+        let cell = self.0.read().cells.get(account).map(Arc::clone);
         cell.map(|cell| cell.stand(standing));
     }
 
     /// From now on, accounts without a share have this part of what is shared.
     pub fn set_part(&self, part: &PartOf) {
-        let cells = self.write().set_part(part);
+        let cells = self.0.write().set_part(part);
         cells.iter().for_each(|cell| cell.stand_by(part));
-    }
-
-    fn cells(&self) -> Vec<Arc<Cell>> {
-        self.read().cells.values().cloned().collect()
-    }
-
-    /// When the next announced maintenance begins: those who wait then are told at once.
-    fn next_window(&self) -> Option<Moment> {
-        let left = self.read().plans.next_window(Timestamp::now)?;
-        Some(self.0.clock.moment().after(left))
-    }
-
-    fn cell(&self, account: &Account) -> Arc<Cell> {
-        if let Some(cell) = self.read().cells.get(account) {
-            return Arc::clone(cell);
-        }
-        let mut register = self.write();
-        if let Some(cell) = register.cells.get(account) {
-            return Arc::clone(cell);
-        }
-        if register.cells.len() >= ACCOUNTS_MAX {
-            register.make_room(self.0.clock.moment());
-        }
-        register.numbers += 1;
-        let plan = register.plans.of(account);
-        let pen = Pen {
-            account: account.clone(),
-            record: self.0.record.clone(),
-        };
-        let (limit, settle) = (plan.quota.concurrency, plan.quota.settle);
-        let cell = Arc::new(Cell::new(
-            pen,
-            register.numbers,
-            Arc::clone(plan),
-            self.0.clock,
-            Arc::clone(&self.0.wakes),
-            register.standing(plan.total()),
-            Arc::clone(&self.0.closures),
-        ));
-        if let Some(aborted_at) = self.0.unknown {
-            let is_over = aborted_at.after(settle) <= self.0.clock.moment();
-            let left = Left {
-                tenant: UNKNOWN_TENANT,
-                priority: Priority::Interactive,
-                permits: limit,
-                aborted_at,
-                line: None,
-            };
-            if !is_over {
-                cell.step(|books, now| books.inherit(left, now));
-            }
-        }
-        register.cells.insert(account.clone(), Arc::clone(&cell));
-        cell
-    }
-
-    fn sweep(&self, now: Moment) {
-        let register = self.read();
-        let mut idle = Vec::new();
-        for cell in register.cells.values() {
-            match cell.idle(now) {
-                Some(span) if span >= REMEMBERED => idle.push(cell.account.clone()),
-                Some(span) if span >= SWEEP => cell.shrink_memory(),
-                Some(_) | None => {}
-            }
-        }
-        drop(register);
-        if !idle.is_empty() {
-            let mut register = self.write();
-            for account in &idle {
-                register.forget(account, now);
-            }
-        }
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Register> {
-        self.0
-            .register
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Register> {
-        self.0
-            .register
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::account::Waiter;
+    use super::account::{Cell, Waiter};
     use super::tenant::TenantBook;
     use super::*;
     use crate::model::Tenant;

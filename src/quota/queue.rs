@@ -384,11 +384,9 @@ impl<W> Queue<W> {
         if self.tenants.len() < TENANTS_REMEMBERED {
             return None;
         }
-        self.tenants
-            .iter()
-            .enumerate()
-            .filter(|(_, book)| book.is_idle())
-            .min_by_key(|(_, book)| book.used_at)
+        let tenants = self.tenants.iter().enumerate();
+        let idle = tenants.filter(|(_, book)| book.is_idle());
+        idle.min_by_key(|(_, book)| book.used_at)
             .map(|(index, _)| index)
     }
 }

@@ -1,0 +1,174 @@
+//! What may stand on the command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, value_parser};
+use jiff::civil::Date;
+use kintone_egress::operator::addresses::Format;
+use kintone_egress::operator::ca;
+use kintone_egress::operator::explain::Mode;
+
+/// An outbound gateway for kintone: every call leaves from the published addresses and within its
+/// account's quota.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Run the gateway until SIGTERM or SIGINT, then drain; a second signal ends at once.
+    /// SIGHUP reloads the configuration, SIGUSR1 reopens log files.
+    Serve(ConfigFile),
+    /// Validate a configuration and print every fault as FILE:LINE:COL: KEY: what is wrong, what
+    /// is allowed. Exit status 78 if there is one.
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Print the effective configuration, defaults filled in, secrets as ***
+        #[arg(long)]
+        print: bool,
+    },
+    /// Print the published list, or write every file of the public listener for a CDN. It is the list
+    /// as of now, with what the state directory of this host remembers of the one published last.
+    Addresses {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// json, text (one CIDR a line) or csv (as cybozu.com imports it, in Shift-JIS) [default: text]
+        #[arg(long, value_parser = parse_format)]
+        format: Option<Format>,
+        /// Write all files into this directory instead; with --format, also print
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// State from which addresses this host connected to a customer's kintone on a day, by the local
+    /// addresses of the sockets, and when nothing was recorded.
+    Evidence {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The account, such as acme.cybozu.com
+        domain: String,
+        /// The day in Japan, such as 2026-11-25
+        #[arg(long)]
+        day: Date,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Explain the decision that the gateway would take about a call, step by step: exit status 0 if
+    /// it is allowed, 3 if it is refused. Nothing is sent.
+    Explain(Box<Call>),
+    /// Say how this host stands in its fleet, or what becomes of another host. It asks the gateway that
+    /// runs on this host under the same configuration.
+    Fleet {
+        #[command(subcommand)]
+        verb: FleetVerb,
+    },
+    /// Make the private authority of [inspect], or print what callers are to trust.
+    #[command(subcommand)]
+    Ca(Ca),
+    /// Read a caller's token from standard input and print its token_sha256; the line end is not
+    /// part of the token.
+    HashToken {
+        /// Make a token of 256 random bits instead, and print both
+        #[arg(long)]
+        generate: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum FleetVerb {
+    /// Print how this host stands: peers, the store, permits own, lent, borrowed and stranded, as JSON
+    Status(ConfigFile),
+    /// Let the other hosts have the part of HOST, which does not run. Refused while HOST was seen less
+    /// than 5 minutes ago
+    Evict {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Your word that HOST does not run and will not start before it is admitted again
+        #[arg(long, required = true)]
+        stopped: bool,
+        /// Its name in [fleet] hosts
+        host: String,
+    },
+    /// Let an evicted HOST have its part again
+    Admit {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Its name in [fleet] hosts
+        host: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct ConfigFile {
+    /// The configuration, a TOML file
+    #[arg(long = "config", value_name = "FILE")]
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Ca {
+    /// Make an authority that can sign for kintone's zones and for nothing else: DIR/ca.pem, which
+    /// callers are to trust, and DIR/ca.key, its key, with mode 0600. Nothing is written over.
+    Init(NewCa),
+    /// Print the certificates that callers are to trust, as PEM: the one that signs, then those of
+    /// ca_next.
+    Print(ConfigFile),
+}
+
+/// An authority to make.
+#[derive(Args)]
+pub(crate) struct NewCa {
+    /// The folder for ca.pem and ca.key; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Its common name, which people see in lists of authorities; default: kintone-egress CA and
+    /// today's date. One for each authority: some clients find them by name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Whose it is
+    #[arg(long, value_name = "NAME")]
+    pub(crate) organization: Option<String>,
+    /// A zone below which it can sign, such as cybozu.com; may be repeated
+    #[arg(long = "zone", value_name = "ZONE", default_values = ca::ZONES)]
+    pub(crate) zones: Vec<String>,
+    /// How many days it holds
+    #[arg(long, value_name = "DAYS", default_value_t = 1825, value_parser = value_parser!(u32).range(1..=36_500))]
+    pub(crate) days: u32,
+}
+
+/// A call to explain.
+#[derive(Args)]
+pub(crate) struct Call {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Who calls: a proxy user name, such as call-events or call-events+TENANT;priority=batch. It is
+    /// taken at its word. anonymous: without credentials
+    #[arg(long = "as", value_name = "CALLER")]
+    pub(crate) user: String,
+    /// The header Kintone-Egress-Tenant
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// forward, tunnel or inspect; default: tunnel for CONNECT, else forward
+    #[arg(long, value_parser = parse_mode)]
+    pub(crate) mode: Option<Mode>,
+    /// Where it comes from; default: an address that the caller may come from
+    #[arg(long, value_name = "IP")]
+    pub(crate) from: Option<IpAddr>,
+    /// The method, such as GET or CONNECT
+    pub(crate) method: String,
+    /// The URL, such as https://acme.cybozu.com/k/v1/records.json; behind CONNECT HOST:443
+    pub(crate) url: String,
+}
+
+fn parse_format(word: &str) -> Result<Format, &'static str> {
+    Format::parse(word).ok_or("expected json, text or csv")
+}
+
+fn parse_mode(word: &str) -> Result<Mode, &'static str> {
+    Mode::parse(word).ok_or("expected forward, tunnel or inspect")
+}
