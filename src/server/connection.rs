@@ -227,6 +227,11 @@ impl Connection {
         }
     }
 
+    /// Whether no stream is open in this connection.
+    pub(super) fn is_without_streams(&self) -> bool {
+        self.pulse().streams == 0
+    }
+
     /// Limits are counted from now.
     pub(super) fn touch(&self) {
         self.pulse().since = Instant::now();

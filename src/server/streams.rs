@@ -113,7 +113,9 @@ fn builder(calls: Calls, limits: &Limits) -> http2::Builder<Calls> {
 }
 
 /// Polls `http` until its end or a limit. Once the drain is announced, or nobody has called for
-/// long, the caller is told to go elsewhere; it has a moment for that when nothing runs any more.
+/// long, the caller is told to go elsewhere (GOAWAY), in a moment in which no call runs: several
+/// clients give their running calls up when they hear it, against RFC 9113 section 6.8, and then
+/// nobody knows what became of them.
 async fn drive<H>(
     shared: &Shared,
     mut http: Pin<&mut H>,
@@ -135,12 +137,11 @@ where
         timer,
     };
     let mut stage = line.terms().drain.watch();
-    let mut leaving = false;
+    let mut farewell = Farewell::Not;
     loop {
-        let next = if leaving {
-            Stage::Cutting
-        } else {
-            Stage::Announced
+        let next = match farewell {
+            Farewell::Not => Stage::Announced,
+            Farewell::Due | Farewell::Told => Stage::Cutting,
         };
         tokio::select! {
             biased;
@@ -148,28 +149,43 @@ where
                 Poll::Ready(result) => Poll::Ready(End::Done(result)),
                 Poll::Pending => alarm.poll(cx).map(End::Expired),
             }) => match end {
-                End::Expired(Expired::Idle) if leaving => return End::Idle,
-                End::Expired(Expired::Idle) => Expired::Idle.tell(&line.terms().hooks),
+                End::Expired(Expired::Idle) if farewell == Farewell::Told => return End::Idle,
+                End::Expired(Expired::Idle) => {
+                    Expired::Idle.tell(&line.terms().hooks);
+                    farewell = Farewell::Due;
+                }
                 end @ (End::Done(_) | End::Expired(_) | End::Idle | End::Cut) => return end,
             },
             () = async { drop(stage.wait_for(|stage| *stage >= next).await) } => {
-                if leaving {
+                if next == Stage::Cutting {
                     return last_words(http).await;
                 }
+                farewell = Farewell::Due;
             }
+            // If nothing else, the timer is to be set anew.
             () = shared.changed.notified() => {
                 let stays = line.stay() == Stay::Long && !shared.parting.load(Ordering::Relaxed);
-                if leaving || stays {
-                    // Only the timer is to be set anew.
-                    continue;
+                if farewell == Farewell::Not && !stays {
+                    farewell = Farewell::Due;
                 }
             }
         }
-        leaving = true;
-        line.touch();
-        alarm.limits = &leaving_limits;
-        leave(http.as_mut());
+        if farewell == Farewell::Due && line.is_without_streams() {
+            farewell = Farewell::Told;
+            line.touch();
+            alarm.limits = &leaving_limits;
+            leave(http.as_mut());
+        }
     }
+}
+
+/// Whether the caller is to go elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    Not,
+    /// It is, and has not been told.
+    Due,
+    Told,
 }
 
 /// Lets the answers go out by which the cut calls are refused: each is made in a task of its own.

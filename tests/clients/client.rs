@@ -13,8 +13,6 @@ pub(crate) struct Client {
     pub(crate) of_call: Shows,
     /// What it shows of 407, if that differs.
     pub of_407: Option<Shows>,
-    /// What becomes of a call that waits when GOAWAY comes, over HTTP/2.
-    pub(crate) at_goaway: AtGoaway,
     /// What the gateway hears when the client does not trust its authority.
     pub(crate) distrust: Distrust,
     /// What of a record it gives back.
@@ -45,18 +43,6 @@ pub(crate) enum Shows {
     Message,
     /// The status alone: the code is on the page `/.kintone-egress/me`.
     Status,
-    /// Only that the connection is ended: by HTTP/2's GOAWAY, which asks a client to make no further calls
-    /// and lets the running ones end.
-    Goaway,
-}
-
-/// What a client does with its running calls when it is asked for no further ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AtGoaway {
-    /// It waits for their answers (RFC 9113 section 6.8).
-    Waits,
-    /// It gives them up.
-    GivesUp,
 }
 
 /// How a client leaves when it does not trust the gateway's authority.
@@ -146,7 +132,6 @@ const fn client(name: &'static str, modes: &'static [Mode]) -> Client {
         of_connect: Shows::Code,
         of_call: Shows::Code,
         of_407: None,
-        at_goaway: AtGoaway::Waits,
         distrust: Distrust::Told,
         fields: Fields::All,
     }
@@ -166,7 +151,6 @@ pub(crate) const CLIENTS: &[Client] = &[
     },
     client("requests", &[ForwardHttp, Tunnel, InspectH1]),
     Client {
-        at_goaway: AtGoaway::GivesUp,
         ..client("httpx", &[ForwardHttp, Tunnel, InspectH1, InspectH2])
     },
     Client {
@@ -186,7 +170,6 @@ pub(crate) const CLIENTS: &[Client] = &[
         of_connect: Shows::Status,
         of_407: Some(Shows::Status),
         distrust: Distrust::Silent,
-        at_goaway: AtGoaway::GivesUp,
         ..client("undici", &[ForwardHttp, Tunnel, InspectH1, InspectH2])
     },
     Client {
@@ -202,7 +185,6 @@ pub(crate) const CLIENTS: &[Client] = &[
     Client {
         of_connect: Shows::Status,
         distrust: Distrust::Silent,
-        at_goaway: AtGoaway::GivesUp,
         ..client("java", &[ForwardHttp, Tunnel, InspectH1, InspectH2])
     },
 ];

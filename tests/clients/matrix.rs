@@ -15,7 +15,6 @@ pub(crate) fn note(client: &str, mode: Mode, shown: &[(&str, Shows)]) {
             Shows::Code => "code",
             Shows::Message => "message",
             Shows::Status => "status",
-            Shows::Goaway => "goaway",
         };
         writeln!(lines, "{client}\t{}\t{code}\t{shows}", mode.name()).unwrap();
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::client::{AtGoaway, Client, Mode, Shows};
+use super::client::{Client, Mode, Shows};
 use super::process::{Errand, Process};
 use super::support::caller::{Answer, ask_raw};
 use super::support::{ACME, House, TOKEN};
@@ -86,10 +86,6 @@ impl Case {
 
     /// What of it the client must show.
     pub(crate) fn shows(&self, client: &Client, mode: Mode) -> Shows {
-        let gives_up = mode == Mode::InspectH2 && client.at_goaway == AtGoaway::GivesUp;
-        if self.code == DRAINED.code && gives_up {
-            return Shows::Goaway;
-        }
         if let (407, Some(shows)) = (self.status, client.of_407) {
             return shows;
         }
@@ -142,7 +138,6 @@ pub(crate) fn check(said: &Value, case: &Case, client: &Client, mode: Mode) {
         }
         // Every sentence begins with the account that it is about.
         Shows::Message => assert!(text(said).contains(case.host), "{}: {said}", case.code),
-        Shows::Goaway => {}
     }
     if let Some(status) = said["status"].as_u64() {
         assert_eq!(status, u64::from(case.status), "{}: {said}", case.code);
