@@ -13,7 +13,7 @@ pub enum Reuse {
     Never,
 }
 
-/// The error of [`Checkout::send`].
+/// The error of [`Checkout::send`](super::Checkout::send).
 #[derive(Debug)]
 pub struct SendError {
     /// What happened.
