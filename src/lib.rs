@@ -26,7 +26,7 @@
 //! | 5 | [`proxy`] | the life of a call | the floors below |
 //! | 5 | [`admin`] | what operators see and order | the floors below |
 //! | 6 | [`gateway`] | builds, wires, spawns, drains | everything above |
-//! | 6 | [`operator`] | for people at a terminal: `explain`, `addresses` | everything above but `gateway` |
+//! | 6 | [`operator`] | for people at a terminal: `explain`, `doctor`, `addresses` | everything above but `gateway` |
 //!
 //! # The path of a call
 //! Forward: `server` accepts (a place first), `server/heads` looks for what hyper hides of a head →

@@ -19,6 +19,7 @@ use kintone_egress::descriptors;
 use kintone_egress::gateway::{Gateway, Source, listen_for_signals};
 use kintone_egress::operator::addresses::{Addresses, Format};
 use kintone_egress::operator::ca::{self, CaOrder};
+use kintone_egress::operator::doctor::examine;
 use kintone_egress::operator::evidence::{Form, print};
 use kintone_egress::operator::explain::{Explainer, Question};
 use kintone_egress::operator::fleet::{AskError, Wish, ask};
@@ -36,7 +37,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Exit status of a configuration that is wrong (`EX_CONFIG` of sysexits.h).
 const BAD_CONFIG: u8 = 78;
 
-/// Exit status of `explain` when the call would be refused.
+/// Exit status of `explain` when the call would be refused, and of `doctor` with findings.
 const REFUSED: u8 = 3;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
             json,
         } => evidence(&file, &domain, day, json),
         Verb::Explain(call) => explain(*call),
+        Verb::Doctor { file, domain } => doctor(&file, domain.as_deref()),
         Verb::Fleet { verb } => fleet(verb),
         Verb::Ca(Ca::Init(order)) => make_ca(order),
         Verb::Ca(Ca::Print(file)) => print_ca(&file),
@@ -74,11 +76,7 @@ fn fleet(verb: FleetVerb) -> anyhow::Result<ExitCode> {
     let Some(config) = read(&file, &Environment::from_process()) else {
         return Ok(ExitCode::from(BAD_CONFIG));
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    match runtime.block_on(ask(&config, &wish)) {
+    match single_threaded()?.block_on(ask(&config, &wish)) {
         Ok(answer) => {
             write_out(&answer)?;
             Ok(ExitCode::SUCCESS)
@@ -89,6 +87,26 @@ fn fleet(verb: FleetVerb) -> anyhow::Result<ExitCode> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn doctor(file: &ConfigFile, domain: Option<&str>) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    let report = single_threaded()?.block_on(examine(config, domain, Timestamp::now()))?;
+    write_out(&report.to_string())?;
+    Ok(match report.findings() {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(REFUSED),
+    })
+}
+
+/// A runtime for a verb that asks something and ends.
+fn single_threaded() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }
 
 fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {

@@ -154,6 +154,17 @@ impl<B> Egress<B> {
         self.connect_by(host, source, self.deadline(), &[]).await
     }
 
+    /// Where `host` may be dialled, within `connect_timeout`; at least one place. Nothing is sent but
+    /// queries of names.
+    ///
+    /// # Errors
+    /// [`Verdict`]: it cannot be resolved, or no place of it is allowed.
+    pub async fn look_up(&self, host: &Host) -> Result<Vec<SocketAddrV4>, Verdict> {
+        let mut timings = Timings::default();
+        let found = self.destinations(host, self.deadline(), &mut timings);
+        Ok(found.await?.to_vec())
+    }
+
     /// What every address with a bind on this host is like at this instant.
     #[must_use]
     pub fn addresses(&self) -> Vec<AddressSnapshot> {

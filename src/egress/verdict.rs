@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::source::{OpenConnection, Source};
-use crate::model::{Denial, Failure};
+use crate::model::{Denial, Detail, Failure};
 
 /// A bare connection to kintone, for a tunnel.
 #[derive(Debug)]
@@ -53,4 +53,16 @@ pub enum Verdict {
     Denied(Denial),
     /// It broke.
     Failed(Failure),
+}
+
+impl Verdict {
+    /// It in one word of the log.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        let detail = match self {
+            Self::Denied(denial) => denial.detail(),
+            Self::Failed(failure) => failure.detail(),
+        };
+        detail.map_or("internal", Detail::label)
+    }
 }

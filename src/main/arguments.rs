@@ -61,6 +61,15 @@ pub(crate) enum Verb {
     /// Explain the decision that the gateway would take about a call, step by step: exit status 0 if
     /// it is allowed, 3 if it is refused. Nothing is sent.
     Explain(Box<Call>),
+    /// Examine this host: addresses, ports, state directory, DNS, clock, authority, peers; and with a
+    /// DOMAIN, whether that customer's kintone lets in each address that is in use here. It is asked for
+    /// one page from each, without credentials. Exit status 0 if all is well, 3 with findings.
+    Doctor {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// A customer's domain, such as acme.cybozu.com
+        domain: Option<String>,
+    },
     /// Say how this host stands in its fleet, or what becomes of another host. It asks the gateway that
     /// runs on this host under the same configuration.
     Fleet {

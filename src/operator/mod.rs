@@ -1,8 +1,9 @@
 //! Tools for people at a terminal, beside the running gateway: what would it decide, what is
-//! published, and a private authority for it.
+//! published, is this host fit, and a private authority for it.
 
 pub mod addresses;
 pub mod ca;
+pub mod doctor;
 pub mod evidence;
 pub mod explain;
 pub mod fleet;

@@ -30,6 +30,7 @@ mod compress;
 )]
 mod corpus;
 mod days;
+mod doctor;
 mod egress;
 mod explain;
 mod faults;
