@@ -133,8 +133,9 @@ impl Driver {
         if let Some(url) = shared.moved.swap(None) {
             self.exchange.move_to((*url).clone());
         }
-        let now = Moment::from_boot(since_boot());
         let read = self.exchange.read().await;
+        // Behind the rows: a lender must not count from before its borrower's beat.
+        let now = Moment::from_boot(since_boot());
         let (keep, row, nudge, pace) = {
             let mut ledger = shared.ledger();
             if let Ok(rows) = &read {
