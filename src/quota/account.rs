@@ -17,8 +17,6 @@ use super::entrant::{Deadline, Entrant};
 use super::forecast::Reason;
 use super::health::Event;
 use super::in_use::Slot;
-use super::pen::Pen;
-use super::plan::Plan;
 use super::queue::Place;
 use super::share::{Standing, Term};
 use super::tenant::Ticket;
@@ -89,23 +87,22 @@ pub(super) type Answer = (Sender, Result<Held, Denial>);
 pub(super) type Answers = Vec<Answer>;
 
 impl Cell {
-    /// An account without calls.
+    /// An account with these books.
     pub(super) fn new(
-        pen: Pen,
+        account: Account,
         number: u64,
-        plan: Arc<Plan>,
         clock: Clock,
         wakes: Arc<Wakes<Weak<Self>>>,
-        standing: Standing,
         closures: Arc<Closures>,
+        books: Books<Waiter>,
     ) -> Self {
         Self {
-            account: pen.account.clone(),
+            account,
             clock,
             number,
             wakes,
             closures,
-            books: Mutex::new(Books::new(plan, clock, pen, standing)),
+            books: Mutex::new(books),
         }
     }
 

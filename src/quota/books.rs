@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Priority, Tenant};
+use crate::model::{Account, Priority, Tenant};
 
 use super::circuit::Circuit;
 use super::clock::{Clock, Moment};
@@ -182,12 +182,12 @@ impl<W> Books<W> {
         self.yields.ask(self.queue.len());
     }
 
-    /// The first byte of this call is about to go to kintone.
-    pub(super) fn sent(&mut self, slot: Slot) {
+    /// The first byte of this call, which is for `account`, is about to go to kintone.
+    pub(super) fn sent(&mut self, slot: Slot, account: &Account) {
         let (pen, queue) = (&self.pen, &self.queue);
         self.in_use.send(slot, |grant| {
             let tenant = &queue.tenant(grant.tenant).name;
-            pen.begin(tenant, grant.priority, grant.permits)
+            pen.begin(account, tenant, grant.priority, grant.permits)
         });
     }
 

@@ -4,18 +4,23 @@ use crate::model::{Account, Priority, Tenant};
 
 use super::record::{Line, Record};
 
-/// Writes into the record for one account; without a record, nowhere.
+/// Writes into the record; without one, nowhere.
 #[derive(Debug)]
 pub(super) struct Pen {
-    pub(super) account: Account,
     pub(super) record: Option<Record>,
 }
 
 impl Pen {
     /// Writes down a call, before its first byte.
-    pub(super) fn begin(&self, tenant: &Tenant, priority: Priority, permits: u32) -> Option<Line> {
+    pub(super) fn begin(
+        &self,
+        account: &Account,
+        tenant: &Tenant,
+        priority: Priority,
+        permits: u32,
+    ) -> Option<Line> {
         let record = self.record.as_ref()?;
-        Some(record.begin(&self.account, tenant, priority, permits))
+        Some(record.begin(account, tenant, priority, permits))
     }
 
     /// The call was aborted now.

@@ -110,7 +110,7 @@ impl Permit {
     /// before the first byte, and where it says no, none may go.
     pub fn sent(&mut self) -> Option<Fence> {
         let mut books = self.held.cell.books();
-        books.sent(self.held.slot);
+        books.sent(self.held.slot, &self.held.cell.account);
         if !books.is_on_loan() {
             return None;
         }

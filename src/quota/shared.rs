@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::account::Cell;
-use super::books::Left;
+use super::books::{Books, Left};
 use super::clock::{Clock, Moment};
 use super::closures::Closures;
 use super::pen::Pen;
@@ -62,18 +62,17 @@ impl Shared {
         register.numbers += 1;
         let plan = register.plans.of(account);
         let pen = Pen {
-            account: account.clone(),
             record: self.record.clone(),
         };
         let (limit, settle) = (plan.quota.concurrency, plan.quota.settle);
+        let standing = register.standing(plan.total());
         let cell = Arc::new(Cell::new(
-            pen,
+            account.clone(),
             register.numbers,
-            Arc::clone(plan),
             self.clock,
             Arc::clone(&self.wakes),
-            register.standing(plan.total()),
             Arc::clone(&self.closures),
+            Books::new(Arc::clone(plan), self.clock, pen, standing),
         ));
         if let Some(aborted_at) = self.unknown {
             let is_over = aborted_at.after(settle) <= self.clock.moment();
