@@ -20,6 +20,7 @@
 //! | 3 | [`tls`] | TLS we originate and answer, the private CA, the ClientHello of a CONNECT | `config`, `kintone`, `model` |
 //! | 3 | [`quota`] | may this call go: permits, rate, fair queue, calls of the day; what is in flight, over restarts | `config`, `kintone`, `model` |
 //! | 3 | [`published`] | for customers: the list of addresses, its notice, its page and feeds | `config`, `kintone`, `model` |
+//! | 3 | [`notify`] | telling people: many failures, one beginning, one end | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
 //! | 4 | [`fleet`] | permits shared with other hosts: the ledger, its notice board, the beat | `quota`, `tls`, `config`, `model` |
 //! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool | `tls`, `config`, `model` |
@@ -113,6 +114,7 @@ pub mod fleet;
 pub mod gateway;
 pub mod kintone;
 pub mod model;
+pub mod notify;
 pub mod operator;
 pub mod proxy;
 pub mod published;
