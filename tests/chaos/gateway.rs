@@ -22,8 +22,23 @@ pub(crate) const STORES: [&str; 2] = ["127.0.9.1", "127.0.9.2"];
 
 const NAMES: [&str; 2] = ["gw-a", "gw-b"];
 
+/// Whether the hosts know of each other.
+#[derive(Clone, Copy)]
+pub(crate) enum Fleet {
+    /// They share by the store.
+    Shared,
+    /// Each takes itself for the only one, so together they pass the limit.
+    Strangers,
+}
+
 impl Process {
-    pub(crate) fn start(index: usize, dir: &Path, sim: &Sim, store_port: u16) -> Self {
+    pub(crate) fn start(
+        index: usize,
+        dir: &Path,
+        sim: &Sim,
+        store_port: u16,
+        fleet: Fleet,
+    ) -> Self {
         let dir = dir.join(NAMES[index]);
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("ca.pem"), sim.ca_pem()).unwrap();
@@ -34,13 +49,19 @@ impl Process {
             quota: "concurrency = 100\nheadroom = 2\ninteractive_reserve = 0\nmax_wait = \"30s\"\n"
                 .into(),
             settle: "2s",
-            addresses: "[[egress.address]]\npublished = \"18.177.83.94\"\n\
-                bind = { gw-a = \"127.0.1.94\", gw-b = \"127.0.1.95\" }\n"
-                .into(),
+            addresses: match fleet {
+                Fleet::Shared => address("{ gw-a = \"127.0.1.94\", gw-b = \"127.0.1.95\" }"),
+                Fleet::Strangers => address(["\"127.0.1.94\"", "\"127.0.1.95\""][index]),
+            },
             tables: format!(
-                "[fleet]\nhost = \"{}\"\nhosts = [\"gw-a\", \"gw-b\"]\nredis = \"redis://{}:{store_port}\"\n\
+                "[fleet]\nhost = \"{}\"\nhosts = {:?}\nredis = \"redis://{}:{store_port}\"\n\
                  loan = \"1s\"\noverrun = \"1s\"\n[log]\naccess = \"off\"\n",
-                NAMES[index], STORES[index]
+                NAMES[index],
+                match fleet {
+                    Fleet::Shared => &NAMES[..],
+                    Fleet::Strangers => &NAMES[index..=index],
+                },
+                STORES[index]
             ),
             ..Plan::default()
         };
@@ -87,6 +108,10 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn address(bind: &str) -> String {
+    format!("[[egress.address]]\npublished = \"18.177.83.94\"\nbind = {bind}\n")
 }
 
 fn spawn(dir: &Path) -> Child {
