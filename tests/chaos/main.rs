@@ -1,6 +1,7 @@
 //! Two gateways of one fleet and a real redis-server, and everything that can happen to them, drawn by a
-//! seed: kill -9, SIGSTOP and SIGCONT, a store that is flushed, killed, stopped or rolled back, partitions
-//! in one direction and in both. kintone counts: there is no instant over the limit.
+//! seed: kill -9, SIGSTOP and SIGCONT, a store that is flushed, killed, stopped, rolled back or replaced by
+//! a replica that lacks the last writes, partitions in one direction and in both. kintone counts: there is
+//! no instant over the limit.
 //!
 //! `make chaos` runs it for half an hour; CHAOS_SECONDS and CHAOS_SEED say otherwise. As a part of the
 //! tests it takes about a minute. It needs a network namespace (`unshare`) and nft.
