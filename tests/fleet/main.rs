@@ -11,8 +11,10 @@
 mod support;
 
 mod board;
+mod evict;
 mod operate;
 mod pair;
+mod process;
 #[path = "../e2e/schema.rs"]
 mod schema;
 mod sharing;
