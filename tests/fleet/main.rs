@@ -11,6 +11,7 @@
 mod support;
 
 mod board;
+mod clock;
 mod evict;
 mod operate;
 mod pair;
