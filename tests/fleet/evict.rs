@@ -43,15 +43,15 @@ async fn a_host_that_died_is_evicted_its_part_is_used_and_given_back_when_it_is_
     lost.abort();
     let (caller, busy_until) = (a.caller(), died + Duration::from_secs(50));
     let busy = tokio::spawn(async move { flood(&caller, 150, RECORDS, busy_until).await });
-    let back = until("its own part is back", PATIENCE, || a.allowed() >= 49).await;
-    println!("the survivor's own part is back {back:?} after the death");
-    // 45 s are promised by the defaults, whose loans last 15 s longer.
-    assert!(back <= Duration::from_secs(30), "{back:?}");
     let (status, said) = command(&a, &["evict", "gw-b", "--stopped"]).await;
     assert!(
         status == Some(3) && said.contains("was seen") && said.contains("evict_after"),
         "{status:?} {said}"
     );
+    let back = until("its own part is back", PATIENCE, || a.allowed() >= 49).await;
+    println!("the survivor's own part is back {back:?} after the death");
+    // 45 s are promised by the defaults, whose loans last 15 s longer.
+    assert!(back <= Duration::from_secs(30), "{back:?}");
     tokio::time::sleep_until(died + EVICT_AFTER).await;
     assert_eq!(
         a.allowed(),
