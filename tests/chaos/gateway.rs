@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use kintone_sim::Sim;
 
 use crate::support::caller::Caller;
+use crate::support::program::without_environment;
 use crate::support::{Plan, TOKEN, config_text};
 
 /// A gateway.
@@ -119,11 +120,7 @@ fn spawn(dir: &Path) -> Child {
         .create(true)
         .append(true)
         .open(dir.join("stderr.log"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
-    for name in ["KINTONE_EGRESS_HOST", "STATE_DIRECTORY", "NOTIFY_SOCKET"] {
-        command.env_remove(name);
-    }
-    command
+    without_environment(Command::new(env!("CARGO_BIN_EXE_kintone-egress")))
         .arg("serve")
         .arg("--config")
         .arg(dir.join("gateway.toml"))

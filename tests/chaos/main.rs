@@ -76,7 +76,9 @@ fn hosts_that_do_not_know_of_each_other_are_found_out() {
             for load in loads {
                 load.stop().await;
             }
-            hosts.iter_mut().for_each(|host| drop(host.end()));
+            let said: String = hosts.iter_mut().map(Process::end).collect();
+            invariants::check_secrets(&said, &[TOKEN, API_TOKEN]);
+            invariants::check_sockets(&sim.ledger(), &["127.0.1.94", "127.0.1.95"]);
         },
     );
 }

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kintone_egress::config::QuotaSettings;
-use kintone_egress::model::{Mode, Priority};
-use kintone_egress::quota::{Ask, Loan, Permit, Share, Term};
+use kintone_egress::quota::{Loan, Permit, Share};
 
 #[path = "../../quota/house.rs"]
 mod house;
@@ -18,20 +17,6 @@ use house::House;
 
 /// A loan that does not end here.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
-
-fn ask(house: &House) -> Ask<'_> {
-    Ask {
-        account: &house.account,
-        mode: Mode::Forward,
-        tenant: None,
-        caller: &house.caller,
-        priority: Priority::Interactive,
-        caller_wait: None,
-        call_wait: None,
-        weight: 1,
-        term: Term::Short,
-    }
-}
 
 /// A house whose host has this share of its account.
 fn sharing(own: u32, lent: u32) -> House {
@@ -48,7 +33,7 @@ fn sharing(own: u32, lent: u32) -> House {
 }
 
 async fn call(house: &House) {
-    let admitted = house.quotas.admit(black_box(ask(house))).await;
+    let admitted = house.quotas.admit(black_box(house.ask())).await;
     let mut permit = admitted.expect("there is room");
     if let Some(may_go) = permit.sent() {
         permit.cut_by(Box::new(|| {}));
@@ -60,7 +45,11 @@ async fn call(house: &House) {
 
 /// A permit that stays in use.
 async fn kept(house: &House) -> Permit {
-    let mut permit = house.quotas.admit(ask(house)).await.expect("there is room");
+    let mut permit = house
+        .quotas
+        .admit(house.ask())
+        .await
+        .expect("there is room");
     permit.sent();
     permit
 }
