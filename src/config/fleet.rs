@@ -71,6 +71,7 @@ fn exchange(section: &mut Section<'_>) -> Exchange {
         beat,
         loan,
         overrun: duration("overrun", usual.overrun, 1000, 600),
+        evict_after: duration("evict_after", usual.evict_after, 10_000, DAY_S),
         ca_file: section.get("redis_ca_file").and_then(|value| value.path()),
         prefix: section.or("redis_prefix", usual.prefix, |value| prefix(value)),
     };
@@ -83,6 +84,9 @@ fn exchange(section: &mut Section<'_>) -> Exchange {
     }
     exchange
 }
+
+/// A day, in seconds.
+const DAY_S: u64 = 24 * 60 * 60;
 
 /// A loan outlasts so many beats at least.
 const BEATS_OF_A_LOAN: u32 = 4;

@@ -382,6 +382,7 @@ fn fleet(config: &Config) -> Table {
         ("beat", exchange.beat),
         ("loan", exchange.loan),
         ("overrun", exchange.overrun),
+        ("evict_after", exchange.evict_after),
     ] {
         set(&mut fleet, key, duration(value));
     }

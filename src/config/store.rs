@@ -61,6 +61,8 @@ pub struct Exchange {
     pub loan: Duration,
     /// How long calls on a loan that has ended may still run before they are cut.
     pub overrun: Duration,
+    /// A host that was seen later than this ago cannot be evicted.
+    pub evict_after: Duration,
 }
 
 /// Schemes, how they speak, and whether their servers are Sentinel's.
@@ -207,6 +209,7 @@ impl Default for Exchange {
             beat: Duration::from_millis(200),
             loan: Duration::from_secs(18),
             overrun: Duration::from_secs(60),
+            evict_after: Duration::from_secs(300),
         }
     }
 }

@@ -76,15 +76,18 @@ pub enum OrderError {
     Oneself(String),
     /// It may be alive.
     #[error(
-        "{host:?} was seen {} s ago; a host can be evicted when it was not seen for {} s. Stop it, and wait",
+        "{host:?} was seen {} s ago; a host can be evicted when it was not seen for {} s ([fleet] \
+         evict_after). Stop it, and wait",
         age.as_secs(),
-        EVICTABLE_AFTER.as_secs()
+        after.as_secs()
     )]
     Seen {
         /// Which.
         host: String,
         /// How long ago it was.
         age: Duration,
+        /// How long ago it must be.
+        after: Duration,
     },
     /// There is nothing to do.
     #[error("{0:?} is evicted already")]
@@ -93,9 +96,6 @@ pub enum OrderError {
     #[error("{0:?} is not evicted")]
     Admitted(String),
 }
-
-/// A host that was seen later than this ago cannot be evicted.
-const EVICTABLE_AFTER: Duration = Duration::from_secs(300);
 
 impl Fleet {
     pub(super) fn new(ledger: Ledger, began_at: Moment) -> Self {
@@ -127,20 +127,21 @@ impl Fleet {
         }
     }
 
-    /// Takes a host's part away for the others. Whoever orders it has made sure that the host does not
-    /// run.
+    /// Takes a host's part away for the others, if it was not seen for `after`. Whoever orders it has
+    /// made sure that the host does not run. However short `after` is, the part is not used before the
+    /// host's last calls must be over ([`super::ledger::Rule::AwaitEvicted`]).
     ///
     /// # Errors
     /// [`OrderError`], with the reason why not.
-    pub fn evict(&self, host: &str) -> Result<(), OrderError> {
+    pub fn evict(&self, host: &str, after: Duration) -> Result<(), OrderError> {
         let now = Moment::from_boot(since_boot());
         let mut ledger = self.0.ledger();
         let view = ledger.view(now);
         let peer = find(&view, host)?;
         let age = peer.age.unwrap_or_else(|| now.since(self.0.began_at));
-        if age < EVICTABLE_AFTER {
+        if age < after {
             let host = host.to_owned();
-            return Err(OrderError::Seen { host, age });
+            return Err(OrderError::Seen { host, age, after });
         }
         let members = ledger.members().evict(host);
         let members = members.ok_or_else(|| OrderError::Evicted(host.to_owned()))?;

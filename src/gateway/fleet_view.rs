@@ -30,7 +30,10 @@ pub(super) fn order(running: &Running, order: &FleetOrder) -> Result<(), String>
         return Err("this host shares nothing: [fleet] redis is not set".to_owned());
     };
     let done = match order {
-        FleetOrder::Evict(host) => fleet.evict(host),
+        FleetOrder::Evict(host) => {
+            let after = running.config.load().fleet.exchange.evict_after;
+            fleet.evict(host, after)
+        }
         FleetOrder::Admit(host) => fleet.admit(host),
     };
     done.map_err(|error| error.to_string())

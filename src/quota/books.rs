@@ -299,7 +299,7 @@ impl<W> Books<W> {
     pub(super) fn is_forgettable(&self, now: Moment) -> bool {
         self.in_use.total() == 0
             && self.queue.len() == 0
-            && !matches!(self.standing, Standing::Share(_))
+            && !matches!(self.standing, Standing::Share(..))
             && self.rate.as_ref().is_none_or(|rate| rate.is_full(now))
             && !self
                 .circuit

@@ -333,7 +333,9 @@ impl Quotas {
     /// Lets this host use that share of an account from now on; tells how many permits are in use, in
     /// one step: from then on calls start only while fewer are in use than the share allows.
     pub fn set_share(&self, account: &Account, share: Share) -> u32 {
-        self.0.cell(account).stand(Standing::Share(Box::new(share)))
+        let claim = self.0.read().claim();
+        let cell = self.0.cell(account);
+        cell.stand(Standing::Share(Box::new(share), claim))
     }
 
     /// The account has its part again, and no share of its own.

@@ -8,7 +8,7 @@ use crate::model::{Account, Table};
 use super::account::Cell;
 use super::clock::Moment;
 use super::plan::{Plan, Plans};
-use super::share::{PartOf, Standing};
+use super::share::{Claim, PartOf, Standing};
 use super::snapshot::Balance;
 
 /// The accounts, behind one lock.
@@ -93,6 +93,13 @@ impl Register {
     /// How this host stands for an account without a share, of which so many permits are shared.
     pub(super) fn standing(&self, total: u32) -> Standing {
         let part = self.part.as_ref();
-        part.map_or(Standing::Fixed, |part| Standing::Part(part.of(total)))
+        part.map_or(Standing::Fixed, |part| {
+            Standing::Part(part.of(total), part.claim())
+        })
+    }
+
+    /// What this host has at least of permits that hosts share.
+    pub(super) fn claim(&self) -> Claim {
+        self.part.as_ref().map_or(Claim::Never, PartOf::claim)
     }
 }

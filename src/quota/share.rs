@@ -30,6 +30,21 @@ pub struct Loan {
 #[derive(Clone)]
 pub struct PartOf(Arc<dyn Fn(u32) -> u32 + Send + Sync>);
 
+/// From how many permits on this host has one of them, however little its share of them comes to.
+///
+/// Shares are rounded down, or hosts would use more than there is. What that leaves over is at least
+/// one permit wherever a share is not whole: it is the first host's, and no other can count on it. Of
+/// two hosts, one at most comes to nothing of two permits or more, so then there is one for either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// From one: the first host.
+    First,
+    /// From two: the second of two.
+    Second,
+    /// Never: it has what its share comes to.
+    Never,
+}
+
 /// How long a call may take, as far as that is known before it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Term {
@@ -46,9 +61,9 @@ pub(super) enum Standing {
     /// Nothing is shared: it has its fixed part.
     Fixed,
     /// It has its part of what is shared.
-    Part(u32),
+    Part(u32, Claim),
     /// It has a share.
-    Share(Box<Share>),
+    Share(Box<Share>, Claim),
 }
 
 /// What a standing comes to at a moment.
@@ -82,6 +97,26 @@ impl PartOf {
     pub fn of(&self, total: u32) -> u32 {
         (self.0)(total)
     }
+
+    /// What a host with this part has at least.
+    pub(super) fn claim(&self) -> Claim {
+        match (self.of(1), self.of(4)) {
+            (1.., _) => Claim::First,
+            // More than two hosts leave none but the first a half of four.
+            (0, 2..) => Claim::Second,
+            (0, _) => Claim::Never,
+        }
+    }
+}
+
+impl Claim {
+    /// The permits of `ours` that are this host's whatever its share of them comes to.
+    const fn least(self, ours: u32) -> u32 {
+        match (self, ours) {
+            (Self::First, 1..) | (Self::Second, 2..) => 1,
+            (Self::First | Self::Second | Self::Never, _) => 0,
+        }
+    }
 }
 
 impl fmt::Debug for PartOf {
@@ -95,12 +130,14 @@ impl Standing {
     /// limit is smaller or others use more of it than was left to them. `fixed` is the fixed part of
     /// `ours`.
     pub(super) fn allowance(&self, fixed: u32, ours: u32, total: u32, time: Time) -> Allowance {
-        let scaled = |permits: u32| {
+        let scaled = |permits: u32, claim: Claim| {
             if permits == 0 || ours >= total {
                 return permits;
             }
             let part = u64::from(permits) * u64::from(ours) / u64::from(total.max(1));
-            u32::try_from(part).unwrap_or(permits).max(1)
+            u32::try_from(part)
+                .unwrap_or(permits)
+                .max(claim.least(ours))
         };
         let lasting = |all| Allowance {
             all,
@@ -109,13 +146,13 @@ impl Standing {
         };
         match self {
             Self::Fixed => lasting(fixed),
-            Self::Part(permits) => lasting(scaled(*permits)),
-            Self::Share(share) => {
+            Self::Part(permits, claim) => lasting(scaled(*permits, *claim)),
+            Self::Share(share, claim) => {
                 let ends = share.loans.iter().map(|loan| loan.until);
                 let end = ends.filter(|until| time.since_boot < *until).min();
                 Allowance {
-                    all: scaled(share.usable(time.since_boot)),
-                    own: scaled(share.own),
+                    all: scaled(share.usable(time.since_boot), *claim),
+                    own: scaled(share.own, *claim),
                     lapses_at: end.map(|until| time.now.after(until - time.since_boot)),
                 }
             }
@@ -127,8 +164,8 @@ impl Standing {
     pub(super) fn usable(&self, since_boot: Duration) -> Option<u32> {
         match self {
             Self::Fixed => None,
-            Self::Part(permits) => Some(*permits),
-            Self::Share(share) => Some(share.usable(since_boot)),
+            Self::Part(permits, _) => Some(*permits),
+            Self::Share(share, _) => Some(share.usable(since_boot)),
         }
     }
 
@@ -136,8 +173,8 @@ impl Standing {
     pub(super) fn own(&self) -> Option<u32> {
         match self {
             Self::Fixed => None,
-            Self::Part(permits) => Some(*permits),
-            Self::Share(share) => Some(share.own),
+            Self::Part(permits, _) => Some(*permits),
+            Self::Share(share, _) => Some(share.own),
         }
     }
 }
@@ -171,10 +208,11 @@ mod tests {
             permits,
             until: s(until_s),
         };
-        let standing = Standing::Share(Box::new(Share {
+        let share = Box::new(Share {
             own: 3,
             loans: vec![loan(40, 130), loan(7, 120)],
-        }));
+        });
+        let standing = Standing::Share(share, Claim::First);
         let at = |now_s, boot_s| standing.allowance(0, 98, 98, time(now_s, boot_s));
         let lapses_at = Some(Moment::ZERO.after(s(15)));
         assert_eq!(
@@ -209,13 +247,84 @@ mod tests {
 
     #[test]
     fn what_others_use_is_taken_from_all_hosts_in_proportion() {
-        let part = Standing::Part(49);
+        let part = Standing::Part(49, Claim::First);
         let of = |ours| part.allowance(0, ours, 98, time(0, 0)).all;
         assert_eq!((of(98), of(49), of(1)), (49, 24, 1));
-        let none = Standing::Part(0);
+        let none = Standing::Part(0, Claim::First);
         assert_eq!(none.allowance(0, 1, 98, time(0, 0)).all, 0);
         let fixed = Standing::Fixed.allowance(40, 80, 80, time(0, 0));
         assert_eq!((fixed.all, fixed.own), (40, 40));
         assert_eq!(Standing::Fixed.usable(s(0)), None);
+    }
+
+    /// The claims of so many hosts with equal parts.
+    fn claims(hosts: u32) -> Vec<Claim> {
+        let part = |host| PartOf::new(move |total| total / hosts + u32::from(host < total % hosts));
+        (0..hosts).map(|host| part(host).claim()).collect()
+    }
+
+    /// Every way to share `total` permits among so many hosts.
+    fn splits(total: u32, hosts: u32) -> Vec<Vec<u32>> {
+        if hosts == 1 {
+            return vec![vec![total]];
+        }
+        let with_first = |first| {
+            let others = splits(total - first, hosts - 1).into_iter();
+            others.map(move |others| [vec![first], others].concat())
+        };
+        (0..=total).flat_map(with_first).collect()
+    }
+
+    #[test]
+    fn whatever_is_left_all_hosts_together_use_no_more() {
+        for (hosts, total) in [(1, 98), (2, 98), (3, 14), (4, 9), (5, 8)] {
+            let claims = claims(hosts);
+            for split in splits(total, hosts) {
+                for ours in 1..=total {
+                    let has = |is_lent: bool| -> Vec<u32> {
+                        let hosts = split.iter().zip(&claims);
+                        let standings = hosts.map(|(permits, claim)| match is_lent {
+                            false => Standing::Part(*permits, *claim),
+                            true => {
+                                let loan = Loan {
+                                    permits: permits / 2,
+                                    until: s(9),
+                                };
+                                let share = Share {
+                                    own: permits - loan.permits,
+                                    loans: vec![loan],
+                                };
+                                Standing::Share(Box::new(share), *claim)
+                            }
+                        });
+                        let all = |standing: Standing| {
+                            let now = standing.allowance(0, ours, total, time(0, 1));
+                            assert!(now.own <= now.all);
+                            now.all
+                        };
+                        standings.map(all).collect()
+                    };
+                    let used = has(false);
+                    assert_eq!(used, has(true));
+                    let sum = used.iter().sum::<u32>();
+                    assert!(sum <= ours, "{used:?} of {ours}, shared as {split:?}");
+                    assert!(sum > 0 || split[0] == 0, "none of {ours} for {split:?}");
+                    let is_served = |(permits, used): (&u32, &u32)| *permits == 0 || *used > 0;
+                    let all_served = split.iter().zip(&used).all(is_served);
+                    assert!(
+                        hosts > 2 || ours < hosts || all_served,
+                        "{used:?} of {ours}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_host_has_the_first_claim_and_the_other_of_two_the_second() {
+        assert_eq!(claims(1), [Claim::First]);
+        assert_eq!(claims(2), [Claim::First, Claim::Second]);
+        assert_eq!(claims(3), [Claim::First, Claim::Never, Claim::Never]);
+        assert_eq!(PartOf::new(|_| 0).claim(), Claim::Never);
     }
 }

@@ -95,10 +95,14 @@ impl Cell {
 
     /// It has its part of what is shared from now on, unless it has a share.
     pub(super) fn stand_by(self: &Arc<Self>, part: &PartOf) {
-        self.step(|books, now| {
-            if !matches!(books.standing, Standing::Share(_)) {
+        self.step(|books, now| match &mut books.standing {
+            Standing::Share(_, claim) => {
+                *claim = part.claim();
+                books.refresh(now);
+            }
+            Standing::Fixed | Standing::Part(..) => {
                 let permits = part.of(books.plan.total());
-                books.restand(Standing::Part(permits), now);
+                books.restand(Standing::Part(permits, part.claim()), now);
             }
         });
     }
@@ -107,7 +111,7 @@ impl Cell {
     pub(super) fn replan(self: &Arc<Self>, plan: Arc<Plan>, standing: Standing) {
         self.step(|books, now| {
             books.replan(plan, self.clock);
-            if !matches!(books.standing, Standing::Share(_)) {
+            if !matches!(books.standing, Standing::Share(..)) {
                 books.restand(standing, now);
             }
         });
@@ -171,8 +175,8 @@ impl<W> Books<W> {
     /// The permits that are this host's when calls wait for them: none are forecast while they are away.
     pub(super) fn comes_back(&self) -> u32 {
         match &self.standing {
-            Standing::Share(_) => self.plan.part_of(self.plan.total()),
-            Standing::Fixed | Standing::Part(_) => 0,
+            Standing::Share(..) => self.plan.part_of(self.plan.total()),
+            Standing::Fixed | Standing::Part(..) => 0,
         }
     }
 
@@ -193,7 +197,7 @@ impl<W> Books<W> {
             now,
             since_boot: Duration::ZERO,
         };
-        if let Standing::Share(share) = &self.standing {
+        if let Standing::Share(share, _) = &self.standing {
             time.since_boot = since_boot();
             let ends = share.loans.iter().map(|loan| loan.until);
             let lapsed = ends.filter(|until| *until <= time.since_boot).min();
@@ -216,7 +220,7 @@ impl<W> Books<W> {
     pub(super) fn resize_rate(&mut self, now: Moment) {
         let limit = match &self.standing {
             Standing::Fixed => self.plan.rate,
-            Standing::Part(_) | Standing::Share(_) => {
+            Standing::Part(..) | Standing::Share(..) => {
                 let permits = self.standing.usable(since_boot());
                 let quota = &self.plan.quota;
                 let part = f64::from(permits.unwrap_or(0)) / f64::from(self.plan.total());
@@ -289,7 +293,7 @@ impl<W> Books<W> {
     pub(super) fn of_peers(&self) -> u32 {
         match &self.standing {
             Standing::Fixed => self.allowance.all * (self.plan.hosts - 1),
-            Standing::Part(_) | Standing::Share(_) => {
+            Standing::Part(..) | Standing::Share(..) => {
                 self.plan.total().saturating_sub(self.allowance.all)
             }
         }
@@ -299,7 +303,7 @@ impl<W> Books<W> {
     pub(super) fn of_all(&self) -> f32 {
         match &self.standing {
             Standing::Fixed => self.plan.hosts as f32,
-            Standing::Part(_) | Standing::Share(_) => {
+            Standing::Part(..) | Standing::Share(..) => {
                 self.plan.total() as f32 / self.allowance.all.max(1) as f32
             }
         }

@@ -79,7 +79,7 @@ impl Faults {
         store: &mut Store,
     ) {
         let host = draw.below(2) as usize;
-        let name = match draw.below(12) {
+        let name = match draw.below(13) {
             0 => {
                 hosts[host].kill();
                 "kill -9"
@@ -116,7 +116,7 @@ impl Faults {
             }
             7 => {
                 self.roll_back(store);
-                "failover with lost writes"
+                "rows rolled back"
             }
             8 => {
                 self.cut(&format!(
@@ -142,6 +142,10 @@ impl Faults {
                     STORES[host], self.port
                 ));
                 "cut off both ways"
+            }
+            11 => {
+                fail_over(store, Duration::from_millis(draw.below(2500))).await;
+                "failover with lost writes"
             }
             _ => {
                 nft("flush chain inet chaos out");
@@ -176,12 +180,26 @@ impl Faults {
         }
     }
 
-    /// What a replica that lagged would have: rows as they were a while ago.
+    /// Rows as they were a while ago, among those of now.
     fn roll_back(&mut self, store: &Store) {
         for (key, hex) in self.old.drain(..) {
             store.tell(&["EVAL", PUT, "1", &key, &hex]);
         }
     }
+}
+
+/// A replica is cut off, its master takes writes for a while and is killed, and what the replica has
+/// stands in its place. Hosts meet an empty store and one that takes no writes on the way.
+async fn fail_over(store: &mut Store, lost: Duration) {
+    let replica = Store::start(&["--replicaof", "127.0.0.1", &store.port.to_string()]);
+    replica.until_it_follows();
+    replica.tell(&["REPLICAOF", "NO", "ONE"]);
+    sleep(lost).await;
+    store.kill();
+    store.resume();
+    store.tell(&["REPLICAOF", "127.0.0.1", &replica.port.to_string()]);
+    store.until_it_follows();
+    store.tell(&["REPLICAOF", "NO", "ONE"]);
 }
 
 fn nft(script: &str) {

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use kintone_sim::Sim;
 
 use crate::support::caller::Caller;
+use crate::support::program::without_environment;
 use crate::support::{Plan, TOKEN, config_text};
 
 /// A gateway.
@@ -22,8 +23,23 @@ pub(crate) const STORES: [&str; 2] = ["127.0.9.1", "127.0.9.2"];
 
 const NAMES: [&str; 2] = ["gw-a", "gw-b"];
 
+/// Whether the hosts know of each other.
+#[derive(Clone, Copy)]
+pub(crate) enum Fleet {
+    /// They share by the store.
+    Shared,
+    /// Each takes itself for the only one, so together they pass the limit.
+    Strangers,
+}
+
 impl Process {
-    pub(crate) fn start(index: usize, dir: &Path, sim: &Sim, store_port: u16) -> Self {
+    pub(crate) fn start(
+        index: usize,
+        dir: &Path,
+        sim: &Sim,
+        store_port: u16,
+        fleet: Fleet,
+    ) -> Self {
         let dir = dir.join(NAMES[index]);
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("ca.pem"), sim.ca_pem()).unwrap();
@@ -34,13 +50,19 @@ impl Process {
             quota: "concurrency = 100\nheadroom = 2\ninteractive_reserve = 0\nmax_wait = \"30s\"\n"
                 .into(),
             settle: "2s",
-            addresses: "[[egress.address]]\npublished = \"18.177.83.94\"\n\
-                bind = { gw-a = \"127.0.1.94\", gw-b = \"127.0.1.95\" }\n"
-                .into(),
+            addresses: match fleet {
+                Fleet::Shared => address("{ gw-a = \"127.0.1.94\", gw-b = \"127.0.1.95\" }"),
+                Fleet::Strangers => address(["\"127.0.1.94\"", "\"127.0.1.95\""][index]),
+            },
             tables: format!(
-                "[fleet]\nhost = \"{}\"\nhosts = [\"gw-a\", \"gw-b\"]\nredis = \"redis://{}:{store_port}\"\n\
+                "[fleet]\nhost = \"{}\"\nhosts = {:?}\nredis = \"redis://{}:{store_port}\"\n\
                  loan = \"1s\"\noverrun = \"1s\"\n[log]\naccess = \"off\"\n",
-                NAMES[index], STORES[index]
+                NAMES[index],
+                match fleet {
+                    Fleet::Shared => &NAMES[..],
+                    Fleet::Strangers => &NAMES[index..=index],
+                },
+                STORES[index]
             ),
             ..Plan::default()
         };
@@ -89,16 +111,16 @@ impl Drop for Process {
     }
 }
 
+fn address(bind: &str) -> String {
+    format!("[[egress.address]]\npublished = \"18.177.83.94\"\nbind = {bind}\n")
+}
+
 fn spawn(dir: &Path) -> Child {
     let said = File::options()
         .create(true)
         .append(true)
         .open(dir.join("stderr.log"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
-    for name in ["KINTONE_EGRESS_HOST", "STATE_DIRECTORY", "NOTIFY_SOCKET"] {
-        command.env_remove(name);
-    }
-    command
+    without_environment(Command::new(env!("CARGO_BIN_EXE_kintone-egress")))
         .arg("serve")
         .arg("--config")
         .arg(dir.join("gateway.toml"))

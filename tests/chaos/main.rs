@@ -1,6 +1,7 @@
 //! Two gateways of one fleet and a real redis-server, and everything that can happen to them, drawn by a
-//! seed: kill -9, SIGSTOP and SIGCONT, a store that is flushed, killed, stopped or rolled back, partitions
-//! in one direction and in both. kintone counts: there is no instant over the limit.
+//! seed: kill -9, SIGSTOP and SIGCONT, a store that is flushed, killed, stopped, rolled back or replaced by
+//! a replica that lacks the last writes, partitions in one direction and in both. kintone counts: there is
+//! no instant over the limit.
 //!
 //! `make chaos` runs it for half an hour; CHAOS_SECONDS and CHAOS_SEED say otherwise. As a part of the
 //! tests it takes about a minute. It needs a network namespace (`unshare`) and nft.
@@ -28,7 +29,7 @@ use kintone_sim::{Keep, Options, Sim, TenantSettings};
 use tokio::time::{Instant, sleep};
 
 use fault::{Draw, Faults};
-use gateway::Process;
+use gateway::{Fleet, Process};
 use load::Load;
 use store::Store;
 use support::namespace::in_namespace;
@@ -52,16 +53,42 @@ fn no_instant_is_over_the_limit_whatever_happens() {
     );
 }
 
+/// The control: what is found to be 0 above is found where it is not.
+#[test]
+fn hosts_that_do_not_know_of_each_other_are_found_out() {
+    in_namespace(
+        "hosts_that_do_not_know_of_each_other_are_found_out",
+        async || {
+            let sim = simulator().await;
+            let store = Store::start(&["--bind", "0.0.0.0"]);
+            let dir = tempfile::tempdir().unwrap();
+            let start =
+                |index| Process::start(index, dir.path(), &sim, store.port, Fleet::Strangers);
+            let mut hosts = [0, 1].map(start);
+            let loads = hosts.each_ref().map(|host| Load::start(host.caller(&sim)));
+            loads.iter().for_each(|load| load.callers(120));
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while sim.accounting(ACME).peak <= TOTAL {
+                let peak = sim.accounting(ACME).peak;
+                assert!(Instant::now() < deadline, "only {peak} at once");
+                sleep(Duration::from_millis(20)).await;
+            }
+            for load in loads {
+                load.stop().await;
+            }
+            let said: String = hosts.iter_mut().map(Process::end).collect();
+            invariants::check_secrets(&said, &[TOKEN, API_TOKEN]);
+            invariants::check_sockets(&sim.ledger(), &["127.0.1.94", "127.0.1.95"]);
+        },
+    );
+}
+
 async fn run(time: Duration, draw: &mut Draw) {
-    let options = Options {
-        keep: Keep::Counts,
-        ..Options::default()
-    };
-    let sim = Sim::start(options).await.unwrap();
-    sim.tenant(ACME, kintone());
+    let sim = simulator().await;
     let mut store = Store::start(&["--bind", "0.0.0.0"]);
     let dir = tempfile::tempdir().unwrap();
-    let mut hosts = [0, 1].map(|index| Process::start(index, dir.path(), &sim, store.port));
+    let start = |index| Process::start(index, dir.path(), &sim, store.port, Fleet::Shared);
+    let mut hosts = [0, 1].map(start);
     let loads = hosts.each_ref().map(|host| Load::start(host.caller(&sim)));
     let mut faults = Faults::new(store.port);
     let end = Instant::now() + time;
@@ -101,6 +128,16 @@ async fn run(time: Duration, draw: &mut Draw) {
     let said: String = hosts.iter_mut().map(Process::end).collect();
     invariants::check_secrets(&said, &[TOKEN, API_TOKEN]);
     invariants::check_sockets(&sim.ledger(), &["127.0.1.94", "127.0.1.95"]);
+}
+
+async fn simulator() -> Sim {
+    let options = Options {
+        keep: Keep::Counts,
+        ..Options::default()
+    };
+    let sim = Sim::start(options).await.unwrap();
+    sim.tenant(ACME, kintone());
+    sim
 }
 
 /// Calls take a while, and kintone goes on with those of a gateway that is gone.

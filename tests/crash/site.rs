@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::caller::{Caller, fetch_plain};
+use crate::support::program::without_environment;
 use crate::support::{ACME, Plan, TOKEN, config_text};
 
 /// A host in front of a simulated kintone.
@@ -61,10 +62,8 @@ impl Site {
 
     /// The command that serves; what it says goes to files.
     pub(crate) fn serve(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
-        for name in ["KINTONE_EGRESS_HOST", "STATE_DIRECTORY", "NOTIFY_SOCKET"] {
-            command.env_remove(name);
-        }
+        let program = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
+        let mut command = without_environment(program);
         command.arg("serve").arg("--config");
         command.arg(self.path("gateway.toml"));
         command.stdout(append(&self.path("access.log")));

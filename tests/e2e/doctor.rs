@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use kintone_sim::{DeniedAnswer, Maintenance, Options, Sim, TenantSettings};
 
+use crate::support::program::without_environment;
 use crate::support::{ACME, Plan, config_text};
 
 /// A host that is examined, and the kintone that it reaches.
@@ -28,15 +29,8 @@ impl Site {
     async fn doctor(&self, domain: &[&str]) -> (i32, String) {
         let config = config_text(&self.plan, self.sim.addr());
         std::fs::write(self.dir.path().join("gateway.toml"), config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
-        for name in [
-            "KINTONE_EGRESS_HOST",
-            "STATE_DIRECTORY",
-            "CREDENTIALS_DIRECTORY",
-            "NOTIFY_SOCKET",
-        ] {
-            command.env_remove(name);
-        }
+        let program = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
+        let mut command = without_environment(program);
         command
             .args(["doctor", "--config", "gateway.toml"])
             .args(domain)

@@ -189,10 +189,7 @@ async fn only_active_addresses_are_used() {
 #[tokio::test]
 async fn a_refused_name_is_neither_resolved_nor_dialled() {
     // Where the static answer of the name leads, nobody calls, and no packet of another kind comes.
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let listener = tokio::net::TcpListener::bind(udp.local_addr().unwrap())
-        .await
-        .unwrap();
+    let (listener, udp) = traps().await;
     let trap = listener.local_addr().unwrap();
     let resolve = format!("\"trap.cybozu.com\" = \"{trap}\"");
     let tables = "[account.\"trap.cybozu.com\"]\nenabled = false\n".into();
@@ -226,10 +223,24 @@ async fn a_refused_name_is_neither_resolved_nor_dialled() {
             );
             let came = timeout(Duration::from_millis(100), listener.accept()).await;
             assert!(came.is_err(), "{came:?}");
+            let came = udp.try_recv(&mut [0; 1]).map_err(|error| error.kind());
+            assert_eq!(came, Err(std::io::ErrorKind::WouldBlock));
             assert!(house.sim.ledger().sockets.is_empty());
         },
     )
     .await;
+}
+
+/// One port of both kinds. One that is free for datagrams may be taken for connections; then another.
+async fn traps() -> (tokio::net::TcpListener, UdpSocket) {
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = udp.local_addr().unwrap();
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => return (listener, udp),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse),
+        }
+    }
 }
 
 #[tokio::test]

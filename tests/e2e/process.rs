@@ -12,6 +12,7 @@ use kintone_sim::{Options, Sim, TenantSettings};
 use tokio::time::{Instant, sleep};
 
 use crate::support::caller::{Answer, Caller, ask_raw, fetch_plain};
+use crate::support::program::without_environment;
 use crate::support::{ACME, BATCH_TOKEN, TOKEN};
 
 /// No process of these tests takes longer to begin or to end.
@@ -232,16 +233,9 @@ impl Drop for Process {
 
 /// The program, in surroundings that say nothing.
 pub(crate) fn command(folder: &std::path::Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
+    let program = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
+    let mut command = without_environment(program);
     command.current_dir(folder).stdin(Stdio::null());
-    for name in [
-        "KINTONE_EGRESS_HOST",
-        "STATE_DIRECTORY",
-        "CREDENTIALS_DIRECTORY",
-        "NOTIFY_SOCKET",
-    ] {
-        command.env_remove(name);
-    }
     command
 }
 

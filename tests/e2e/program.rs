@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use kintone_egress::config::token::hash_token;
 
+use crate::support::program::without_environment;
+
 /// What `check` and `serve` exit with when the configuration is wrong.
 const BAD_CONFIG: i32 = 78;
 
@@ -41,16 +43,7 @@ impl Site {
 }
 
 fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
-    for name in [
-        "KINTONE_EGRESS_HOST",
-        "STATE_DIRECTORY",
-        "CREDENTIALS_DIRECTORY",
-        "NOTIFY_SOCKET",
-    ] {
-        command.env_remove(name);
-    }
-    command
+    without_environment(Command::new(env!("CARGO_BIN_EXE_kintone-egress")))
 }
 
 fn config(lines: &str) -> String {

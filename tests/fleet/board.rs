@@ -142,11 +142,7 @@ async fn refusals_of_the_store_name_the_remedy_and_no_secret() {
     }
     let open = Store::start(&[]);
     let replica = Store::start(&["--replicaof", "127.0.0.1", &open.port.to_string()]);
-    until("the replica has synchronised", || {
-        replica
-            .tell(&["INFO", "replication"])
-            .contains("master_link_status:up")
-    });
+    replica.until_it_follows();
     let error = beat(&mut board_of("gw-a", &replica.url()), b"row")
         .await
         .unwrap_err();

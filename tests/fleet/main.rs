@@ -11,8 +11,11 @@
 mod support;
 
 mod board;
+mod clock;
+mod evict;
 mod operate;
 mod pair;
+mod process;
 #[path = "../e2e/schema.rs"]
 mod schema;
 mod sharing;

@@ -12,6 +12,7 @@ use crate::store::Store;
 use crate::support::ACME;
 use crate::support::caller::{ask_raw, fetch_plain};
 use crate::support::crowd::flood;
+use crate::support::program::without_environment;
 
 fn wish(store: &Store) -> Wish {
     Wish {
@@ -21,7 +22,11 @@ fn wish(store: &Store) -> Wish {
 }
 
 /// Waits until what the API says of the fleet satisfies `condition`.
-async fn until_fleet(host: &Host, what: &str, condition: impl Fn(&serde_json::Value) -> bool) {
+pub(crate) async fn until_fleet(
+    host: &Host,
+    what: &str,
+    condition: impl Fn(&serde_json::Value) -> bool,
+) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let fleet = host.json("/api/v1/fleet").await;
@@ -40,6 +45,22 @@ async fn order(host: &Host, path: &str) -> (u16, String) {
     let answer = ask_raw(admin, request.as_bytes()).await;
     let body = String::from_utf8_lossy(&answer.body).into_owned();
     (answer.status.as_u16(), body)
+}
+
+/// What `kintone-egress fleet` ends with and says on this host.
+pub(crate) async fn command(host: &Host, words: &[&str]) -> (Option<i32>, String) {
+    let text = std::fs::read_to_string(&host.config_path).unwrap();
+    let admin = format!("admin = \"{}\"", host.admin);
+    let text = text.replace("admin = \"127.0.0.1:0\"", &admin);
+    std::fs::write(&host.config_path, text).unwrap();
+    let program = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
+    let mut command = without_environment(program);
+    command.arg("fleet").args(words).arg("--config");
+    command.arg(&host.config_path);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -243,30 +264,7 @@ async fn the_command_asks_the_gateway_of_this_host() {
     let store = Store::start(&[]);
     let pair = Pair::new(wish(&store)).await;
     let host = pair.start("gw-a");
-    let text = std::fs::read_to_string(&host.config_path).unwrap();
-    let admin = format!("admin = \"{}\"", host.admin);
-    std::fs::write(
-        &host.config_path,
-        text.replace("admin = \"127.0.0.1:0\"", &admin),
-    )
-    .unwrap();
-    let run = |words: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
-        command
-            .arg("fleet")
-            .args(words)
-            .arg("--config")
-            .arg(&host.config_path);
-        command
-            .env_remove("KINTONE_EGRESS_HOST")
-            .env_remove("STATE_DIRECTORY");
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
-        async {
-            let output = output.await.unwrap();
-            let said = [output.stdout, output.stderr].concat();
-            (output.status.code(), String::from_utf8(said).unwrap())
-        }
-    };
+    let run = |words: &'static [&'static str]| command(&host, words);
     let (status, said) = run(&["status"]).await;
     let shown: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"));
     assert_eq!((status, &shown["host"]), (Some(0), &"gw-a".into()));

@@ -88,20 +88,7 @@ impl Pair {
 
     /// Starts a host with a state directory of that name, and otherwise as this wish has it.
     pub(crate) fn start_with(&self, name: &str, folder: &str, wish: &Wish) -> Host {
-        let dir = self.dir.path().join(folder);
-        std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("ca.pem"), self.sim.ca_pem()).unwrap();
-        let plan = Plan {
-            quota: wish.quota.clone(),
-            addresses: addresses(wish.hosts),
-            tables: format!(
-                "[fleet]\nhost = \"{name}\"\nhosts = {:?}\nredis = \"{}\"\n{}",
-                wish.hosts, wish.redis, wish.fleet
-            ),
-            ..Plan::default()
-        };
-        let config_path = dir.join("gateway.toml");
-        std::fs::write(&config_path, config_text(&plan, self.sim.addr())).unwrap();
+        let config_path = self.configure(name, folder, wish);
         let environment = Environment::default();
         let loaded = load(&config_path, &environment);
         let Loaded { config, .. } = loaded.unwrap_or_else(|faults| panic!("{faults}"));
@@ -129,6 +116,25 @@ impl Pair {
             running,
             ca_pem: self.sim.ca_pem().to_owned(),
         }
+    }
+
+    /// Writes a host's configuration; where it is.
+    pub(crate) fn configure(&self, name: &str, folder: &str, wish: &Wish) -> PathBuf {
+        let dir = self.dir.path().join(folder);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("ca.pem"), self.sim.ca_pem()).unwrap();
+        let plan = Plan {
+            quota: wish.quota.clone(),
+            addresses: addresses(wish.hosts),
+            tables: format!(
+                "[fleet]\nhost = \"{name}\"\nhosts = {:?}\nredis = \"{}\"\n{}",
+                wish.hosts, wish.redis, wish.fleet
+            ),
+            ..Plan::default()
+        };
+        let config_path = dir.join("gateway.toml");
+        std::fs::write(&config_path, config_text(&plan, self.sim.addr())).unwrap();
+        config_path
     }
 
     /// Checks what must always hold of the whole fleet.

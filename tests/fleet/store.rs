@@ -100,6 +100,14 @@ impl Store {
         cli(self.port, words)
     }
 
+    /// Waits until it has all that its master has.
+    pub(crate) fn until_it_follows(&self) {
+        until("the replica follows", || {
+            let said = self.tell(&["INFO", "replication"]);
+            said.contains("master_link_status:up")
+        });
+    }
+
     /// Commands that it has carried out so far, scripts and connections included.
     pub(crate) fn commands(&self) -> u64 {
         let stats = self.tell(&["INFO", "stats"]);

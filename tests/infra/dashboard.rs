@@ -7,11 +7,12 @@ use serde_json::Value;
 use crate::tools::{infra, read};
 
 /// Its rows, in order.
-const ROWS: [&str; 6] = [
+const ROWS: [&str; 7] = [
     "Can it leave?",
     "Callers",
     "Accounts",
     "Quota and waits",
+    "Fleet",
     "kintone and the way there",
     "Host",
 ];

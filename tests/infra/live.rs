@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::dashboard::{expressions, filled};
 use crate::load::Load;
+use crate::pair::Pair;
 use crate::prometheus::Prometheus;
 use crate::support::ACME;
 use crate::tools::tool;
@@ -16,7 +17,10 @@ use crate::{rules, runbooks};
 #[tokio::test(flavor = "multi_thread")]
 async fn what_operators_are_given_works_on_a_gateway_under_load() {
     let load = Load::start().await;
-    let prometheus = Prometheus::start(load.dir.path(), load.gateway.metrics).await;
+    let pair = Pair::start(load.dir.path());
+    let [first, second] = pair.metrics();
+    let targets = [load.gateway.metrics, first, second];
+    let prometheus = Prometheus::start(load.dir.path(), &targets).await;
     // Each figure that rises slowly has risen between two scrapes by then.
     let ripe = "count_over_time(up{job=\"kintone-egress\"}[1m]) > 14";
     prometheus.until(ripe).await;

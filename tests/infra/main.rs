@@ -12,9 +12,16 @@ mod example;
 mod host;
 mod live;
 mod load;
+mod pair;
 mod process;
 mod prometheus;
 mod rules;
 mod runbooks;
+#[allow(
+    dead_code,
+    reason = "a fleet of two quiet hosts needs little of a store"
+)]
+#[path = "../fleet/store.rs"]
+mod store;
 mod tools;
 mod unit;

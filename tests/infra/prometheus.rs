@@ -1,4 +1,4 @@
-//! A real Prometheus that scrapes a gateway every second and evaluates the rules.
+//! A real Prometheus that scrapes gateways every second and evaluates the rules.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,8 +22,8 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one in `dir` with the scrape configuration of `infra/`, but for the target and the pace.
-    pub(crate) async fn start(dir: &Path, target: SocketAddr) -> Self {
+    /// Starts one in `dir` with the scrape configuration of `infra/`, but for the targets and the pace.
+    pub(crate) async fn start(dir: &Path, scraped: &[SocketAddr]) -> Self {
         let [address] = free_ports();
         let folder = infra("prometheus");
         let mut config = String::new();
@@ -35,7 +35,8 @@ impl Prometheus {
                     if targets > 1 {
                         continue;
                     }
-                    format!("          - {target}")
+                    let lines = scraped.iter().map(|target| format!("          - {target}"));
+                    lines.collect::<Vec<_>>().join("\n")
                 }
                 "- kintone-egress.recording.yml" | "- kintone-egress.alerts.yml" => {
                     line.replace("- ", &format!("- {}/", folder.display()))

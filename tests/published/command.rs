@@ -4,23 +4,17 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::support::caller::fetch_plain;
+use crate::support::program::without_environment;
 use crate::support::{Plan, house};
 use crate::{FIRST, FORMER, PUBLIC, SECOND, memory};
 
 fn addresses(config: &Path, more: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
-    command
+    without_environment(Command::new(env!("CARGO_BIN_EXE_kintone-egress")))
         .args(["addresses", "--config"])
         .arg(config)
-        .args(more);
-    for name in [
-        "KINTONE_EGRESS_HOST",
-        "STATE_DIRECTORY",
-        "CREDENTIALS_DIRECTORY",
-    ] {
-        command.env_remove(name);
-    }
-    command.output().unwrap()
+        .args(more)
+        .output()
+        .unwrap()
 }
 
 #[tokio::test]

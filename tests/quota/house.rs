@@ -135,17 +135,29 @@ impl House {
         let tenant = Tenant::parse(tenant).ok();
         self.quotas
             .admit(Ask {
-                account: &self.account,
                 mode: wish.mode,
                 tenant: tenant.as_ref(),
-                caller: &self.caller,
                 priority: wish.priority,
-                caller_wait: None,
                 call_wait: wish.wait,
                 weight: wish.weight,
-                term: Term::Short,
+                ..self.ask()
             })
             .await
+    }
+
+    /// A short interactive call without a tenant, by the account's own wait.
+    pub fn ask(&self) -> Ask<'_> {
+        Ask {
+            account: &self.account,
+            mode: Mode::Forward,
+            tenant: None,
+            caller: &self.caller,
+            priority: Priority::Interactive,
+            caller_wait: None,
+            call_wait: None,
+            weight: 1,
+            term: Term::Short,
+        }
     }
 
     pub fn look(&self) -> AccountSnapshot {

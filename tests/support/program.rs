@@ -40,7 +40,7 @@ impl Program {
         let config = config_text(plan, sim.addr()) + "[log]\naccess = \"access.log\"\n";
         std::fs::write(dir.path().join("gateway.toml"), config).expect("writable");
         let said = File::create(dir.path().join("stderr")).expect("writable");
-        let mut command = Command::new("sh");
+        let mut command = without_environment(Command::new("sh"));
         command
             .args(["-c", "ulimit -n \"$0\" && exec \"$@\""])
             .arg(descriptors.to_string())
@@ -49,14 +49,6 @@ impl Program {
             .current_dir(dir.path())
             .stdout(Stdio::null())
             .stderr(said);
-        for name in [
-            "KINTONE_EGRESS_HOST",
-            "STATE_DIRECTORY",
-            "CREDENTIALS_DIRECTORY",
-            "NOTIFY_SOCKET",
-        ] {
-            command.env_remove(name);
-        }
         let child = command.spawn().expect("sh runs");
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut program = Self {
@@ -77,15 +69,8 @@ impl Program {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let said = self.said();
-            let line = said.lines().find(|line| line.contains("\"serving\""));
-            if let Some(line) = line {
-                let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
-                let address = |key: &str| {
-                    let text = line[key].as_str().expect("an address");
-                    let text = text.trim_matches(['[', ']']);
-                    text.parse().expect("an address")
-                };
-                return (address("proxy"), address("admin"));
+            if let Some(addresses) = addresses_in(&said) {
+                return addresses;
             }
             let ended = self.child.try_wait().expect("a child");
             assert!(ended.is_none() && Instant::now() < deadline, "{said}");
@@ -181,6 +166,31 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The proxy's and the admin listener's address in what a gateway that serves wrote to standard error.
+pub fn addresses_in(said: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line = said.lines().find(|line| line.contains("\"serving\""))?;
+    let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    let address = |key: &str| {
+        let text = line[key].as_str().expect("an address");
+        let text = text.trim_matches(['[', ']']);
+        text.parse().expect("an address")
+    };
+    Some((address("proxy"), address("admin")))
+}
+
+/// A command that gets nothing from the environment that a gateway reads.
+pub fn without_environment(mut command: Command) -> Command {
+    for name in [
+        "KINTONE_EGRESS_HOST",
+        "STATE_DIRECTORY",
+        "CREDENTIALS_DIRECTORY",
+        "NOTIFY_SOCKET",
+    ] {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// A plan of a program under load: the simulator keeps sums only.

@@ -7,27 +7,13 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kintone_egress::config::QuotaSettings;
-use kintone_egress::model::{Mode, Priority, Tenant};
-use kintone_egress::quota::{Ask, Boot, Opened, Permit, Quotas, Term};
+use kintone_egress::model::Tenant;
+use kintone_egress::quota::{Ask, Boot, Opened, Permit, Quotas};
 
 #[path = "../../quota/house.rs"]
 mod house;
 
 use house::{CALL, House};
-
-fn ask(house: &House) -> Ask<'_> {
-    Ask {
-        account: &house.account,
-        mode: Mode::Forward,
-        tenant: None,
-        caller: &house.caller,
-        priority: Priority::Interactive,
-        caller_wait: None,
-        call_wait: None,
-        weight: 1,
-        term: Term::Short,
-    }
-}
 
 async fn granted(ask: Ask<'_>, house: &House) -> Permit {
     house.quotas.admit(ask).await.expect("there is room")
@@ -55,14 +41,14 @@ fn admit(criterion: &mut Criterion) {
     });
     criterion.bench_function("admit and finish", |bencher| {
         bencher.to_async(&runtime).iter(|| async {
-            granted(black_box(ask(&house)), &house).await.finish();
+            granted(black_box(house.ask()), &house).await.finish();
         });
     });
     criterion.bench_function("admit, send, answer and finish for a tenant", |bencher| {
         bencher.to_async(&runtime).iter(|| async {
             let ask = Ask {
                 tenant: Some(&tenant),
-                ..black_box(ask(&house))
+                ..black_box(house.ask())
             };
             let mut permit = granted(ask, &house).await;
             permit.sent();
@@ -80,7 +66,7 @@ fn admit(criterion: &mut Criterion) {
         bencher.to_async(&runtime).iter(|| async {
             let ask = Ask {
                 tenant: Some(&tenant),
-                ..black_box(ask(&recorded))
+                ..black_box(recorded.ask())
             };
             let mut permit = granted(ask, &recorded).await;
             permit.sent();
@@ -97,7 +83,7 @@ fn admit(criterion: &mut Criterion) {
             .quotas
             .admit(Ask {
                 call_wait: Some(Duration::ZERO),
-                ..ask(&full)
+                ..full.ask()
             })
             .await
         {
@@ -113,7 +99,7 @@ fn admit(criterion: &mut Criterion) {
                         full.quotas
                             .admit(Ask {
                                 caller_wait,
-                                ..ask(&full)
+                                ..full.ask()
                             })
                             .await,
                     );
@@ -130,7 +116,7 @@ fn admit(criterion: &mut Criterion) {
                 .quotas
                 .admit(Ask {
                     call_wait,
-                    ..black_box(ask(&full))
+                    ..black_box(full.ask())
                 })
                 .await;
             assert!(black_box(refused).is_err());
