@@ -14,7 +14,8 @@ use crate::model::Account;
 use crate::published::evidence::Statement;
 use crate::quota::{ArchiveError, DayRow};
 use crate::telemetry::{
-    AccountView, AddressView, AppTodayView, Balance, FleetView, PublishedView, Telemetry, Views,
+    AccountView, AddressView, AppTodayView, Balance, FleetView, MailView, PublishedView, Telemetry,
+    Views,
 };
 
 /// A question to the rest of the gateway. It must answer without waiting.
@@ -65,6 +66,8 @@ pub struct Admin {
     pub draining: Ask<bool>,
     /// How it stands in its fleet.
     pub fleet: Ask<FleetView>,
+    /// Mails to people, counted.
+    pub mail: Ask<MailView>,
     /// Carries out an order about another host; the fault if it is refused.
     pub order_fleet: OrderFleet,
     /// The configuration in force, secrets as `***`.
@@ -106,6 +109,7 @@ impl Admin {
             published: (self.published)(),
             draining: (self.draining)(),
             fleet: Some((self.fleet)()),
+            mail: (self.mail)(),
         }
     }
 }

@@ -28,8 +28,8 @@ pub use labels::{Alpn, ConnectResult, Handshake, LimitName, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
 pub use views::{
-    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, Presence, PublishedView,
-    TenantView, Views, WaitingView,
+    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, MailView, Presence,
+    PublishedView, TenantView, Views, WaitingView,
 };
 
 pub mod access_log;
@@ -43,6 +43,7 @@ pub mod labels;
 pub mod line;
 pub mod live;
 pub mod logging;
+pub mod mail;
 pub mod metrics;
 pub mod record;
 pub mod sink;
