@@ -74,6 +74,14 @@
 //! public listener shows what was rendered of it. `egress` tells `gateway/evidence` the local address
 //! of each connection that stands, which `published/evidence` keeps by account and day.
 //!
+//! # Telling people
+//! A call that ends goes through `notify/feed`, which never makes it wait: a failure always, a success only
+//! where a failure of its account is followed. `notify/clerk`, one task, hears what it shows of each matter
+//! (`notify/sign`), when an episode begins and ends (`notify/episode`), and whether so many begin that the
+//! cause may be ours (`notify/brake`); letters become mails in the state directory (`notify/spool`), which
+//! `notify/post` brings to the server. What the clerk must know of the rest (`notify/surroundings`) is
+//! answered by `gateway/notices`.
+//!
 //! # What must always hold
 //! Every integration test checks these in one shared harness (`tests/support`).
 //!

@@ -30,6 +30,8 @@ use arguments::{Arguments, Ca, Call, ConfigFile, FleetVerb, NewCa, Verb};
 
 #[path = "main/arguments.rs"]
 mod arguments;
+#[path = "main/notify.rs"]
+mod notify;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Explain(call) => explain(*call),
         Verb::Doctor { file, domain } => doctor(&file, domain.as_deref()),
         Verb::Fleet { verb } => fleet(verb),
+        Verb::Notify { verb } => notify::run(verb),
         Verb::Ca(Ca::Init(order)) => make_ca(order),
         Verb::Ca(Ca::Print(file)) => print_ca(&file),
         Verb::HashToken { generate } => print_token_hash(generate),

@@ -69,6 +69,8 @@ impl Running {
             draining: Box::new(|| false),
             fleet: Box::new(FleetView::default),
             mail: Box::new(MailView::default),
+            held_mails: Box::new(Vec::new),
+            decide_mails: Arc::new(|_, _| 0),
             order_fleet: Box::new(|_| Err("this host is alone".to_owned())),
             config_json: Box::new(|| json!({"admin": {"token": "***"}})),
             token: Box::new(move || token.map(|it| Secret::new(it.into()))),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::state::Running;
+use crate::admin::{Decision, HeldMails};
 use crate::config::{AddressState, Config};
 use crate::egress::Presence;
 use crate::model::Published;
@@ -64,6 +65,28 @@ pub(super) fn mail(running: &Running) -> MailView {
         lost: refused,
         signs_lost: running.desk.feed.lost(),
     }
+}
+
+/// The mails held, by cause.
+pub(super) fn held(running: &Running) -> Vec<HeldMails> {
+    let held = running.desk.held().into_iter();
+    held.map(|(cause, mails)| HeldMails { cause, mails })
+        .collect()
+}
+
+/// Carries out what operators decide about the mails held of a cause. It blocks on the disk.
+pub(super) fn decide(running: &Running, cause: &str, decision: Decision) -> usize {
+    let mails = match decision {
+        Decision::Release => running.desk.release(cause),
+        Decision::Drop => running.desk.drop_held(cause),
+    };
+    tracing::warn!(
+        cause,
+        ?decision,
+        mails,
+        "an operator has decided about the mails held"
+    );
+    mails
 }
 
 /// Tells people of what calls show, and brings the mails to the server, for ever.

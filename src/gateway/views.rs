@@ -97,6 +97,11 @@ pub(super) fn admin(
         draining: ask(running, is_draining),
         fleet: ask(running, fleet_view::fleet),
         mail: ask(running, notices::mail),
+        held_mails: ask(running, notices::held),
+        decide_mails: {
+            let running = Arc::clone(running);
+            Arc::new(move |cause, decision| notices::decide(&running, cause, decision))
+        },
         order_fleet: {
             let running = Arc::clone(running);
             Box::new(move |order| fleet_view::order(&running, order))

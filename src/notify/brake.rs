@@ -116,7 +116,7 @@ mod tests {
         let mut now = Moment::now();
         for number in 0..100 {
             let account = Account::from_normal(&format!("a{number}.cybozu.com"));
-            now.instant += BrakeTerms::default().window / 5;
+            now.instant += BrakeTerms::default().window / 4;
             assert!(!brake.begins("authentication", &account, BrakeTerms::default(), 10, now));
         }
     }

@@ -154,8 +154,10 @@ impl Clerk {
                 let turn = self.episodes.open(subject, now);
                 self.turn(turn, Some((app, percent)), now, &config);
             }
-            Event::NotTold(reference) => {
-                self.amend(&reference, |told| told.customers = false);
+            Event::NotTold(references) => {
+                for reference in references {
+                    self.amend(&reference, |told| told.customers = false);
+                }
             }
         }
     }

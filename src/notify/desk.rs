@@ -22,8 +22,8 @@ const EVENTS: usize = 256;
 pub enum Event {
     /// An app has reached that part of its calls of the day, in percent.
     BudgetNear(Account, AppId, u64),
-    /// Customers are not told of that episode after all.
-    NotTold(String),
+    /// Customers are not told of these episodes after all.
+    NotTold(Vec<String>),
 }
 
 /// What the rest of the gateway has of the desk. Clones are the same one.
@@ -105,9 +105,8 @@ impl Desk {
         let dropped = self.spool.drop_held(|label| label.cause == cause);
         self.brake().let_go(cause);
         let count = dropped.len();
-        for label in dropped {
-            self.tell(Event::NotTold(label.reference));
-        }
+        let references = dropped.into_iter().map(|label| label.reference);
+        self.tell(Event::NotTold(references.collect()));
         count
     }
 

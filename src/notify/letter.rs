@@ -178,6 +178,27 @@ pub fn write_held(matter: &Matter, accounts: usize, at: Timestamp, house: &House
     Letter { subject, body }
 }
 
+/// What is sent to try the mail server.
+#[must_use]
+pub fn write_test(at: Timestamp, house: &House) -> Letter {
+    let (host, at) = (&house.host, time(at));
+    let japanese = format!(
+        "これは kintone-egress(ホスト {host})からの試験メールです({at})。対応は必要ありません。\n"
+    );
+    let english =
+        format!("This is a test by kintone-egress on host {host} ({at}). Nothing is to be done.\n");
+    match house.language {
+        Language::Ja => Letter {
+            subject: "【試験】kintone連携: メール送信の確認".to_owned(),
+            body: format!("{japanese}\n{english}"),
+        },
+        Language::En => Letter {
+            subject: "[Test] kintone integration: does mail arrive?".to_owned(),
+            body: english,
+        },
+    }
+}
+
 fn subject_line(words: &Words, news: &News<'_>) -> String {
     let mark = match (news.turn, news.audience) {
         (When::Ends { .. }, _) => words.mark_over,
@@ -240,3 +261,6 @@ fn time(moment: Timestamp) -> String {
     let there = moment.to_zoned(japan);
     there.strftime("%Y-%m-%d %H:%M JST").to_string()
 }
+
+#[cfg(test)]
+mod tests;

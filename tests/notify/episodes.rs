@@ -77,3 +77,61 @@ async fn an_address_that_is_not_allowed_is_told_once_with_the_line_to_add_and_so
     })
     .await;
 }
+
+#[tokio::test]
+async fn ten_thousand_failing_calls_are_one_mail_to_each_who_can_mend_it() {
+    let server = Server::start();
+    let none = TenantSettings {
+        users: std::collections::BTreeMap::new(),
+        ..TenantSettings::default()
+    };
+    house(plan(&server, "", none), async |house| {
+        let wrong = async |calls: u32| {
+            let caller = house.caller_as("events+one", crate::support::TOKEN);
+            let mut connection = caller.connect().await;
+            for _ in 0..calls {
+                let mut request = caller.request(http::Method::GET, RECORDS, bytes::Bytes::new());
+                let token = http::HeaderValue::from_static("wrong-token");
+                request.headers_mut().insert("x-cybozu-api-token", token);
+                let answer = connection.send_request(request).await.unwrap();
+                let answer = crate::support::caller::read(answer).await.unwrap();
+                assert_eq!(answer.header("kintone-egress-cause"), "authentication");
+            }
+        };
+        tokio::join!(wrong(2500), wrong(2500), wrong(2500), wrong(2500));
+        server.until("one@acme.example", 1).await;
+        server.until("sre@service.example", 1).await;
+        assert_eq!(server.mails().len(), 2, "{:?}", server.mails());
+        let told = &server.mails_to("one@acme.example")[0];
+        assert_eq!(
+            told.subject(),
+            "【要対応】kintone連携: kintone にログインできません(acme.cybozu.com)"
+        );
+        let body = told.body();
+        let (japanese, english) = (body.find("何が起きているか"), body.find("What happens"));
+        assert!(japanese.unwrap() < english.unwrap(), "{body}");
+    })
+    .await;
+}
+
+/// Operators are told of kintone's maintenance, customers are not.
+#[tokio::test]
+async fn maintenance_is_told_to_operators_alone() {
+    let server = Server::start();
+    let maintained = TenantSettings {
+        maintenance: kintone_sim::Maintenance::Text503,
+        ..TenantSettings::default()
+    };
+    house(plan(&server, "", maintained), async |house| {
+        call_until(&house, || !server.mails().is_empty()).await;
+        let told = server.until("sre@service.example", 1).await;
+        assert_eq!(
+            told[0].subject(),
+            "【運用】kintone連携: kintone がメンテナンス中です(acme.cybozu.com)"
+        );
+        house.sim.tenant(ACME, TenantSettings::default());
+        call_until(&house, || server.mails().len() > 1).await;
+        assert_eq!(server.mails_to("admin@acme.example").len(), 0);
+    })
+    .await;
+}

@@ -7,4 +7,5 @@
 mod support;
 
 mod episodes;
+mod held;
 mod server;
