@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::egress::EgressError;
-use crate::notify::spool::SpoolError;
+use crate::notify::label::SpoolError;
 use crate::quota::RecordError;
 use crate::telemetry::access_log::AccessLogError;
 use crate::tls::MintError;

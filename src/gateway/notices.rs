@@ -11,7 +11,7 @@ use crate::admin::{Decision, HeldMails};
 use crate::config::{AddressState, Config};
 use crate::egress::Presence;
 use crate::model::Published;
-use crate::notify::spool::Figures;
+use crate::notify::label::Figures;
 use crate::notify::{Clerk, Inbox, Surroundings, post};
 use crate::telemetry::MailView;
 

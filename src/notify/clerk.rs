@@ -7,17 +7,17 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::contacts;
 use super::desk::{Desk, Event, Inbox};
+use super::draft::Drafts;
 use super::episode::{Episodes, Sign, Turn};
 use super::feed::Switch;
-use super::job::{Found, Job, Mail, carry_out};
-use super::letter::{self, House, News, When};
+use super::job::{Found, Job, carry_out};
+use super::label::Folder;
+use super::letter::{self, House, When};
 use super::matter::{Audience, Matter, Subject};
 use super::memory::{self, Row, Told};
 use super::moment::Moment;
 use super::sign::Seen;
-use super::spool::{Folder, Kind, Label};
 use super::surroundings::Surroundings;
 use crate::config::{Config, Notify};
 use crate::kintone::day::Day;
@@ -217,7 +217,8 @@ impl Clerk {
                     since: since.wall,
                     well_since: well_since.wall,
                 };
-                let mails = self.mails(&subject, turn, None, open.told, now, config, notify);
+                let drafts = self.drafts(now, config, notify);
+                let mails = drafts.of_turn(&subject, turn, open.told, None);
                 tracing::info!(reference = open.reference, "an episode is over");
                 self.jobs.push(Job::End(open.reference, mails));
             }
@@ -253,7 +254,8 @@ impl Clerk {
         let accounts = brake.accounts(cause);
         drop(brake);
         if is_held_now {
-            let mails = self.held_mails(&subject, accounts, now, config, notify);
+            let drafts = self.drafts(now, config, notify);
+            let mails = drafts.of_held(&subject, accounts);
             tracing::error!(
                 cause,
                 accounts,
@@ -266,7 +268,8 @@ impl Clerk {
             operators: !is_held,
         };
         let turn = When::Begins(since.wall);
-        let mut mails = self.mails(&subject, turn, budget, told, now, config, notify);
+        let drafts = self.drafts(now, config, notify);
+        let mut mails = drafts.of_turn(&subject, turn, told, budget);
         for mail in &mut mails {
             if is_held && mail.label.audience == Audience::Customers {
                 mail.folder = Folder::Held;
@@ -306,98 +309,14 @@ impl Clerk {
         self.turn(turn, None, now, config);
     }
 
-    /// The mails of a turn, to whoever is told of it.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what a letter says and to whom it goes"
-    )]
-    fn mails(
-        &self,
-        subject: &Subject,
-        turn: When,
-        budget: Option<(AppId, u64)>,
-        told: Told,
-        now: Moment,
-        config: &Config,
-        notify: &Notify,
-    ) -> Vec<Mail> {
-        let house = house(config, notify, self.surroundings.addresses());
-        let contacts = contacts::of(subject, config);
-        let mut mails = Vec::new();
-        for (audience, is_told, recipients) in [
-            (Audience::Customers, told.customers, &contacts),
-            (Audience::Operators, told.operators, &notify.operators),
-        ] {
-            if !is_told || recipients.is_empty() {
-                continue;
-            }
-            let letter = letter::write(&News {
-                subject,
-                turn,
-                audience,
-                budget,
-                customers: contacts.len(),
-                house: &house,
-            });
-            let kind = match turn {
-                When::Begins(_) => Kind::Begin,
-                When::Ends { .. } => Kind::End,
-            };
-            for to in recipients {
-                let label = Label {
-                    reference: letter::reference(subject, turn.since()),
-                    kind,
-                    cause: subject.matter.cause().to_owned(),
-                    account: subject.account.as_ref().map(ToString::to_string),
-                    address: subject.matter.address().map(|address| address.0),
-                    audience,
-                    from: notify.from.clone(),
-                    to: to.clone(),
-                    created: now.wall,
-                    due: match kind {
-                        Kind::Begin => now.wall + notify.brake.rest,
-                        Kind::End | Kind::Held | Kind::Test => now.wall,
-                    },
-                };
-                mails.push(Mail {
-                    label,
-                    letter: letter.clone(),
-                    folder: Folder::Queue,
-                });
-            }
+    fn drafts<'a>(&self, now: Moment, config: &'a Config, notify: &'a Notify) -> Drafts<'a> {
+        let addresses = self.surroundings.addresses();
+        Drafts {
+            config,
+            notify,
+            house: House::of(config, notify, addresses),
+            now: now.wall,
         }
-        mails
-    }
-
-    /// What operators are told when mails are held.
-    fn held_mails(
-        &self,
-        subject: &Subject,
-        accounts: usize,
-        now: Moment,
-        config: &Config,
-        notify: &Notify,
-    ) -> Vec<Mail> {
-        let house = house(config, notify, self.surroundings.addresses());
-        let letter = letter::write_held(&subject.matter, accounts, now.wall, &house);
-        let cause = subject.matter.cause();
-        let of = |to: &String| Mail {
-            label: Label {
-                reference: letter::reference(subject, now.wall),
-                kind: Kind::Held,
-                cause: cause.to_owned(),
-                account: None,
-                address: None,
-                audience: Audience::Operators,
-                from: notify.from.clone(),
-                to: to.clone(),
-                created: now.wall,
-                due: now.wall,
-            },
-            letter: letter.clone(),
-            folder: Folder::Queue,
-        };
-        notify.operators.iter().map(of).collect()
     }
 
     /// Has done what was decided.
@@ -448,22 +367,5 @@ impl Clerk {
             change(&mut open.told);
             self.is_changed = true;
         }
-    }
-}
-
-/// What all letters have in common.
-#[must_use]
-pub fn house(config: &Config, notify: &Notify, addresses: Vec<Published>) -> House {
-    let public = &config.public;
-    House {
-        language: notify.language,
-        addresses,
-        service: public.service.clone(),
-        contact: public
-            .contact
-            .clone()
-            .unwrap_or_else(|| notify.from.clone()),
-        page: public.url.clone(),
-        host: config.fleet.host.clone(),
     }
 }

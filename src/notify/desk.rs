@@ -8,9 +8,10 @@ use tokio::sync::mpsc;
 
 use super::brake::Brake;
 use super::feed::Feed;
+use super::label::SpoolError;
 use super::moment::Moment;
 use super::sign::Seen;
-use super::spool::{Spool, SpoolError};
+use super::spool::Spool;
 use crate::config::Config;
 use crate::model::{Account, AppId};
 
@@ -59,8 +60,8 @@ pub fn open(config: &Config) -> Result<(Desk, Inbox), SpoolError> {
     let terms = config.notify.as_ref().map(|notify| notify.terms);
     let (feed, calls) = Feed::new(terms.unwrap_or_default().signs_max);
     let mut brake = Brake::default();
-    for cause in spool.held_causes() {
-        brake.hold(cause);
+    for label in spool.held() {
+        brake.hold(label.cause);
     }
     let (sender, events) = mpsc::channel(EVENTS);
     let desk = Desk {

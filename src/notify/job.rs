@@ -5,11 +5,12 @@ use std::path::Path;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
+use super::label::{Folder, Kind, Label};
 use super::letter::Letter;
 use super::mail::{Envelope, compose};
 use super::matter::Audience;
 use super::memory::{self, Row};
-use super::spool::{Folder, Kind, Label, Spool};
+use super::spool::Spool;
 use crate::config::SpoolTerms;
 use crate::model::Published;
 

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::matter::{Audience, Matter, Subject};
 use super::words::{self, Words};
 use super::{english, japanese};
-use crate::config::Language;
+use crate::config::{Config, Language, Notify, Public};
 use crate::model::{AppId, Published};
 
 /// One letter, before it becomes a mail.
@@ -103,6 +103,25 @@ impl When {
 }
 
 impl House {
+    /// What the configuration says of it; `addresses` are the published ones in use.
+    #[must_use]
+    pub fn of(config: &Config, notify: &Notify, addresses: Vec<Published>) -> Self {
+        let Public {
+            service,
+            contact,
+            url,
+            ..
+        } = &config.public;
+        Self {
+            language: notify.language,
+            addresses,
+            service: service.clone(),
+            contact: contact.clone().unwrap_or_else(|| notify.from.clone()),
+            page: url.clone(),
+            host: config.fleet.host.clone(),
+        }
+    }
+
     /// The lines that a customer enters.
     #[must_use]
     pub fn lines(&self) -> String {

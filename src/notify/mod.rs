@@ -17,6 +17,7 @@ pub mod clerk;
 pub mod desk;
 pub mod episode;
 pub mod feed;
+pub mod label;
 pub mod letter;
 pub mod mail;
 pub mod matter;
@@ -28,8 +29,10 @@ pub mod spool;
 pub mod surroundings;
 
 mod contacts;
+mod draft;
 mod english;
 mod japanese;
 mod job;
 mod memory;
+mod patience;
 mod words;

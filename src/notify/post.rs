@@ -7,9 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::label::{Kind, Label};
 use super::matter::Audience;
+use super::patience::wait_after;
 use super::smtp::{SendError, Server, Session};
-use super::spool::{Kind, Label, Spool, wait_after};
+use super::spool::Spool;
 use super::surroundings::Surroundings;
 use crate::config::{Notify, SpoolTerms};
 use crate::model::Published;

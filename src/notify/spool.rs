@@ -6,105 +6,19 @@
 //! at). A mail that was sent just before a crash is sent again with the same Message-ID. Nothing here
 //! waits for anything but the disk.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
 use tokio::sync::Notify as Bell;
 
-use super::matter::Audience;
+use super::label::{Figures, Folder, Label, SpoolError};
+use super::patience::{is_too_old, wait_after};
 use crate::config::SpoolTerms;
-
-/// What is known of a mail without reading it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Label {
-    /// The episode, or what else it belongs to.
-    pub reference: String,
-    /// Which of its mails.
-    pub kind: Kind,
-    /// The cause.
-    pub cause: String,
-    /// The account, if it is about one.
-    pub account: Option<String>,
-    /// The published address that it asks to allow.
-    pub address: Option<Ipv4Addr>,
-    /// Who reads it.
-    pub audience: Audience,
-    /// The sender.
-    pub from: String,
-    /// The recipient.
-    pub to: String,
-    /// When it was written.
-    pub created: Timestamp,
-    /// Not sent before.
-    pub due: Timestamp,
-}
-
-/// Which mail of an episode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// It begins.
-    Begin,
-    /// It is over.
-    End,
-    /// Operators are told that customers' mails are held.
-    Held,
-    /// Somebody asked whether mail arrives.
-    Test,
-}
-
-/// The state of a mail: the folder that it is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Folder {
-    /// To be sent.
-    Queue,
-    /// Held until an operator decides.
-    Held,
-    /// Undeliverable.
-    Dead,
-}
-
-/// Why a mail is not in the spool.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolError {
-    /// There are too many already.
-    #[error("{0} mails wait already ([notify] mails_max)")]
-    Full(usize),
-    /// The disk does not take it.
-    #[error("{path} cannot be written: {source}", path = path.display())]
-    Disk {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-/// How many mails are in which state, and what became of others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// To be sent, those that rest among them.
-    pub queued: usize,
-    /// Held until an operator decides.
-    pub held: usize,
-    /// Undeliverable ones that are kept.
-    pub dead: usize,
-    /// When the oldest of those to be sent was due.
-    pub oldest_due: Option<Timestamp>,
-    /// Taken by the server.
-    pub sent: u64,
-    /// Given up.
-    pub given_up: u64,
-    /// Not taken into the spool.
-    pub refused: u64,
-}
 
 /// The mails in the state directory.
 #[derive(Debug)]
@@ -139,31 +53,6 @@ const DIR: &str = "mail";
 /// How a file of the spool ends.
 const SUFFIX: &str = ".mail";
 
-impl Kind {
-    /// Its word.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Begin => "begin",
-            Self::End => "end",
-            Self::Held => "held",
-            Self::Test => "test",
-        }
-    }
-}
-
-impl Folder {
-    const ALL: [Self; 3] = [Self::Queue, Self::Held, Self::Dead];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Queue => "queue",
-            Self::Held => "held",
-            Self::Dead => "dead",
-        }
-    }
-}
-
 impl Spool {
     /// The spool in a state directory, with what an earlier process left there. Files that cannot be
     /// read are named and left alone. It blocks on the disk.
@@ -187,7 +76,7 @@ impl Spool {
                 let Some(id) = name.and_then(|name| name.strip_suffix(SUFFIX)) else {
                     continue;
                 };
-                match read_label(&path) {
+                match Label::read(&path) {
                     Ok(label) => index.enter(id.to_owned(), label, folder),
                     Err(error) => unreadable.push(format!("{}: {error}", path.display())),
                 }
@@ -381,12 +270,6 @@ impl Spool {
         held.map(|entry| entry.label.clone()).collect()
     }
 
-    /// The causes of mails held.
-    #[must_use]
-    pub fn held_causes(&self) -> HashSet<String> {
-        self.held().into_iter().map(|label| label.cause).collect()
-    }
-
     /// How it stands.
     #[must_use]
     pub fn figures(&self) -> Figures {
@@ -507,32 +390,11 @@ const fn folder_of(entry: &Entry) -> Folder {
     }
 }
 
-fn is_too_old(label: &Label, terms: SpoolTerms, now: Timestamp) -> bool {
-    now.duration_since(label.created.max(label.due)) > signed(terms.give_up)
-}
-
-/// How long after so many attempts the next one comes.
-pub(super) fn wait_after(attempts: u32, terms: SpoolTerms) -> SignedDuration {
-    let wait = terms.retry.saturating_mul(1 << attempts.min(16));
-    signed(wait.min(terms.retry_max))
-}
-
-fn signed(time: std::time::Duration) -> SignedDuration {
-    SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX)
-}
-
 fn at(path: &Path) -> impl FnOnce(io::Error) -> SpoolError + '_ {
     |source| SpoolError::Disk {
         path: path.to_owned(),
         source,
     }
-}
-
-fn read_label(path: &Path) -> io::Result<Label> {
-    use io::BufRead as _;
-    let mut line = String::new();
-    io::BufReader::new(File::open(path)?).read_line(&mut line)?;
-    Ok(serde_json::from_str(&line)?)
 }
 
 #[cfg(test)]

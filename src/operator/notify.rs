@@ -7,7 +7,6 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::fleet::{AskError, talk};
 use crate::config::{AddressState, Config, Notify};
 use crate::model::{Account, AppId, Code, Published};
-use crate::notify::clerk::house;
 use crate::notify::letter::{House, Letter, News, When, write, write_held, write_test};
 use crate::notify::mail::{Envelope, MailError, compose};
 use crate::notify::matter::{Audience, Matter, Subject};
@@ -123,7 +122,7 @@ pub fn preview(
     let (_, house) = house_of(config)?;
     let account = Account::from_normal("example.cybozu.com");
     let address = house.addresses.first().copied();
-    let address = address.unwrap_or(Published([192, 0, 2, 1].into()));
+    let address = address.unwrap_or_else(|| Published([192, 0, 2, 1].into()));
     let mut text = String::new();
     for matter in [
         Matter::AddressRefused(address),
@@ -186,5 +185,5 @@ fn house_of(config: &Config) -> Result<(&Notify, House), NotifyError> {
     let active = config.addresses.iter();
     let active = active.filter(|address| address.state == AddressState::Active);
     let addresses = active.map(|address| address.published).collect();
-    Ok((notify, house(config, notify, addresses)))
+    Ok((notify, House::of(config, notify, addresses)))
 }

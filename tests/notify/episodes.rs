@@ -20,7 +20,7 @@ contacts = ["one@acme.example"]
 
 fn plan(server: &Server, more: &str, tenant: TenantSettings) -> Plan {
     Plan {
-        tables: server.table(more) + CONTACTS,
+        tables: server.table("1s", more) + CONTACTS,
         tenant,
         ..Plan::default()
     }
@@ -85,7 +85,11 @@ async fn ten_thousand_failing_calls_are_one_mail_to_each_who_can_mend_it() {
         users: std::collections::BTreeMap::new(),
         ..TenantSettings::default()
     };
-    house(plan(&server, "", none), async |house| {
+    let plan = Plan {
+        quota: "daily_per_app = 100000".into(),
+        ..plan(&server, "", none)
+    };
+    house(plan, async |house| {
         let wrong = async |calls: u32| {
             let caller = house.caller_as("events+one", crate::support::TOKEN);
             let mut connection = caller.connect().await;

@@ -83,12 +83,12 @@ impl Server {
         }
     }
 
-    /// `[notify]` with this server, and with `more` keys.
-    pub(crate) fn table(&self, more: &str) -> String {
+    /// `[notify]` with this server, with this `rest` and with `more` keys.
+    pub(crate) fn table(&self, rest: &str, more: &str) -> String {
         format!(
             "[notify]\nsmtp = \"smtp://gateway:{PASSWORD}@127.0.0.1:{}\"\n\
              from = \"gateway@service.example\"\noperators = [\"sre@service.example\"]\n\
-             begins_after = \"1s\"\nends_after = \"2s\"\nrest = \"1s\"\nretry = \"1s\"\n{more}\n",
+             begins_after = \"1s\"\nends_after = \"2s\"\nrest = \"{rest}\"\nretry = \"1s\"\n{more}\n",
             self.port
         )
     }

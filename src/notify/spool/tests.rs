@@ -1,4 +1,8 @@
+use jiff::SignedDuration;
+
 use super::*;
+use crate::notify::label::Kind;
+use crate::notify::matter::Audience;
 
 fn now() -> Timestamp {
     "2026-11-26T02:00:00Z".parse().unwrap()
