@@ -14,6 +14,7 @@ mod board;
 mod clock;
 mod evict;
 mod operate;
+mod outage;
 mod pair;
 mod process;
 #[path = "../e2e/schema.rs"]
