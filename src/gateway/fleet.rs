@@ -84,10 +84,11 @@ pub(super) async fn begin(
         keep,
     } = beginning;
     let driver = Driver::begin(&config, exchange, quotas, before, keep, workers());
-    let (fleet, driver) = driver.await;
+    let (fleet, driver, side) = driver.await;
     // Set once, here.
     let _ = running.fleet.set(fleet);
     background.spawn(driver.run());
+    background.spawn(side.run());
 }
 
 /// How many threads serve calls.

@@ -198,6 +198,15 @@ metrics! {
     fleet_permits: GaugeVec ["state"] =
         "Permits of accounts in which something is lent, borrowed or wanted: own, lent, borrowed, stranded. Permits; sum over hosts.";
 
+    fleet_side_age_seconds: GaugeVec ["peer"] =
+        "How old the newest is that another host told beside permits. Seconds; maximum over hosts.";
+    fleet_side_bad_rows_total: IntCounterVec [] =
+        "How often what another host told beside permits was of no use. Rows read; sum over hosts.";
+    fleet_side_bytes: GaugeVec [] =
+        "Length of what this host tells the others beside permits. Bytes; maximum over hosts.";
+    fleet_side_left_out: GaugeVec [] =
+        "Topics that had no room in it. Topics; maximum over hosts.";
+
     inspect_ca_expiration_timestamp_seconds: GaugeVec ["ca"] =
         "When the first certificate of the private authority ends: of the one that signs, and of those in ca_next. Seconds since 1970; minimum over hosts.";
 

@@ -20,4 +20,5 @@ mod process;
 #[path = "../e2e/schema.rs"]
 mod schema;
 mod sharing;
+mod side;
 mod store;
