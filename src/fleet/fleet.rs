@@ -122,6 +122,11 @@ impl Fleet {
         self.0.side.post(topic, content);
     }
 
+    /// Tells the other hosts what `make` makes of `topic` in each round. It may not block.
+    pub fn supply(&self, topic: Topic, make: impl Fn() -> Bytes + Send + Sync + 'static) {
+        self.0.side.supply(topic, Arc::new(make));
+    }
+
     /// What the other hosts have last told of `topic`, by host. A host that is gone stands here with
     /// what it told last; one that has said nothing of it is absent.
     #[must_use]

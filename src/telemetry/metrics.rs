@@ -141,7 +141,7 @@ metrics! {
         "Permits of a tenant times how long they were held. Permit seconds; sum over hosts.";
 
     app_requests_today: GaugeVec ["account", "app"] =
-        "Calls of the 20 largest apps of an account since 09:00 Japan time. Calls; sum over hosts.";
+        "Calls of the 20 largest apps of an account since 09:00 Japan time. Calls; with [fleet] redis those of all hosts, take the maximum, else sum over hosts.";
     account_daily_per_app: GaugeVec ["account"] =
         "Calls that each app of an account may make a day, all hosts together. Calls; the same on every host, take the maximum.";
     daily_budget_warnings_total: IntCounterVec ["account", "percent"] =

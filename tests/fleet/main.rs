@@ -12,6 +12,7 @@ mod support;
 
 mod board;
 mod clock;
+mod days;
 mod evict;
 mod operate;
 mod outage;

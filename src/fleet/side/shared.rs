@@ -1,7 +1,8 @@
 //! Between those who tell and hear, and the exchange of rows.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -21,10 +22,20 @@ pub(in crate::fleet) struct Side {
     pub(in crate::fleet) longest: usize,
     /// Where the store is from now on.
     pub(in crate::fleet) moved: ArcSwapOption<StoreUrl>,
-    posted: Mutex<BTreeMap<Topic, Bytes>>,
+    posted: Mutex<BTreeMap<Topic, Content>>,
     state: Mutex<State>,
     rounds: watch::Sender<u64>,
 }
+
+/// What is told of a topic.
+#[derive(Clone)]
+enum Content {
+    Fixed(Bytes),
+    /// Made anew for each round.
+    Made(Arc<Make>),
+}
+
+type Make = dyn Fn() -> Bytes + Send + Sync;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -48,7 +59,11 @@ impl Side {
     }
 
     pub(in crate::fleet) fn post(&self, topic: Topic, content: Bytes) {
-        self.posts().insert(topic, content);
+        self.posts().insert(topic, Content::Fixed(content));
+    }
+
+    pub(in crate::fleet) fn supply(&self, topic: Topic, make: Arc<Make>) {
+        self.posts().insert(topic, Content::Made(make));
     }
 
     pub(in crate::fleet) fn heard(&self, topic: Topic, now: Moment) -> Vec<SideRow> {
@@ -78,7 +93,11 @@ impl Side {
     }
 
     pub(super) fn posted(&self, topic: Topic) -> Option<Bytes> {
-        self.posts().get(&topic).cloned()
+        let content = self.posts().get(&topic).cloned()?;
+        Some(match content {
+            Content::Fixed(content) => content,
+            Content::Made(make) => make(),
+        })
     }
 
     /// Notes how a round went, and says so where that has changed.
@@ -103,7 +122,16 @@ impl Side {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn posts(&self) -> MutexGuard<'_, BTreeMap<Topic, Bytes>> {
+    fn posts(&self) -> MutexGuard<'_, BTreeMap<Topic, Content>> {
         self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(content) => write!(f, "{} bytes", content.len()),
+            Self::Made(_) => f.write_str("made anew"),
+        }
     }
 }
