@@ -372,8 +372,11 @@ fn fleet(config: &Config) -> Table {
         ("loan", exchange.loan),
         ("overrun", exchange.overrun),
         ("evict_after", exchange.evict_after),
+        ("side_every", exchange.side_every),
     ] {
         set(&mut fleet, key, duration(value));
     }
+    let side_rows = format_size(exchange.side_rows as u64);
+    set(&mut fleet, "side_rows", side_rows);
     fleet
 }

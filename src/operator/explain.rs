@@ -261,7 +261,7 @@ impl Explainer {
             steps.push(Taken::new(QUOTA, DEPENDS, text));
         }
         let budget = Budget::of(config, account);
-        let text = wording::budget(budget, ask.priority, judged.mode);
+        let text = wording::budget(config, budget, ask.priority, judged.mode);
         steps.push(Taken::new(QUOTA, DEPENDS, text));
         let preview = preview(&config.upstream, host)?;
         let result = match preview {

@@ -52,7 +52,8 @@ async fn a_host_that_died_is_evicted_its_part_is_used_and_given_back_when_it_is_
     println!("the survivor's own part is back {back:?} after the death");
     // 45 s are promised by the defaults, whose loans last 15 s longer.
     assert!(back <= Duration::from_secs(30), "{back:?}");
-    tokio::time::sleep_until(died + EVICT_AFTER).await;
+    // Its last word may have been read a beat or two after it died.
+    tokio::time::sleep_until(died + EVICT_AFTER + Duration::from_secs(2)).await;
     assert_eq!(
         a.allowed(),
         49,
