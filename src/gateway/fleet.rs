@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::state::Running;
-use super::{days, record};
+use super::{days, notices, record};
 use crate::config::Config;
 use crate::config::file::Environment;
 use crate::fleet::exchange::Exchange;
@@ -87,6 +87,7 @@ pub(super) async fn begin(
     let (fleet, driver, side) = driver.await;
     days::tell(running, &fleet);
     background.spawn(days::hear(Arc::clone(running), fleet.clone()));
+    background.spawn(notices::share(Arc::clone(running), fleet.clone()));
     // Set once, here.
     let _ = running.fleet.set(fleet);
     background.spawn(driver.run());

@@ -10,10 +10,18 @@ use super::state::Running;
 use crate::admin::{Decision, HeldMails};
 use crate::config::{AddressState, Config};
 use crate::egress::Presence;
+use crate::fleet::Fleet;
+use crate::fleet::side::Topic;
 use crate::model::Published;
 use crate::notify::label::Figures;
-use crate::notify::{Clerk, Inbox, Surroundings, post};
+use crate::notify::{Clerk, Event, Inbox, Surroundings, post};
 use crate::telemetry::MailView;
+
+/// A host that has told nothing for so many rounds tells people nothing either.
+const SILENT_ROUNDS: u32 = 4;
+
+/// What is followed gets this part of a host's row; the calls of the day get half of it.
+const PART_OF_A_ROW: usize = 8;
 
 impl Surroundings for Running {
     fn config(&self) -> Arc<Config> {
@@ -31,6 +39,22 @@ impl Surroundings for Running {
         bound.is_none_or(|one| one.presence == Presence::Up)
     }
 
+    fn leads(&self) -> bool {
+        let Some(fleet) = self.fleet.get() else {
+            return true;
+        };
+        let config = self.config.load();
+        let patience = config.fleet.exchange.side_every * SILENT_ROUNDS;
+        let heard = fleet.heard(Topic::Episodes);
+        let mut alive = heard.iter().filter(|row| row.age <= patience);
+        alive.all(|row| row.host > config.fleet.host)
+    }
+
+    fn word_bytes_max(&self) -> usize {
+        let fleet = self.fleet.get();
+        fleet.map_or(0, |fleet| fleet.side_bytes_max() / PART_OF_A_ROW)
+    }
+
     fn addresses(&self) -> Vec<Published> {
         let states = self.publisher.states();
         let active = states.into_iter();
@@ -38,6 +62,19 @@ impl Surroundings for Running {
             .filter(|(_, state)| *state == AddressState::Active)
             .map(|(address, _)| address)
             .collect()
+    }
+}
+
+/// Tells the other hosts what is followed here, and hears what they follow, for ever.
+pub(super) async fn share(running: Arc<Running>, fleet: Fleet) {
+    let desk = running.desk.clone();
+    fleet.supply(Topic::Episodes, move || desk.word().into());
+    let mut rounds = fleet.rounds();
+    while rounds.changed().await.is_ok() {
+        for row in fleet.heard(Topic::Episodes) {
+            let heard = Event::Heard(row.host, row.content.to_vec());
+            running.desk.tell(heard);
+        }
     }
 }
 

@@ -1,27 +1,23 @@
-//! Who is told of what, and when: the one task that hears of calls and has mails written.
+//! The one task that hears of calls, of other hosts and of the time, and has mails written.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::company::{Company, Heard, Standing};
 use super::desk::{Desk, Event, Inbox};
-use super::draft::Drafts;
-use super::episode::{Episodes, Sign, Turn};
+use super::episode::{Change, Episodes, Sign};
 use super::feed::Switch;
-use super::job::{Found, Job, carry_out};
-use super::label::Folder;
-use super::letter::{self, House, When};
-use super::matter::{Audience, Matter, Subject};
-use super::memory::{self, Row, Told};
+use super::job::carry_out;
+use super::matter::{Matter, Subject};
+use super::memory;
 use super::moment::Moment;
 use super::sign::Seen;
 use super::surroundings::Surroundings;
-use crate::config::{Config, Notify};
+use super::teller::{Scene, Teller};
 use crate::kintone::day::Day;
-use crate::model::{AppId, Published};
 
 /// How often ends are looked for.
 const TICK: Duration = Duration::from_secs(1);
@@ -31,24 +27,12 @@ const BATCH: usize = 1024;
 
 /// The one who tells people.
 pub struct Clerk {
-    desk: Desk,
     inbox: Inbox,
     surroundings: Arc<dyn Surroundings>,
     episodes: Episodes,
-    told: HashMap<Subject, Open>,
-    jobs: Vec<Job>,
-    is_changed: bool,
+    company: Company,
+    teller: Teller,
     day: Day,
-    /// How many accounts are in use, asked once for a batch.
-    active: Option<usize>,
-}
-
-/// An open episode that people were told of.
-#[derive(Clone, Debug)]
-struct Open {
-    since: Moment,
-    reference: String,
-    told: Told,
 }
 
 impl Clerk {
@@ -58,15 +42,12 @@ impl Clerk {
         let notify = surroundings.config().notify.clone();
         let terms = notify.map(|notify| notify.terms).unwrap_or_default();
         Self {
-            desk,
             inbox,
-            surroundings,
             episodes: Episodes::new(terms),
-            told: HashMap::new(),
-            jobs: Vec::new(),
-            is_changed: false,
+            company: Company::default(),
+            teller: Teller::new(desk, Arc::clone(&surroundings)),
+            surroundings,
             day: Day::of(Moment::now().wall),
-            active: None,
         }
     }
 
@@ -75,28 +56,36 @@ impl Clerk {
         self.take_over().await;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut batch = Vec::with_capacity(BATCH);
+        let (mut batch, mut events) = (Vec::with_capacity(BATCH), Vec::new());
         loop {
             tokio::select! {
-                _ = tick.tick() => {}
-                // The feed is never closed: this holds one end of it itself.
+                _ = tick.tick() => self.tell_the_others(),
+                // Neither is ever closed: this holds the other ends itself.
                 _ = self.inbox.calls.recv_many(&mut batch, BATCH) => {}
-                Some(event) = self.inbox.events.recv() => self.note(event),
+                _ = self.inbox.events.recv_many(&mut events, BATCH) => {}
             }
             let config = self.surroundings.config();
             let Some(notify) = &config.notify else {
-                self.desk.feed.switch(Switch::Off);
+                self.teller.desk.feed.switch(Switch::Off);
                 batch.clear();
+                events.clear();
                 continue;
             };
-            self.desk.feed.switch(Switch::On);
-            self.active = None;
+            self.teller.desk.feed.switch(Switch::On);
             self.episodes.set_terms(notify.terms);
+            let scene = Scene {
+                now: Moment::now(),
+                config: &config,
+                notify,
+            };
             for (seen, at) in batch.drain(..) {
-                self.hear(&seen, at, &config);
+                self.hear(&seen, Scene { now: at, ..scene });
             }
-            self.look(Moment::now(), &config);
-            self.settle(&config, notify).await;
+            for event in events.drain(..) {
+                self.note(event, scene);
+            }
+            self.look(scene);
+            self.settle(scene).await;
         }
     }
 
@@ -125,45 +114,84 @@ impl Clerk {
             if subject.matter == Matter::BudgetNear && Day::of(row.since) != self.day {
                 self.episodes.hear(subject.clone(), Sign::Success, now);
             }
-            let open = Open {
-                since,
-                reference: letter::reference(&subject, row.since),
-                told: row.told,
-            };
-            self.told.insert(subject, open);
+            self.teller.take_over(subject, since, row.told);
         }
-        self.desk.feed.note(&self.episodes.take_changes());
+        self.follow();
     }
 
-    fn hear(&mut self, seen: &Seen, at: Moment, config: &Config) {
+    /// Tells the feed and the other hosts what is followed.
+    fn follow(&mut self) {
+        let changes = self.episodes.take_changes();
+        self.teller.desk.feed.note(&changes);
+        for change in &changes {
+            match change {
+                Change::Entered(subject) => self.company.follow(subject),
+                Change::Left(subject) => self.company.leave(subject),
+            }
+        }
+    }
+
+    fn hear(&mut self, seen: &Seen, scene: Scene<'_>) {
         for (subject, sign) in seen.signs() {
-            let turn = self.episodes.hear(subject, sign, at);
-            self.turn(turn, None, at, config);
+            let turn = self.episodes.hear(subject.clone(), sign, scene.now);
+            if self.episodes.follows(&subject) {
+                self.company.note(&subject, sign, scene.now);
+            }
+            self.teller.turn(turn, None, &mut self.episodes, scene);
         }
     }
 
-    fn note(&mut self, event: Event) {
-        let config = self.surroundings.config();
+    fn note(&mut self, event: Event, scene: Scene<'_>) {
         match event {
             Event::BudgetNear(account, app, percent) => {
-                let now = Moment::now();
                 let subject = Subject {
                     account: Some(account),
                     matter: Matter::BudgetNear,
                 };
-                let turn = self.episodes.open(subject, now);
-                self.turn(turn, Some((app, percent)), now, &config);
+                let turn = self.episodes.open(subject, scene.now);
+                let budget = Some((app, percent));
+                self.teller.turn(turn, budget, &mut self.episodes, scene);
             }
+            Event::Heard(host, content) => self.hear_host(&host, &content, scene),
             Event::NotTold(references) => {
                 for reference in references {
-                    self.amend(&reference, |told| told.customers = false);
+                    self.teller.amend(&reference, |told| told.customers = false);
                 }
             }
         }
     }
 
+    /// What another host has seen counts like what this one has.
+    fn hear_host(&mut self, host: &str, content: &[u8], scene: Scene<'_>) {
+        let fresh = scene.notify.terms.begins_after;
+        let news = match self.company.hear(host, content, scene.now, fresh) {
+            Ok(news) => news,
+            Err(error) => {
+                tracing::error!(host, %error, "what a host tells of failures is of no use");
+                return;
+            }
+        };
+        for Heard {
+            subject,
+            signs,
+            told,
+        } in news
+        {
+            if let Some((since, told)) = told {
+                let since = scene.now.at(since);
+                self.teller
+                    .know_told(&subject, since, told, &mut self.episodes);
+            }
+            for sign in signs {
+                let turn = self.episodes.hear(subject.clone(), sign, scene.now);
+                self.teller.turn(turn, None, &mut self.episodes, scene);
+            }
+        }
+    }
+
     /// What the time alone shows.
-    fn look(&mut self, now: Moment, config: &Config) {
+    fn look(&mut self, scene: Scene<'_>) {
+        let now = scene.now;
         let today = Day::of(now.wall);
         if today != self.day {
             self.day = today;
@@ -174,198 +202,42 @@ impl Clerk {
                 self.episodes.hear(subject, Sign::Success, now);
             }
         }
-        let open = self.told.keys();
-        let mut asked: Vec<_> = open
-            .filter(|subject| matches!(subject.matter, Matter::AddressRefused(_)))
-            .filter_map(|subject| subject.matter.address())
-            .collect();
-        asked.sort();
-        asked.dedup();
-        for address in asked {
-            if !self.surroundings.is_sound(address) {
-                self.jobs.push(Job::Withdraw(address));
-            }
-        }
+        self.teller.withdraw_what_is_wrong();
         for turn in self.episodes.end(now) {
-            self.turn(Some(turn), None, now, config);
+            self.teller
+                .turn(Some(turn), None, &mut self.episodes, scene);
         }
-    }
-
-    fn turn(
-        &mut self,
-        turn: Option<Turn>,
-        budget: Option<(AppId, u64)>,
-        now: Moment,
-        config: &Config,
-    ) {
-        let Some(notify) = &config.notify else { return };
-        match turn {
-            None => {}
-            Some(Turn::Begins { subject, since }) => {
-                self.begins(subject, since, budget, now, config, notify);
-            }
-            Some(Turn::Ends {
-                subject,
-                since,
-                well_since,
-            }) => {
-                let Some(open) = self.told.remove(&subject) else {
-                    return;
-                };
-                self.is_changed = true;
-                let turn = When::Ends {
-                    since: since.wall,
-                    well_since: well_since.wall,
-                };
-                let drafts = self.drafts(now, config, notify);
-                let mails = drafts.of_turn(&subject, turn, open.told, None);
-                tracing::info!(reference = open.reference, "an episode is over");
-                self.jobs.push(Job::End(open.reference, mails));
-            }
-        }
-    }
-
-    fn begins(
-        &mut self,
-        subject: Subject,
-        since: Moment,
-        budget: Option<(AppId, u64)>,
-        now: Moment,
-        config: &Config,
-        notify: &Notify,
-    ) {
-        if let Matter::AddressRefused(address) = subject.matter
-            && !self.surroundings.is_sound(address)
-        {
-            // It begins anew if the account still refuses it when it is right.
-            self.episodes.forget(&subject);
-            self.address_is_wrong(address, now, config);
-            return;
-        }
-        let cause = subject.matter.cause();
-        let count = || self.surroundings.active_accounts();
-        let active = *self.active.get_or_insert_with(count);
-        let mut brake = self.desk.brake();
-        let is_held_now = subject
-            .account
-            .as_ref()
-            .is_some_and(|account| brake.begins(cause, account, notify.brake, active, now));
-        let is_held = brake.holds(cause);
-        let accounts = brake.accounts(cause);
-        drop(brake);
-        if is_held_now {
-            let drafts = self.drafts(now, config, notify);
-            let mails = drafts.of_held(&subject, accounts);
-            tracing::error!(
-                cause,
-                accounts,
-                "so many accounts fail that their mails are held"
-            );
-            self.jobs.push(Job::Hold(cause.to_owned(), mails));
-        }
-        let told = Told {
-            customers: subject.matter.concerns_customers(),
-            operators: !is_held,
-        };
-        let turn = When::Begins(since.wall);
-        let drafts = self.drafts(now, config, notify);
-        let mut mails = drafts.of_turn(&subject, turn, told, budget);
-        for mail in &mut mails {
-            if is_held && mail.label.audience == Audience::Customers {
-                mail.folder = Folder::Held;
-            }
-        }
-        let reference = letter::reference(&subject, since.wall);
-        let account = subject.account.as_ref().map(tracing::field::display);
-        tracing::warn!(
-            reference,
-            account,
-            cause,
-            mails = mails.len(),
-            "an episode begins"
-        );
-        self.jobs.push(Job::Begin(mails));
-        self.is_changed = true;
-        let open = Open {
-            since,
-            reference,
-            told,
-        };
-        self.told.insert(subject, open);
-    }
-
-    /// Operators are told of an address that is refused while it is not seen to be right, unless they
-    /// were told already that it is refused by so many.
-    fn address_is_wrong(&mut self, address: Published, now: Moment, config: &Config) {
-        let refused = Matter::AddressRefused(address).cause();
-        if self.desk.brake().holds(refused) {
-            return;
-        }
-        let subject = Subject {
-            account: None,
-            matter: Matter::AddressWrong(address),
-        };
-        let turn = self.episodes.open(subject, now);
-        self.turn(turn, None, now, config);
-    }
-
-    fn drafts<'a>(&self, now: Moment, config: &'a Config, notify: &'a Notify) -> Drafts<'a> {
-        let addresses = self.surroundings.addresses();
-        Drafts {
-            config,
-            notify,
-            house: House::of(config, notify, addresses),
-            now: now.wall,
-        }
+        self.teller.tell_the_untold(scene);
     }
 
     /// Has done what was decided.
-    async fn settle(&mut self, config: &Config, notify: &Notify) {
-        self.desk.feed.note(&self.episodes.take_changes());
-        if self.is_changed {
-            let rows = self.told.iter();
-            let rows = rows.map(|(subject, open)| Row::new(subject, open.since.wall, open.told));
-            self.jobs.push(Job::Save(rows.collect()));
-            self.is_changed = false;
-        }
-        if self.jobs.is_empty() {
+    async fn settle(&mut self, scene: Scene<'_>) {
+        self.follow();
+        let jobs = self.teller.take_jobs();
+        if jobs.is_empty() {
             return;
         }
-        let jobs = std::mem::take(&mut self.jobs);
-        let (spool, terms) = (Arc::clone(&self.desk.spool), notify.spool);
-        let dir = config.state_dir.clone();
+        let (spool, terms) = (Arc::clone(&self.teller.desk.spool), scene.notify.spool);
+        let dir = scene.config.state_dir.clone();
         let done = spawn_blocking(move || carry_out(&spool, terms, &dir, jobs)).await;
         match done {
-            Ok(found) => self.learn(found, config),
+            Ok(found) => self.teller.learn(found, &mut self.episodes, scene),
             Err(panic) => tracing::error!(%panic, "people could not be told"),
         }
     }
 
-    /// Of whom it turned out that they were not told after all.
-    fn learn(&mut self, found: Found, config: &Config) {
-        for reference in found.hushed {
-            self.amend(&reference, |told| told.operators = false);
+    fn tell_the_others(&self) {
+        let room = self.surroundings.word_bytes_max();
+        if room == 0 {
+            return;
         }
-        for reference in found.withdrawn {
-            let mut told = self.told.iter();
-            let subject = told.find(|(_, open)| open.reference == reference);
-            let Some(subject) = subject.map(|(subject, _)| subject.clone()) else {
-                continue;
-            };
-            self.told.remove(&subject);
-            self.is_changed = true;
-            self.episodes.forget(&subject);
-            if let Some(address) = subject.matter.address() {
-                self.address_is_wrong(address, Moment::now(), config);
-            }
-        }
-    }
-
-    fn amend(&mut self, reference: &str, change: impl Fn(&mut Told)) {
-        let mut open = self.told.values_mut();
-        if let Some(open) = open.find(|open| open.reference == reference) {
-            change(&mut open.told);
-            self.is_changed = true;
-        }
+        let word = self.company.word(room, |subject| {
+            let open = self.teller.standing(subject)?;
+            Some(Standing {
+                since: open.since.wall,
+                told: open.told,
+            })
+        });
+        self.teller.desk.word.store(Arc::new(word));
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use super::brake::Brake;
@@ -23,6 +24,8 @@ const EVENTS: usize = 256;
 pub enum Event {
     /// An app has reached that part of its calls of the day, in percent.
     BudgetNear(Account, AppId, u64),
+    /// What another host of the fleet tells, by its name.
+    Heard(String, Vec<u8>),
     /// Customers are not told of these episodes after all.
     NotTold(Vec<String>),
 }
@@ -36,6 +39,8 @@ pub struct Desk {
     pub spool: Arc<Spool>,
     brake: Arc<Mutex<Brake>>,
     events: mpsc::Sender<Event>,
+    /// What the other hosts are told.
+    pub(super) word: Arc<ArcSwap<Vec<u8>>>,
 }
 
 /// What the clerk hears.
@@ -69,6 +74,7 @@ pub fn open(config: &Config) -> Result<(Desk, Inbox), SpoolError> {
         spool: Arc::new(spool),
         brake: Arc::new(Mutex::new(brake)),
         events: sender,
+        word: Arc::new(ArcSwap::from_pointee(b"[]".to_vec())),
     };
     Ok((desk, Inbox { calls, events }))
 }
@@ -79,6 +85,12 @@ impl Desk {
         if let Err(error) = self.events.try_send(event) {
             tracing::error!(%error, "nobody is told of something that happened");
         }
+    }
+
+    /// What the other hosts are to be told in each round.
+    #[must_use]
+    pub fn word(&self) -> Vec<u8> {
+        self.word.load().to_vec()
     }
 
     /// The mails held, by cause: how many.

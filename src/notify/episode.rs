@@ -161,6 +161,18 @@ impl Episodes {
         self.enter(subject, State::Open { since, well_since });
     }
 
+    /// Whether a subject is suspected or open.
+    #[must_use]
+    pub fn follows(&self, subject: &Subject) -> bool {
+        self.subjects.contains_key(subject)
+    }
+
+    /// Whether an episode of it is open.
+    #[must_use]
+    pub fn is_open(&self, subject: &Subject) -> bool {
+        matches!(self.subjects.get(subject), Some(State::Open { .. }))
+    }
+
     /// Follows a subject no more, as if nothing had been seen of it.
     pub fn forget(&mut self, subject: &Subject) {
         if self.subjects.remove(subject).is_some() {

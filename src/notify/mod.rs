@@ -2,7 +2,8 @@
 //! it ends.
 //!
 //! A call that ends goes through the [`feed`], which never makes it wait; [`sign`] says what it shows
-//! of each [`matter`], and [`episode`] when that begins and ends. The [`clerk`] decides who is told, after
+//! of each [`matter`], and [`episode`] when that begins and ends. The [`clerk`] hears it all,
+//! what the other hosts of the fleet saw too, and has those told who can mend it, after
 //! the [`brake`], which holds what may be our own fault; a [`letter`] in both languages becomes a
 //! [`mail`] in the [`spool`] on the disk, and [`post`] brings it to the server by [`smtp`]. All that
 //! decides is pure; what the clerk must know of the rest of the gateway it asks its [`surroundings`].
@@ -28,6 +29,7 @@ pub mod smtp;
 pub mod spool;
 pub mod surroundings;
 
+mod company;
 mod contacts;
 mod draft;
 mod english;
@@ -35,4 +37,5 @@ mod japanese;
 mod job;
 mod memory;
 mod patience;
+mod teller;
 mod words;

@@ -16,6 +16,12 @@ pub trait Surroundings: Send + Sync + 'static {
     /// Whether a published address is usable here and not seen to be wrong by anybody outside.
     fn is_sound(&self, address: Published) -> bool;
 
+    /// Whether this host is the one of its fleet that tells people; a host alone is.
+    fn leads(&self) -> bool;
+
+    /// Room for what this host tells the others, in bytes; 0 for a host alone.
+    fn word_bytes_max(&self) -> usize;
+
     /// The published addresses that are in use.
     fn addresses(&self) -> Vec<Published>;
 }

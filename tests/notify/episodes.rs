@@ -18,7 +18,7 @@ contacts = ["admin@acme.example"]
 contacts = ["one@acme.example"]
 "#;
 
-fn plan(server: &Server, more: &str, tenant: TenantSettings) -> Plan {
+pub(crate) fn plan(server: &Server, more: &str, tenant: TenantSettings) -> Plan {
     Plan {
         tables: server.table("1s", more) + CONTACTS,
         tenant,
@@ -27,7 +27,7 @@ fn plan(server: &Server, more: &str, tenant: TenantSettings) -> Plan {
 }
 
 /// Only the second published address is let in.
-fn half() -> TenantSettings {
+pub(crate) fn half() -> TenantSettings {
     TenantSettings {
         allow: Some(vec!["127.0.1.241".parse().unwrap()]),
         ..TenantSettings::default()
@@ -35,7 +35,7 @@ fn half() -> TenantSettings {
 }
 
 /// Calls one after another until `enough` says so.
-async fn call_until(house: &House, mut enough: impl FnMut() -> bool) {
+pub(crate) async fn call_until(house: &House, mut enough: impl FnMut() -> bool) {
     let caller = house.caller();
     for _ in 0..600 {
         if enough() {
@@ -97,6 +97,7 @@ async fn ten_thousand_failing_calls_are_one_mail_to_each_who_can_mend_it() {
                 let mut request = caller.request(http::Method::GET, RECORDS, bytes::Bytes::new());
                 let token = http::HeaderValue::from_static("wrong-token");
                 request.headers_mut().insert("x-cybozu-api-token", token);
+                connection.ready().await.unwrap();
                 let answer = connection.send_request(request).await.unwrap();
                 let answer = crate::support::caller::read(answer).await.unwrap();
                 assert_eq!(answer.header("kintone-egress-cause"), "authentication");

@@ -57,6 +57,7 @@ async fn call_all(house: &House, accounts: usize) {
     for number in 0..accounts {
         let url = format!("https://{}/k/v1/records.json?app=1", name(number));
         let request = caller.request(http::Method::GET, &url, bytes::Bytes::new());
+        connection.ready().await.unwrap();
         let answer = connection.send_request(request).await.unwrap();
         crate::support::caller::read(answer).await.unwrap();
     }

@@ -6,6 +6,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alone;
 mod episodes;
 mod held;
+mod hosts;
+mod outage;
+#[allow(dead_code, reason = "these tests need little of a pair")]
+#[path = "../fleet/pair.rs"]
+mod pair;
 mod server;
+#[allow(dead_code, reason = "these tests need little of a store")]
+#[path = "../fleet/store.rs"]
+mod store;

@@ -37,12 +37,17 @@ impl Server {
     /// One that does not run yet; its port is free.
     pub(crate) fn stopped() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(listener.local_addr().unwrap().port())
+    }
+
+    /// One that does not run yet, on this port.
+    pub(crate) fn on(port: u16) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         std::fs::write(dir.path().join("cert.pem"), key.cert.pem()).unwrap();
         std::fs::write(dir.path().join("key.pem"), key.signing_key.serialize_pem()).unwrap();
         Self {
-            port: listener.local_addr().unwrap().port(),
+            port,
             child: None,
             dir,
         }

@@ -164,7 +164,8 @@ where
     live(plan, test).await
 }
 
-async fn live<F, T>(plan: Plan, test: F) -> Finished
+/// The same beside another house, which the test that holds the machine opened.
+pub async fn live<F, T>(plan: Plan, test: F) -> Finished
 where
     F: FnOnce(Arc<House>) -> T,
     T: Future<Output = ()>,

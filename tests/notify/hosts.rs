@@ -1,0 +1,88 @@
+//! Two hosts of a fleet: people are told by one of them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use tokio::time::sleep;
+
+use crate::pair::{Host, Pair, Wish};
+use crate::server::Server;
+use crate::store::Store;
+
+const CONTACT: &str = "admin@acme.example";
+const OPERATOR: &str = "sre@service.example";
+
+fn wish(store: &Store, server: &Server) -> Wish {
+    let contacts = "[account.\"acme.cybozu.com\"]\ncontacts = [\"admin@acme.example\"]\n";
+    Wish {
+        fleet: format!("side_every = \"1s\"\n{}{contacts}", server.table("3s", "")),
+        ..Wish::new(store.url())
+    }
+}
+
+/// One call, with a token that kintone takes or does not.
+async fn call(host: &Host, token: &'static str) {
+    let caller = host.caller();
+    let url = "https://acme.cybozu.com/k/v1/records.json?app=1";
+    let mut request = caller.request(Method::GET, url, Bytes::new());
+    let token = http::HeaderValue::from_static(token);
+    request.headers_mut().insert("x-cybozu-api-token", token);
+    caller.send(request).await.unwrap();
+    sleep(Duration::from_millis(50)).await;
+}
+
+#[tokio::test]
+async fn what_both_hosts_see_is_told_once() {
+    let (store, server) = (Store::start(&[]), Server::start());
+    let pair = Pair::new(wish(&store, &server)).await;
+    let (first, second) = (pair.start("gw-a"), pair.start("gw-b"));
+    while server.mails_to(CONTACT).is_empty() {
+        call(&first, "wrong-token").await;
+        call(&second, "wrong-token").await;
+    }
+    while server.mails_to(CONTACT).len() < 2 {
+        call(&first, crate::support::API_TOKEN).await;
+        call(&second, crate::support::API_TOKEN).await;
+    }
+    // Long enough for the other host to tell as well, if it did.
+    sleep(Duration::from_secs(8)).await;
+    for to in [CONTACT, OPERATOR] {
+        let told = server.until(to, 2).await;
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(told[1].header("In-Reply-To"), told[0].header("Message-ID"));
+        assert!(told[1].subject().starts_with("【復旧】"));
+    }
+    first.leave().await;
+    second.leave().await;
+    pair.check();
+}
+
+#[tokio::test]
+async fn one_host_tells_of_what_another_saw_and_that_one_of_the_end_when_the_first_is_gone() {
+    let (store, server) = (Store::start(&[]), Server::start());
+    let pair = Pair::new(wish(&store, &server)).await;
+    let (first, second) = (pair.start("gw-a"), pair.start("gw-b"));
+    while server.mails_to(CONTACT).is_empty() {
+        call(&second, "wrong-token").await;
+    }
+    let sent = "kintone_egress_mails_total{result=\"sent\"}";
+    server.until(OPERATOR, 1).await;
+    while first.metric(sent).await != Some(2.0) {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(second.metric(sent).await, Some(0.0), "gw-a leads");
+    first.leave().await;
+    // Four rounds in which it says nothing.
+    for _ in 0..120 {
+        call(&second, "wrong-token").await;
+    }
+    assert_eq!(server.mails().len(), 2, "a new leader tells nobody again");
+    while server.mails_to(CONTACT).len() < 2 {
+        call(&second, crate::support::API_TOKEN).await;
+    }
+    let told = server.mails_to(CONTACT);
+    assert_eq!(told[1].header("In-Reply-To"), told[0].header("Message-ID"));
+    second.leave().await;
+    pair.check();
+}
