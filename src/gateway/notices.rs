@@ -45,9 +45,15 @@ impl Surroundings for Running {
         };
         let config = self.config.load();
         let patience = config.fleet.exchange.side_every * SILENT_ROUNDS;
-        let heard = fleet.heard(Topic::Episodes);
-        let mut alive = heard.iter().filter(|row| row.age <= patience);
-        alive.all(|row| row.host > config.fleet.host)
+        let rows = fleet.heard(Topic::Episodes);
+        let silent = |host: &&String| {
+            let row = rows.iter().find(|row| row.host == **host);
+            // Who has just started has heard nobody yet.
+            row.map_or_else(|| self.desk.age(), |row| row.age) > patience
+        };
+        let hosts = config.fleet.hosts.iter();
+        let mut before = hosts.filter(|host| **host < config.fleet.host);
+        before.all(|host| silent(&host))
     }
 
     fn word_bytes_max(&self) -> usize {

@@ -22,6 +22,10 @@ use crate::kintone::day::Day;
 /// How often ends are looked for.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What another host saw longer ago than this, and than `begins_after`, is old to a host that hears it
+/// first: it was told already, or it will be seen again.
+const FRESH_MIN: Duration = Duration::from_secs(60);
+
 /// Most calls that are judged before mails are written.
 const BATCH: usize = 1024;
 
@@ -163,7 +167,7 @@ impl Clerk {
 
     /// What another host has seen counts like what this one has.
     fn hear_host(&mut self, host: &str, content: &[u8], scene: Scene<'_>) {
-        let fresh = scene.notify.terms.begins_after;
+        let fresh = scene.notify.terms.begins_after.max(FRESH_MIN);
         let news = match self.company.hear(host, content, scene.now, fresh) {
             Ok(news) => news,
             Err(error) => {

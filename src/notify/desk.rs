@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
@@ -41,6 +42,7 @@ pub struct Desk {
     events: mpsc::Sender<Event>,
     /// What the other hosts are told.
     pub(super) word: Arc<ArcSwap<Vec<u8>>>,
+    opened_at: Moment,
 }
 
 /// What the clerk hears.
@@ -75,6 +77,7 @@ pub fn open(config: &Config) -> Result<(Desk, Inbox), SpoolError> {
         brake: Arc::new(Mutex::new(brake)),
         events: sender,
         word: Arc::new(ArcSwap::from_pointee(b"[]".to_vec())),
+        opened_at: Moment::now(),
     };
     Ok((desk, Inbox { calls, events }))
 }
@@ -85,6 +88,12 @@ impl Desk {
         if let Err(error) = self.events.try_send(event) {
             tracing::error!(%error, "nobody is told of something that happened");
         }
+    }
+
+    /// How long it has been there.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        Moment::now().since(self.opened_at)
     }
 
     /// What the other hosts are to be told in each round.

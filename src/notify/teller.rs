@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::desk::Desk;
 use super::draft::Drafts;
@@ -16,11 +17,16 @@ use super::surroundings::Surroundings;
 use crate::config::{Config, Notify};
 use crate::model::{AppId, Published};
 
+/// For how long it is remembered what was over.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
 /// The one who decides whether mails are written, and to whom.
 pub(super) struct Teller {
     pub(super) desk: Desk,
     surroundings: Arc<dyn Surroundings>,
     told: HashMap<Subject, Open>,
+    /// What was over of late, by reference: other hosts may see it end a little later.
+    over: HashMap<String, Moment>,
     jobs: Vec<Job>,
     is_changed: bool,
     /// How many accounts are in use, asked once for a batch.
@@ -53,6 +59,7 @@ impl Teller {
             desk,
             surroundings,
             told: HashMap::new(),
+            over: HashMap::new(),
             jobs: Vec::new(),
             is_changed: false,
             active: None,
@@ -78,6 +85,12 @@ impl Teller {
         told: Told,
         episodes: &mut Episodes,
     ) {
+        if self
+            .over
+            .contains_key(&letter::reference(subject, since.wall))
+        {
+            return;
+        }
         let known = self.told.get(subject);
         if known.is_some_and(|open| open.told.is_some()) {
             return;
@@ -191,6 +204,8 @@ impl Teller {
         };
         self.is_changed = true;
         tracing::info!(reference = open.reference, "an episode is over");
+        self.over.retain(|_, at| scene.now.since(*at) < REMEMBERED);
+        self.over.insert(open.reference.clone(), scene.now);
         let Some(told) = open.told.filter(|_| self.surroundings.leads()) else {
             return;
         };

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::pair::{Host, Pair, Wish};
 use crate::server::Server;
 use crate::store::Store;
+use crate::support::API_TOKEN;
 
 const CONTACT: &str = "admin@acme.example";
 const OPERATOR: &str = "sre@service.example";
@@ -16,7 +17,7 @@ const OPERATOR: &str = "sre@service.example";
 fn wish(store: &Store, server: &Server) -> Wish {
     let contacts = "[account.\"acme.cybozu.com\"]\ncontacts = [\"admin@acme.example\"]\n";
     Wish {
-        fleet: format!("side_every = \"1s\"\n{}{contacts}", server.table("3s", "")),
+        fleet: format!("side_every = \"2s\"\n{}{contacts}", server.table("3s", "")),
         ..Wish::new(store.url())
     }
 }
@@ -32,19 +33,24 @@ async fn call(host: &Host, token: &'static str) {
     sleep(Duration::from_millis(50)).await;
 }
 
+/// Calls by each host until the contact has so many mails.
+async fn call_until(hosts: &[&Host], token: &'static str, server: &Server, mails: usize) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while server.mails_to(CONTACT).len() < mails {
+        assert!(Instant::now() < deadline, "{:?}", server.mails());
+        for host in hosts {
+            call(host, token).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_both_hosts_see_is_told_once() {
     let (store, server) = (Store::start(&[]), Server::start());
     let pair = Pair::new(wish(&store, &server)).await;
     let (first, second) = (pair.start("gw-a"), pair.start("gw-b"));
-    while server.mails_to(CONTACT).is_empty() {
-        call(&first, "wrong-token").await;
-        call(&second, "wrong-token").await;
-    }
-    while server.mails_to(CONTACT).len() < 2 {
-        call(&first, crate::support::API_TOKEN).await;
-        call(&second, crate::support::API_TOKEN).await;
-    }
+    call_until(&[&first, &second], "wrong-token", &server, 1).await;
+    call_until(&[&first, &second], API_TOKEN, &server, 2).await;
     // Long enough for the other host to tell as well, if it did.
     sleep(Duration::from_secs(8)).await;
     for to in [CONTACT, OPERATOR] {
@@ -63,24 +69,17 @@ async fn one_host_tells_of_what_another_saw_and_that_one_of_the_end_when_the_fir
     let (store, server) = (Store::start(&[]), Server::start());
     let pair = Pair::new(wish(&store, &server)).await;
     let (first, second) = (pair.start("gw-a"), pair.start("gw-b"));
-    while server.mails_to(CONTACT).is_empty() {
-        call(&second, "wrong-token").await;
-    }
-    let sent = "kintone_egress_mails_total{result=\"sent\"}";
+    call_until(&[&second], "wrong-token", &server, 1).await;
     server.until(OPERATOR, 1).await;
-    while first.metric(sent).await != Some(2.0) {
-        sleep(Duration::from_millis(20)).await;
-    }
+    let sent = "kintone_egress_mails_total{result=\"sent\"}";
     assert_eq!(second.metric(sent).await, Some(0.0), "gw-a leads");
     first.leave().await;
     // Four rounds in which it says nothing.
-    for _ in 0..120 {
+    for _ in 0..220 {
         call(&second, "wrong-token").await;
     }
     assert_eq!(server.mails().len(), 2, "a new leader tells nobody again");
-    while server.mails_to(CONTACT).len() < 2 {
-        call(&second, crate::support::API_TOKEN).await;
-    }
+    call_until(&[&second], API_TOKEN, &server, 2).await;
     let told = server.mails_to(CONTACT);
     assert_eq!(told[1].header("In-Reply-To"), told[0].header("Message-ID"));
     second.leave().await;

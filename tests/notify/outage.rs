@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kintone_sim::TenantSettings;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::episodes::{call_until, half, plan};
 use crate::server::Server;
@@ -18,11 +18,20 @@ async fn what_begins_and_ends_while_the_server_is_away_comes_once_when_it_is_bac
         let queued = "kintone_egress_mails{state=\"queued\"}";
         let caller = house.caller();
         let url = "https://acme.cybozu.com/k/v1/records.json?app=1";
+        let begin = Instant::now();
+        let in_time = || {
+            assert!(
+                begin.elapsed() < Duration::from_secs(60),
+                "it takes too long"
+            )
+        };
         while house.metric(queued).await < Some(2.0) {
+            in_time();
             caller.get(url).await;
         }
         house.sim.tenant(ACME, TenantSettings::default());
         while house.metric(queued).await < Some(4.0) || house.metric(OVERDUE).await < Some(3.0) {
+            in_time();
             caller.get(url).await;
             sleep(Duration::from_millis(20)).await;
         }
@@ -31,6 +40,7 @@ async fn what_begins_and_ends_while_the_server_is_away_comes_once_when_it_is_bac
         server.until("admin@acme.example", 2).await;
         server.until("sre@service.example", 2).await;
         while house.metric(queued).await > Some(0.0) {
+            in_time();
             sleep(Duration::from_millis(20)).await;
         }
         let subjects: Vec<_> = server.mails_to("admin@acme.example");
