@@ -122,8 +122,9 @@ impl Fleet {
         self.0.side.post(topic, content);
     }
 
-    /// Tells the other hosts what `make` makes of `topic` in each round. It may not block.
-    pub fn supply(&self, topic: Topic, make: impl Fn() -> Bytes + Send + Sync + 'static) {
+    /// Tells the other hosts what `make` makes of `topic` in each round, from how many bytes there is
+    /// still room for: topics take theirs in the order of [`Topic::ALL`]. It may not block.
+    pub fn supply(&self, topic: Topic, make: impl Fn(usize) -> Bytes + Send + Sync + 'static) {
         self.0.side.supply(topic, Arc::new(make));
     }
 

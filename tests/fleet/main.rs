@@ -14,6 +14,7 @@ mod board;
 mod clock;
 mod days;
 mod evict;
+mod evidence;
 mod operate;
 mod outage;
 mod pair;

@@ -101,7 +101,7 @@ impl SideDriver {
 
     fn write(&mut self, written_at_ms: u64) -> Vec<u8> {
         let longest = self.side.longest;
-        let (contents, left_out) = fit(|topic| self.side.posted(topic), longest);
+        let (contents, left_out) = fit(|topic, room| self.side.posted(topic, room), longest);
         self.stamp.beat += 1;
         let row = Row {
             host: self.host.clone(),

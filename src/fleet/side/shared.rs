@@ -35,7 +35,7 @@ enum Content {
     Made(Arc<Make>),
 }
 
-type Make = dyn Fn() -> Bytes + Send + Sync;
+type Make = dyn Fn(usize) -> Bytes + Send + Sync;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -92,11 +92,12 @@ impl Side {
         }
     }
 
-    pub(super) fn posted(&self, topic: Topic) -> Option<Bytes> {
+    /// What is told of `topic` in a round that has room for so many bytes.
+    pub(super) fn posted(&self, topic: Topic, room: usize) -> Option<Bytes> {
         let content = self.posts().get(&topic).cloned()?;
         Some(match content {
             Content::Fixed(content) => content,
-            Content::Made(make) => make(),
+            Content::Made(make) => make(room),
         })
     }
 
