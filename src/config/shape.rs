@@ -14,6 +14,7 @@ use crate::model::{Account, Bind, Published};
 use super::circuit::Circuit;
 use super::grant::{AccountSettings, Callers, NamePattern, QuotaSettings};
 use super::inspect::Inspect;
+use super::notify::Notify;
 use super::secret::Secret;
 use super::store::{Exchange, StoreUrl};
 
@@ -241,19 +242,6 @@ pub struct Verify {
     pub interval: Duration,
     /// How long the last verdict stands without an answer.
     pub unknown_for: Duration,
-}
-
-/// `[notify]`.
-#[derive(Debug, Clone)]
-pub struct Notify {
-    /// The mail server.
-    pub smtp: Secret,
-    /// The sender.
-    pub from: String,
-    /// The operators.
-    pub operators: Vec<String>,
-    /// Which language stands first.
-    pub language: Language,
 }
 
 /// Language of texts for people.

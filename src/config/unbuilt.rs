@@ -16,14 +16,11 @@ struct Unbuilt {
     severity: Severity,
 }
 
-const TABLE: [Unbuilt; 7] = [
+const TABLE: [Unbuilt; 4] = [
     ignored(&["listen", "proxy_tls"]),
     ignored(&["listen", "tls"]),
     ignored(&["caller", "certificate"]),
     refused(&["verify"]),
-    ignored(&["notify"]),
-    ignored(&["account", "*", "contacts"]),
-    ignored(&["account", "*", "tenant", "*", "contacts"]),
 ];
 
 const fn ignored(path: &'static [&'static str]) -> Unbuilt {

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod evidence;
 pub mod explain;
 pub mod fleet;
+pub mod notify;
 
 mod question;
 mod wording;

@@ -226,6 +226,15 @@ metrics! {
     draining: GaugeVec [] =
         "1 while this host is out of rotation or shutting down. Hosts; the sum is how many are away.";
 
+    mails_total: IntCounterVec ["result"] =
+        "Mails to people: sent, given_up after retries, lost because the spool did not take them. Mails; sum over hosts.";
+    mails: GaugeVec ["state"] =
+        "Mails in the spool: queued, held until an operator decides, dead. Mails; sum over hosts.";
+    mail_overdue_seconds: GaugeVec [] =
+        "For how long the oldest mail of the queue should have been sent. Seconds; maximum over hosts.";
+    mail_signs_lost_total: IntCounterVec [] =
+        "Ended calls that were not judged for mails because too many waited. Calls; sum over hosts.";
+
     retries_total: IntCounterVec ["reason"] =
         "Calls that were sent to kintone again. Calls; sum over hosts.";
     limit_hits_total: IntCounterVec ["limit"] =

@@ -52,7 +52,11 @@ const KEYS: &[(&str, &str)] = &[
     ),
     ("fleet", "host hosts redis"),
     ("verify", "urls interval unknown_for"),
-    ("notify", "smtp from operators language"),
+    (
+        "notify",
+        "smtp from operators language ca_file begins_after ends_after subjects_max signs_max brake_accounts \
+         brake_percent brake_window rest mails_max dead_max timeout retry retry_max give_up",
+    ),
     ("admin", "token"),
     ("state", "dir"),
     ("log", "level access"),
