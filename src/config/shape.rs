@@ -238,8 +238,10 @@ pub struct Fleet {
 pub struct Verify {
     /// Echoes of the caller's address.
     pub urls: Vec<String>,
-    /// How often.
+    /// What has changed is known within this time.
     pub interval: Duration,
+    /// Longest wait for an echo.
+    pub timeout: Duration,
     /// How long the last verdict stands without an answer.
     pub unknown_for: Duration,
 }
@@ -311,6 +313,15 @@ impl Config {
         self.accounts
             .get(account)
             .map_or(&self.quota, |settings| &settings.quota)
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            access: AccessLog::Stdout,
+        }
     }
 }
 

@@ -341,6 +341,7 @@ fn verify(verify: &Verify) -> Table {
     table([
         ("urls", verify.urls.clone().into()),
         ("interval", duration(verify.interval)),
+        ("timeout", duration(verify.timeout)),
         ("unknown_for", duration(verify.unknown_for)),
     ])
 }

@@ -103,7 +103,6 @@ fn the_examples_switched_off_settings_are_valid() {
         ("inspect.ca_key", "$CREDENTIALS_DIRECTORY"),
         ("notify.smtp", "$CREDENTIALS_DIRECTORY"),
         ("admin.token", "$CREDENTIALS_DIRECTORY"),
-        ("verify", "not built"),
     ];
     let found = faults(&switched_on);
     let errors = found
