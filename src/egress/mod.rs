@@ -20,6 +20,7 @@ use crate::config::{AddressState, Config};
 use crate::model::{Denial, Detail, Failure, Host, Published};
 use crate::tls::Outbound;
 
+pub use acceptance::{Acceptance, Known, Standing, State, Taken, Way};
 pub use line::{Arrival, Fence};
 pub use nameserver::ResolverError;
 pub use observer::Hear;
@@ -30,6 +31,7 @@ pub use source::{AddressSnapshot, Addresses, OpenConnection, Presence, Source};
 pub use verdict::{ConnectError, Connected, Timings, Verdict};
 pub use witness::Witness;
 
+mod acceptance;
 mod dial;
 mod line;
 mod nameserver;
@@ -53,6 +55,7 @@ use source::Address;
 /// The one way out. `B` is the body of requests to kintone.
 pub struct Egress<B> {
     addresses: Arc<Addresses>,
+    acceptance: Acceptance,
     resolver: Resolver,
     allow_networks: Vec<Ipv4Net>,
     connect_timeout: Duration,
@@ -95,6 +98,7 @@ impl<B> Egress<B> {
         let statics = upstream.resolve.clone();
         let resolver = Resolver::new(statics, nameservers, upstream.connect_timeout)?;
         let addresses = Arc::new(Addresses::new(&config.addresses));
+        let acceptance = Acceptance::new(config, Arc::clone(&addresses));
         let limits = PoolLimits {
             idle: upstream.pool_idle,
             life: upstream.pool_life,
@@ -115,6 +119,7 @@ impl<B> Egress<B> {
             http,
             pool: Arc::new(Pool::new(limits, Arc::clone(&addresses))),
             addresses,
+            acceptance,
             observer: Observer::default(),
         }))
     }
@@ -128,9 +133,15 @@ impl<B> Egress<B> {
         self.addresses.choose()
     }
 
+    /// Which accounts take which address.
+    pub const fn acceptance(&self) -> &Acceptance {
+        &self.acceptance
+    }
+
     /// Uses the addresses that are published as active from here on, and no other. Idle connections
     /// of those that were are closed; calls under way end on theirs.
     pub fn obey(&self, states: &[(Published, AddressState)]) {
+        self.acceptance.obey(states);
         for left in self.addresses.obey(states) {
             self.pool.close(left);
         }

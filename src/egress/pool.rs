@@ -406,6 +406,7 @@ mod tests {
                 published: Published(bind.0),
                 bind: Some(*bind),
                 state: AddressState::Active,
+                elsewhere: Vec::new(),
                 valid_from: None,
                 retire_after: None,
             })
