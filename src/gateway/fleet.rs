@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::state::Running;
-use super::{days, evidence, record};
+use super::{days, evidence, publication, record};
 use crate::config::Config;
 use crate::config::file::Environment;
 use crate::fleet::exchange::Exchange;
@@ -87,6 +87,8 @@ pub(super) async fn begin(
     let (fleet, driver, side) = driver.await;
     days::tell(running, &fleet);
     background.spawn(days::hear(Arc::clone(running), fleet.clone()));
+    publication::tell(running, &fleet);
+    background.spawn(publication::hear(Arc::clone(running), fleet.clone()));
     evidence::tell(running, &fleet);
     background.spawn(evidence::hear(Arc::clone(&running.recorder), fleet.clone()));
     // Set once, here.
