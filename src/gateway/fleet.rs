@@ -20,6 +20,8 @@ use crate::quota::{Boot, Found, RecordError, since_boot};
 
 /// Where the ledger is kept, in the state directory.
 const FILE: &str = "fleet";
+/// How long a host that goes takes to tell the others its last word.
+const LAST_WORD_MAX: Duration = Duration::from_secs(1);
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 2 << 20;
 
@@ -95,6 +97,13 @@ pub(super) async fn begin(
     let _ = running.fleet.set(fleet);
     background.spawn(driver.run());
     background.spawn(side.run());
+}
+
+/// Tells the other hosts what has become of this one, which has drained.
+pub(super) async fn take_leave(running: &Running) {
+    if let Some(fleet) = running.fleet.get() {
+        fleet.tell_now(LAST_WORD_MAX).await;
+    }
 }
 
 /// How many threads serve calls.
