@@ -13,6 +13,7 @@ mod support;
 mod board;
 mod clock;
 mod evict;
+mod fairness;
 mod operate;
 mod outage;
 mod pair;
