@@ -15,6 +15,7 @@ mod clock;
 mod days;
 mod evict;
 mod evidence;
+mod fairness;
 mod operate;
 mod outage;
 mod pair;
