@@ -14,12 +14,13 @@ use kintone_egress::config::file::{Environment, Loaded, load};
 use kintone_egress::config::place::Faults;
 use kintone_egress::config::show::effective_toml;
 use kintone_egress::config::token::{generate_token, hash_token};
-use kintone_egress::config::{AccessLog, Config};
+use kintone_egress::config::{AccessLog, Config, Log};
 use kintone_egress::descriptors;
-use kintone_egress::gateway::{Gateway, Source, listen_for_signals};
+use kintone_egress::gateway::{Gateway, Signal, Source, listen_for_signals};
 use kintone_egress::operator::addresses::{Addresses, Format};
 use kintone_egress::operator::ca::{self, CaOrder};
 use kintone_egress::operator::doctor::examine;
+use kintone_egress::operator::echo::{Echo, EchoOrder};
 use kintone_egress::operator::evidence::{Form, print};
 use kintone_egress::operator::explain::{Explainer, Question};
 use kintone_egress::operator::fleet::{AskError, Wish, ask};
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         } => evidence(&file, &domain, day, json),
         Verb::Explain(call) => explain(*call),
         Verb::Doctor { file, domain } => doctor(&file, domain.as_deref()),
+        Verb::Echo(order) => echo(order),
         Verb::Fleet { verb } => fleet(verb),
         Verb::Notify { verb } => notify(verb),
         Verb::Ca(Ca::Init(order)) => make_ca(order),
@@ -143,6 +145,32 @@ fn doctor(file: &ConfigFile, domain: Option<&str>) -> anyhow::Result<ExitCode> {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(REFUSED),
     })
+}
+
+fn echo(order: arguments::EchoListener) -> anyhow::Result<ExitCode> {
+    logging::install(&Log::default(), logging::Format::of_stderr())?;
+    let echo = Echo::open(EchoOrder {
+        listen: order.listen,
+        tls: order.tls_cert.zip(order.tls_key),
+        connections: order.connections,
+    })?;
+    single_threaded()?.block_on(async {
+        let mut signals = listen_for_signals().context("cannot listen for signals")?;
+        let (reload, reloads) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Some(signal) = signals.recv().await {
+                match signal {
+                    Signal::End => return,
+                    Signal::Reload => drop(reload.send(()).await),
+                    Signal::ReopenLogs => {}
+                }
+            }
+        });
+        // Without a service manager there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        anyhow::Ok(echo.serve(reloads).await?)
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A runtime for a verb that asks something and ends.

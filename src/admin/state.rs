@@ -12,7 +12,7 @@ use super::ports::PortCount;
 use crate::config::{QuotaSettings, Secret};
 use crate::kintone::day::Day;
 use crate::model::Account;
-use crate::published::evidence::Statement;
+use crate::published::evidence::FleetStatement;
 use crate::quota::{ArchiveError, DayRow};
 use crate::telemetry::{
     AccountView, AddressView, AppTodayView, Balance, FleetView, MailView, PublishedView, Telemetry,
@@ -34,7 +34,7 @@ pub type OrderFleet = Box<dyn Fn(&FleetOrder) -> Result<(), String> + Send + Syn
 pub type DecideMails = Arc<dyn Fn(&str, Decision) -> usize + Send + Sync>;
 /// What is known of the connections of an account, by its domain in lower case, on a day; or why it
 /// is not. It may wait for the disk.
-pub type AskEvidence = Arc<dyn Fn(&str, Date) -> Result<Statement, String> + Send + Sync>;
+pub type AskEvidence = Arc<dyn Fn(&str, Date) -> Result<FleetStatement, String> + Send + Sync>;
 /// What was counted for an account, by its domain in lower case, from the first of these days to the
 /// second. It may wait for the disk.
 pub type AskDays = Box<dyn Fn(&str, Day, Day) -> Result<Vec<DayRow>, ArchiveError> + Send + Sync>;

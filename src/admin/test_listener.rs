@@ -198,6 +198,7 @@ pub(crate) fn address() -> AddressView {
         state: "active",
         presence: Presence::Up,
         since: Some(Duration::from_secs(60)),
+        verification: None,
         connections: 4,
         pooled: 3,
     }

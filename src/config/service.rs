@@ -23,6 +23,9 @@ const HEAD_SIZE_MAX: u64 = 1 << 20;
 /// Shorter tokens can be guessed, in characters.
 const ADMIN_TOKEN_LENGTH_MIN: usize = 16;
 
+/// Longest wait for an echo, unless a third of `interval` is shorter.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Reads `[limits]`.
 pub(super) fn limits(root: &mut Section<'_>) -> Limits {
     let mut section = root.section("limits");
@@ -83,6 +86,16 @@ pub(super) fn verify(root: &mut Section<'_>) -> Option<Verify> {
     let unknown_for = section.or("unknown_for", 900 * SECOND, |value| {
         value.duration(SECOND..=7 * 24 * HOUR)
     });
+    let timeout = section.or("timeout", (interval / 3).min(ECHO_TIMEOUT), |value| {
+        value.duration(MS..=HOUR)
+    });
+    if timeout > interval / 2 {
+        section.fault(
+            "timeout",
+            "is more than half of `interval`",
+            "expected less, so that an echo that is asked in time can also answer in time",
+        );
+    }
     if unknown_for < interval {
         section.warn(
             "unknown_for",
@@ -94,6 +107,7 @@ pub(super) fn verify(root: &mut Section<'_>) -> Option<Verify> {
     Some(Verify {
         urls: several.into_iter().flatten().chain(single).collect(),
         interval,
+        timeout,
         unknown_for,
     })
 }
@@ -105,8 +119,9 @@ fn echo(value: &Value<'_>) -> Option<String> {
     let is_url = text.parse::<http::Uri>().is_ok_and(|url| {
         let authority = url.authority().map_or("", |authority| authority.as_str());
         matches!(url.scheme_str(), Some("http" | "https"))
-            && !authority.is_empty()
-            && !authority.contains('@')
+            && url.host().is_some_and(|host| !host.is_empty())
+            // It is asked by IPv4, which is what customers allow.
+            && !authority.contains(['@', '['])
     });
     if is_url {
         Some(text.to_owned())

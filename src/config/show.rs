@@ -37,6 +37,7 @@ fn effective(config: &Config) -> Table {
         ("accounts", count(config.evidence.accounts)),
     ];
     set(&mut root, "evidence", table(evidence));
+    set(&mut root, "acceptance", config.acceptance.shown());
     set(&mut root, "upstream", upstream(&config.upstream));
     callers(&mut root, &config.callers);
     set(&mut root, "quota", quota(&config.quota));
@@ -341,6 +342,7 @@ fn verify(verify: &Verify) -> Table {
     table([
         ("urls", verify.urls.clone().into()),
         ("interval", duration(verify.interval)),
+        ("timeout", duration(verify.timeout)),
         ("unknown_for", duration(verify.unknown_for)),
     ])
 }

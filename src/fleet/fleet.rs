@@ -122,8 +122,9 @@ impl Fleet {
         self.0.side.post(topic, content);
     }
 
-    /// Tells the other hosts what `make` makes of `topic` in each round. It may not block.
-    pub fn supply(&self, topic: Topic, make: impl Fn() -> Bytes + Send + Sync + 'static) {
+    /// Tells the other hosts what `make` makes of `topic` in each round, from how many bytes there is
+    /// still room for: topics take theirs in the order of [`Topic::ALL`]. It may not block.
+    pub fn supply(&self, topic: Topic, make: impl Fn(usize) -> Bytes + Send + Sync + 'static) {
         self.0.side.supply(topic, Arc::new(make));
     }
 
@@ -139,6 +140,12 @@ impl Fleet {
     #[must_use]
     pub fn rounds(&self) -> watch::Receiver<u64> {
         self.0.side.rounds()
+    }
+
+    /// Tells the other hosts at once what there is to tell: before this host goes. It takes `limit` at the
+    /// most, and what comes of it is not told.
+    pub async fn tell_now(&self, limit: Duration) {
+        self.0.side.round(limit).await;
     }
 
     /// What all contents together may have at most, in bytes.

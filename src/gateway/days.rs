@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::state::Running;
 use crate::config::Config;
@@ -98,10 +97,10 @@ pub(super) async fn close(running: &Arc<Running>) {
 pub(super) fn tell(running: &Running, fleet: &Fleet) {
     let days = running.days.clone();
     // The other half is for what else there is to tell.
-    let bytes_max = fleet.side_bytes_max() / 2;
+    let part = fleet.side_bytes_max() / 2;
     let was_cut = AtomicBool::new(false);
-    fleet.supply(Topic::Days, move || {
-        let (content, left_out) = days.told(bytes_max);
+    fleet.supply(Topic::Days, move |room| {
+        let (content, left_out) = days.told(room.min(part));
         if !was_cut.swap(left_out > 0, Ordering::Relaxed) && left_out > 0 {
             tracing::warn!(
                 left_out,
@@ -150,12 +149,16 @@ fn merge(running: &Running, fleet: &Fleet) -> Vec<(String, ToldError)> {
     running.days.hear(&words, silence)
 }
 
+/// Whether the host that told it is heard of.
+pub(super) fn is_recent(config: &Config, row: &SideRow) -> bool {
+    row.age <= config.fleet.exchange.side_every * SILENT_ROUNDS
+}
+
 /// How many hosts may make calls that nobody hears of. An evicted one makes none.
 fn silence(config: &Config, rows: &[SideRow], evicted: &[String]) -> Silence {
-    let patience: Duration = config.fleet.exchange.side_every * SILENT_ROUNDS;
     let is_heard = |host: &String| {
         let mut rows = rows.iter();
-        rows.any(|row| row.host == *host && row.age <= patience)
+        rows.any(|row| row.host == *host && is_recent(config, row))
     };
     let may_call = |host: &&String| **host != config.fleet.host && !evicted.contains(host);
     let others = config.fleet.hosts.iter().filter(may_call);

@@ -55,10 +55,15 @@ mod publication;
 mod record;
 mod source;
 mod state;
+mod verification;
 mod views;
 
 /// Longest wait for the last lines of the access log.
 const LOG_FLUSH_MAX: Duration = Duration::from_secs(2);
+
+/// How long callers wait, at the start, for what echoes say of the addresses; after that they are told
+/// that none is usable.
+const FIRST_VERDICTS_MAX: Duration = Duration::from_secs(1);
 
 /// How many orders may wait to be carried out.
 const ORDERS: usize = 16;
@@ -202,6 +207,8 @@ impl Gateway {
         if let Some(beginning) = beginning {
             fleet::begin(&running, beginning, &mut background).await;
         }
+        let verdicts = running.egress.verifier().first_rounds();
+        let _ = tokio::time::timeout(FIRST_VERDICTS_MAX, verdicts).await;
         serve_proxy(&running, proxy)?;
         let orders = orders::obey(Arc::clone(&running), commands.1, signals);
         let result = tokio::select! {
@@ -216,6 +223,7 @@ impl Gateway {
         record::close(&running).await;
         evidence::close(&running).await;
         days::close(&running).await;
+        fleet::take_leave(&running).await;
         let log = running.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
         result
@@ -273,6 +281,9 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(async move { quotas.drive().await });
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
+    let verifier = running.egress.verifier().clone();
+    let dir = running.config.load().state_dir.clone();
+    background.spawn(async move { verifier.run(&dir).await });
     background.spawn(days::drive(Arc::clone(running)));
     background.spawn(closures::keep(Arc::clone(running)));
     background.spawn(publication::watch(Arc::clone(running)));

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::state::Running;
 use crate::admin::{Decision, HeldMails};
 use crate::config::{AddressState, Config};
-use crate::egress::Presence;
+use crate::egress::AddressSnapshot;
 use crate::fleet::Fleet;
 use crate::fleet::side::Topic;
 use crate::model::Published;
@@ -36,7 +36,7 @@ impl Surroundings for Running {
         let addresses = self.egress.addresses();
         let bound = addresses.iter().find(|one| one.published == address);
         // Of an address that another host binds nothing is known here.
-        bound.is_none_or(|one| one.presence == Presence::Up)
+        bound.is_none_or(AddressSnapshot::is_usable)
     }
 
     fn leads(&self) -> bool {
@@ -74,7 +74,7 @@ impl Surroundings for Running {
 /// Tells the other hosts what is followed here, and hears what they follow, for ever.
 pub(super) async fn share(running: Arc<Running>, fleet: Fleet) {
     let desk = running.desk.clone();
-    fleet.supply(Topic::Episodes, move || desk.word().into());
+    fleet.supply(Topic::Episodes, move |_| desk.word().into());
     let mut rounds = fleet.rounds();
     while rounds.changed().await.is_ok() {
         for row in fleet.heard(Topic::Episodes) {

@@ -104,6 +104,9 @@ impl Running {
         let states = self.publisher.states();
         self.egress.obey(&states);
         self.proxy.reload(in_force(&config, &states), authority);
+        if config.verify != self.config.load().verify {
+            self.egress.verifier().change(config.verify.as_ref());
+        }
         self.telemetry.reloaded(&config);
         self.config.store(config);
         let warnings = warnings.iter().map(ToString::to_string).collect();

@@ -9,6 +9,7 @@ use super::fleet_view;
 use super::notices;
 use super::source::VERSION;
 use super::state::Running;
+use super::verification;
 use crate::admin::ports::PortCount;
 use crate::admin::{Admin, Command, Readiness};
 use crate::config::show::effective_json;
@@ -161,11 +162,9 @@ fn readiness(running: &Running) -> Readiness {
     }
     let fleet = running.fleet.get();
     reasons.extend(fleet.and_then(Fleet::unready));
-    let alarms = alarms(running);
-    Readiness {
-        reasons,
-        warnings: alarms.iter().map(ToString::to_string).collect(),
-    }
+    let mut warnings = verification::warnings(running);
+    warnings.extend(alarms(running).iter().map(ToString::to_string));
+    Readiness { reasons, warnings }
 }
 
 /// What operators must know of the list and of the evidence.
@@ -243,6 +242,7 @@ fn address(snapshot: &AddressSnapshot) -> AddressView {
             Presence::Absent => Shown::Absent,
         },
         since: Some(snapshot.since.elapsed()),
+        verification: snapshot.verification.as_ref().map(verification::view),
         connections: snapshot.open as u64,
         pooled: snapshot.pooled as u64,
     }

@@ -4,6 +4,7 @@
 pub mod addresses;
 pub mod ca;
 pub mod doctor;
+pub mod echo;
 pub mod evidence;
 pub mod explain;
 pub mod fleet;

@@ -111,7 +111,13 @@ pub(super) fn addresses(addresses: &Addresses) -> String {
 }
 
 /// The limits that apply, a line each.
-pub(super) fn quota(ask: &Ask<'_>, terms: &Terms, mode: Mode, h2_weight: u32) -> Vec<String> {
+pub(super) fn quota(
+    config: &Config,
+    ask: &Ask<'_>,
+    terms: &Terms,
+    mode: Mode,
+    h2_weight: u32,
+) -> Vec<String> {
     let Terms {
         concurrency,
         headroom,
@@ -124,6 +130,12 @@ pub(super) fn quota(ask: &Ask<'_>, terms: &Terms, mode: Mode, h2_weight: u32) ->
     );
     if *hosts > 1 {
         let _ = write!(first, ", {hosts} hosts share the rest");
+        if config.fleet.redis.is_some() {
+            first.push_str(
+                "; that is its fixed part, and what it has lent or borrowed of late is in \
+                 /api/v1/fleet of the gateway that runs",
+            );
+        }
     }
     if ask.priority == Priority::Batch {
         let _ = write!(first, "; batch leaves {} alone", terms.reserve);

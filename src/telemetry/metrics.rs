@@ -162,7 +162,13 @@ metrics! {
         "Permits out: acquired less released. Permits; sum over hosts.";
 
     address_up: GaugeVec ["address"] =
-        "1 while the bind address of a published address is on this host and usable. Minimum over hosts that bind it.";
+        "1 while the bind address of a published address is on this host. Minimum over hosts that bind it.";
+    address_verified: GaugeVec ["address"] =
+        "1 while echoes see a published address as published, or saw it so within unknown_for; only with [verify]. Minimum over hosts that bind it.";
+    address_verified_timestamp_seconds: GaugeVec ["address"] =
+        "When an address was last seen as published. Seconds since 1970; minimum over hosts that bind it.";
+    echo_answers: GaugeVec ["echo", "answer"] =
+        "Addresses by what an echo, by its number in [verify] urls, said of them last: published, other, none. Addresses; sum over hosts.";
     address_connections: GaugeVec ["address"] =
         "Connections to kintone open from this address. Connections; sum over hosts.";
     local_ports_used: GaugeVec ["address"] =

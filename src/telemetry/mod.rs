@@ -29,8 +29,8 @@ pub use labels::{Alpn, ConnectResult, Handshake, LimitName, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
 pub use views::{
-    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, MailView, Presence,
-    PublishedView, TenantView, Views, WaitingView,
+    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, EchoView, MailView,
+    Presence, PublishedView, SeenWord, TenantView, VerificationView, Views, WaitingView,
 };
 
 pub mod access_log;

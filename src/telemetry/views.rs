@@ -2,6 +2,7 @@
 //! the status page. Whoever wires the gateway fills them from the quota and the egress.
 
 use std::fmt::Display;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -141,10 +142,52 @@ pub struct AddressView {
     /// How long it has been so.
     #[serde(rename = "since_ms", serialize_with = "milliseconds")]
     pub since: Option<Duration>,
+    /// What echoes say of it; `None` without `[verify]`.
+    pub verification: Option<VerificationView>,
     /// Connections to kintone open from it.
     pub connections: u64,
     /// Those of them that wait in the pool.
     pub pooled: u64,
+}
+
+/// How the internet sees an address.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerificationView {
+    /// In one word.
+    pub seen: SeenWord,
+    /// As which address, if as another one.
+    pub seen_as: Option<Ipv4Addr>,
+    /// When it was last seen as published, RFC 3339 in UTC.
+    #[serde(serialize_with = "shown_or_null")]
+    pub proven_at: Option<Timestamp>,
+    /// How long no echo has given a usable answer.
+    #[serde(rename = "silent_ms", serialize_with = "milliseconds")]
+    pub silent: Option<Duration>,
+    /// What each echo said last, in the order of the configuration.
+    pub echoes: Vec<EchoView>,
+}
+
+/// What an echo said last.
+#[derive(Clone, Debug, Serialize)]
+pub struct EchoView {
+    /// Its scheme, host and port.
+    pub echo: String,
+    /// The address that it saw.
+    pub saw: Option<Ipv4Addr>,
+    /// Why it said nothing that can be used.
+    pub trouble: Option<String>,
+}
+
+/// How the internet sees an address, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeenWord {
+    /// Nobody has said, or too long ago.
+    Unknown,
+    /// As published.
+    Published,
+    /// As another one.
+    Other,
 }
 
 /// Whether a bind address can be used.

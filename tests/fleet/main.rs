@@ -14,10 +14,13 @@ mod board;
 mod clock;
 mod days;
 mod evict;
+mod evidence;
+mod fairness;
 mod operate;
 mod outage;
 mod pair;
 mod process;
+mod published;
 #[path = "../e2e/schema.rs"]
 mod schema;
 mod sharing;

@@ -23,7 +23,7 @@ async fn what_begins_and_ends_while_the_server_is_away_comes_once_when_it_is_bac
             assert!(
                 begin.elapsed() < Duration::from_secs(60),
                 "it takes too long"
-            )
+            );
         };
         while house.metric(queued).await < Some(2.0) {
             in_time();

@@ -15,6 +15,7 @@ const KEYS: &[(&str, &str)] = &[
     ("egress", "minimum_notice overlap"),
     ("public", "service contact url connections"),
     ("evidence", "keep accounts"),
+    ("acceptance", "accounts"),
     (
         "egress.address",
         "published bind state valid_from retire_after",
@@ -51,7 +52,7 @@ const KEYS: &[(&str, &str)] = &[
          stall_timeout h2_streams account_series",
     ),
     ("fleet", "host hosts redis"),
-    ("verify", "urls interval unknown_for"),
+    ("verify", "urls interval timeout unknown_for"),
     (
         "notify",
         "smtp from operators language ca_file begins_after ends_after subjects_max signs_max brake_accounts \

@@ -36,14 +36,15 @@ const fn form(longest: usize) -> Form {
 }
 
 /// The contents that a row of `longest` bytes has room for, and the topics that it has none for.
+/// `posted` is told how many bytes there is room for.
 pub(super) fn fit(
-    posted: impl Fn(Topic) -> Option<Bytes>,
+    posted: impl Fn(Topic, usize) -> Option<Bytes>,
     longest: usize,
 ) -> (Vec<(u64, Bytes)>, Vec<Topic>) {
     let mut room = longest.saturating_sub(ROW_OVERHEAD);
     let (mut contents, mut left_out) = (Vec::new(), Vec::new());
     for topic in Topic::ALL {
-        let Some(content) = posted(topic) else {
+        let Some(content) = posted(topic, room.saturating_sub(CONTENT_OVERHEAD)) else {
             continue;
         };
         match room.checked_sub(content.len() + CONTENT_OVERHEAD) {
@@ -118,7 +119,7 @@ mod tests {
     #[test]
     fn what_fits_is_in_the_row_and_what_does_not_is_named() {
         let longest = 4096;
-        let of = |topic: Topic| match topic {
+        let of = |topic: Topic, _| match topic {
             Topic::Published => Some(Bytes::from(vec![1; 1000])),
             Topic::Days => Some(Bytes::from(vec![2; 4000])),
             Topic::Evidence => Some(Bytes::from(vec![3; longest - ROW_OVERHEAD - 1000 - 40])),

@@ -64,7 +64,11 @@ impl SideDriver {
                 Err(_) => self.every.min(RETRY),
             };
             self.side.note(done, Moment::from_boot(since_boot()));
-            sleep(pause.mul_f32(1.0 - JITTER + 2.0 * JITTER * random_part())).await;
+            let pause = pause.mul_f32(1.0 - JITTER + 2.0 * JITTER * random_part());
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.side.hurried.notified() => {}
+            }
         }
     }
 
@@ -101,7 +105,7 @@ impl SideDriver {
 
     fn write(&mut self, written_at_ms: u64) -> Vec<u8> {
         let longest = self.side.longest;
-        let (contents, left_out) = fit(|topic| self.side.posted(topic), longest);
+        let (contents, left_out) = fit(|topic, room| self.side.posted(topic, room), longest);
         self.stamp.beat += 1;
         let row = Row {
             host: self.host.clone(),
