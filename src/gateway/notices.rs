@@ -9,10 +9,11 @@ use tokio::task::JoinSet;
 use super::state::Running;
 use crate::admin::{Decision, HeldMails};
 use crate::config::{AddressState, Config};
-use crate::egress::AddressSnapshot;
+use crate::egress::{AddressSnapshot, State};
 use crate::fleet::Fleet;
 use crate::fleet::side::Topic;
-use crate::model::Published;
+use crate::model::{Account, Published};
+use crate::notify::announce::Planned;
 use crate::notify::label::Figures;
 use crate::notify::{Clerk, Event, Inbox, Surroundings, post};
 use crate::telemetry::MailView;
@@ -59,6 +60,23 @@ impl Surroundings for Running {
     fn word_bytes_max(&self) -> usize {
         let fleet = self.fleet.get();
         fleet.map_or(0, |fleet| fleet.side_bytes_max() / PART_OF_A_ROW)
+    }
+
+    fn planned(&self) -> Vec<Planned> {
+        let shown = self.publisher.shown();
+        let entries = shown.list.entries.iter();
+        let planned = entries.filter(|entry| entry.state == AddressState::Planned);
+        planned
+            .map(|entry| Planned {
+                address: entry.address,
+                from: entry.valid_from,
+            })
+            .collect()
+    }
+
+    fn is_accepted(&self, account: &Account, address: Published) -> bool {
+        let known = self.egress.acceptance().of(account);
+        known.is_some_and(|known| known.at(address).state() == State::Accepted)
     }
 
     fn addresses(&self) -> Vec<Published> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::announce::Announced;
 use super::company::{Company, Heard, Standing};
 use super::desk::{Desk, Event, Inbox};
 use super::episode::{Change, Episodes, Sign};
@@ -19,7 +20,8 @@ use super::surroundings::Surroundings;
 use super::teller::{Scene, Teller};
 use crate::kintone::day::Day;
 
-/// How often ends are looked for.
+/// How often ends are looked for, and mails are written: those of a moment together, and with them which
+/// episodes are open.
 const TICK: Duration = Duration::from_secs(1);
 
 /// What another host saw longer ago than this, and than `begins_after`, is old to a host that hears it
@@ -37,6 +39,8 @@ pub struct Clerk {
     company: Company,
     teller: Teller,
     day: Day,
+    /// `None`: it cannot be known, so nothing is announced.
+    announced: Option<Announced>,
 }
 
 impl Clerk {
@@ -52,18 +56,21 @@ impl Clerk {
             teller: Teller::new(desk, Arc::clone(&surroundings)),
             surroundings,
             day: Day::of(Moment::now().wall),
+            announced: None,
         }
     }
 
     /// Tells people, for ever.
     pub async fn run(mut self) {
         self.take_over().await;
+        self.recall().await;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut batch, mut events) = (Vec::with_capacity(BATCH), Vec::new());
         loop {
+            let mut is_time = false;
             tokio::select! {
-                _ = tick.tick() => self.tell_the_others(),
+                _ = tick.tick() => is_time = true,
                 // Neither is ever closed: this holds the other ends itself.
                 _ = self.inbox.calls.recv_many(&mut batch, BATCH) => {}
                 _ = self.inbox.events.recv_many(&mut events, BATCH) => {}
@@ -88,8 +95,12 @@ impl Clerk {
             for event in events.drain(..) {
                 self.note(event, scene);
             }
-            self.look(scene);
-            self.settle(scene).await;
+            self.follow();
+            if is_time {
+                self.tell_the_others();
+                self.look(scene);
+                self.settle(scene).await;
+            }
         }
     }
 
@@ -121,6 +132,20 @@ impl Clerk {
             self.teller.take_over(subject, since, row.told);
         }
         self.follow();
+    }
+
+    /// What an earlier process announced.
+    async fn recall(&mut self) {
+        let dir = self.surroundings.config().state_dir.clone();
+        let read = spawn_blocking(move || Announced::read(&dir)).await;
+        match read {
+            Ok(Ok(announced)) => self.announced = Some(announced),
+            Ok(Err(error)) => tracing::error!(
+                %error,
+                "announcements.json cannot be read: no address is announced before the next start"
+            ),
+            Err(panic) => tracing::error!(%panic, "announcements.json cannot be read"),
+        }
     }
 
     /// Tells the feed and the other hosts what is followed.
@@ -205,6 +230,9 @@ impl Clerk {
             for subject in near {
                 self.episodes.hear(subject, Sign::Success, now);
             }
+        }
+        if let Some(announced) = &mut self.announced {
+            self.teller.announce(announced, scene);
         }
         self.teller.withdraw_what_is_wrong();
         for turn in self.episodes.end(now) {

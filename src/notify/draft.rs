@@ -2,14 +2,15 @@
 
 use jiff::Timestamp;
 
+use super::announce::{Planned, Stage};
 use super::contacts;
 use super::job::Mail;
 use super::label::{Folder, Kind, Label};
 use super::letter::{self, House, Letter, News, When};
-use super::matter::{Audience, Subject};
+use super::matter::{Audience, Matter, Subject};
 use super::memory::Told;
 use crate::config::{Config, Notify};
-use crate::model::AppId;
+use crate::model::{Account, AppId};
 
 /// What all mails of this moment have in common.
 pub(super) struct Drafts<'a> {
@@ -68,6 +69,46 @@ impl Drafts<'_> {
         to_each(&self.notify.operators, &label, &letter)
     }
 
+    /// The announcement of an address to everybody's contacts whom `lacks` names, and to operators.
+    pub(super) fn of_announcement(
+        &self,
+        planned: Planned,
+        stage: Stage,
+        lacks: impl Fn(&Account) -> bool,
+    ) -> Vec<Mail> {
+        let about = |account: Option<&Account>| Subject {
+            account: account.cloned(),
+            matter: Matter::AddressRefused(planned.address),
+        };
+        let mut mails = Vec::new();
+        for account in self.config.accounts.keys().filter(|account| lacks(account)) {
+            let subject = about(Some(account));
+            let contacts = contacts::of(&subject, self.config);
+            let (label, letter) = self.announcement(&subject, planned, stage, Audience::Customers);
+            mails.extend(to_each(&contacts, &label, &letter));
+        }
+        let (label, letter) = self.announcement(&about(None), planned, stage, Audience::Operators);
+        mails.extend(to_each(&self.notify.operators, &label, &letter));
+        mails
+    }
+
+    fn announcement(
+        &self,
+        subject: &Subject,
+        planned: Planned,
+        stage: Stage,
+        audience: Audience,
+    ) -> (Label, Letter) {
+        let reference = letter::reference_of_announcement(subject, planned, stage);
+        let letter = letter::write_announcement(subject, planned, &reference, &self.house);
+        let label = Label {
+            cause: "announcement".to_owned(),
+            address: None,
+            ..self.label(subject, Kind::Announcement, audience, reference)
+        };
+        (label, letter)
+    }
+
     fn label(&self, subject: &Subject, kind: Kind, audience: Audience, reference: String) -> Label {
         Label {
             reference,
@@ -81,7 +122,7 @@ impl Drafts<'_> {
             created: self.now,
             due: match kind {
                 Kind::Begin => self.now + self.notify.brake.rest,
-                Kind::End | Kind::Held => self.now,
+                Kind::End | Kind::Held | Kind::Announcement => self.now,
             },
         }
     }

@@ -1,7 +1,8 @@
 //! Letters in English.
 
-use super::letter::{Held, News, Paragraphs, When};
-use super::matter::Matter;
+use super::announce::Planned;
+use super::letter::{Held, House, News, Paragraphs, When};
+use super::matter::{Matter, Subject};
 use crate::kintone::help;
 
 /// What is wrong, for the subject.
@@ -100,6 +101,48 @@ pub(super) fn paragraphs(news: &News<'_>) -> Paragraphs {
             of_operators(news, &account)
         }
     }
+}
+
+/// The subject of an announcement.
+pub(super) fn announcement_subject(planned: Planned) -> String {
+    format!(
+        "[Action required] kintone integration: please add {}/32",
+        planned.address
+    )
+}
+
+/// From when an address is used, and the paragraphs of its announcement.
+pub(super) fn announcement(
+    subject: &Subject,
+    planned: Planned,
+    house: &House,
+) -> (String, Paragraphs) {
+    let Planned { address, from } = planned;
+    let account = subject.account.as_ref();
+    let page = account.map_or(help::RESTRICTIONS_CYBOZU, help::ip_restrictions);
+    let account = account.map_or_else(|| "your kintone".to_owned(), ToString::to_string);
+    let when = match from {
+        Some(from) => format!("From {} on, 00:00 JST.", from.strftime("%-d %B %Y")),
+        None => "You will be told from which day on.".to_owned(),
+    };
+    let paragraphs = Paragraphs {
+        what: format!("The integration will reach kintone from {address} too."),
+        effect: format!(
+            "Where {account} restricts IP addresses, requests from {address} are refused unless it is \
+             added. Without restrictions nothing changes."
+        ),
+        action: format!(
+            "Add this line to the allowed IP addresses before then. Keep the lines that are there.\n\
+             \n  {address}/32\n"
+        ),
+        place: format!(
+            "\"IP address restrictions\" in the administration of cybozu.com or Kintone; administrators \
+             only.\n{}\n{}",
+            page.en,
+            house.page.as_deref().unwrap_or_default()
+        ),
+    };
+    (when, paragraphs)
 }
 
 fn refused(news: &News<'_>, account: &str, address: &str) -> Paragraphs {

@@ -1,7 +1,8 @@
 //! Letters in Japanese.
 
-use super::letter::{Held, News, Paragraphs, When};
-use super::matter::Matter;
+use super::announce::Planned;
+use super::letter::{Held, House, News, Paragraphs, When};
+use super::matter::{Matter, Subject};
 use crate::kintone::help;
 
 /// What is wrong, for the subject.
@@ -100,6 +101,50 @@ pub(super) fn paragraphs(news: &News<'_>) -> Paragraphs {
             of_operators(news, &account)
         }
     }
+}
+
+/// The subject of an announcement.
+pub(super) fn announcement_subject(planned: Planned) -> String {
+    format!(
+        "【要対応】kintone連携: {}/32 を追加してください",
+        planned.address
+    )
+}
+
+/// From when an address is used, and the paragraphs of its announcement.
+pub(super) fn announcement(
+    subject: &Subject,
+    planned: Planned,
+    house: &House,
+) -> (String, Paragraphs) {
+    let Planned { address, from } = planned;
+    let account = subject.account.as_ref();
+    let page = account.map_or(help::RESTRICTIONS_CYBOZU, help::ip_restrictions);
+    let account = account.map_or_else(|| "お客様の kintone".to_owned(), ToString::to_string);
+    let when = match from {
+        Some(from) => format!(
+            "{} 0:00(日本時間)から使用します。",
+            from.strftime("%Y年%-m月%-d日")
+        ),
+        None => "使用を始める日は決まり次第お知らせします。".to_owned(),
+    };
+    let paragraphs = Paragraphs {
+        what: format!("この連携が kintone への接続に使う IP アドレスに {address} を加えます。"),
+        effect: format!(
+            "{account} で IP アドレス制限を使っている場合、追加がないと {address} からのリクエストが拒否されます。\
+             制限を使っていない場合、影響はありません。"
+        ),
+        action: format!(
+            "それまでに、許可する IP アドレスに次の行を追加してください。すでにある行は削除せず、そのまま残してください。\n\
+             \n  {address}/32\n"
+        ),
+        place: format!(
+            "cybozu.com の管理画面の「IPアドレス制限」で設定します(管理者の権限が必要です)。\n{}\n{}",
+            page.ja,
+            house.page.as_deref().unwrap_or_default()
+        ),
+    };
+    (when, paragraphs)
 }
 
 fn refused(news: &News<'_>, account: &str, address: &str) -> Paragraphs {

@@ -5,6 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
+use super::announce::Announced;
 use super::label::{Folder, Kind, Label};
 use super::letter::Letter;
 use super::mail::{Envelope, compose};
@@ -25,6 +26,8 @@ pub(super) enum Job {
     Hold(String, Vec<Mail>),
     /// Nobody is asked to allow this address any more.
     Withdraw(Published),
+    /// What was announced.
+    SaveAnnounced(Announced),
     /// The episodes that people were told of.
     Save(Vec<Row>),
 }
@@ -85,6 +88,12 @@ pub(super) fn carry_out(
                 found
                     .withdrawn
                     .extend(withdrawn.into_iter().map(|it| it.reference));
+            }
+            Job::SaveAnnounced(announced) => {
+                if let Err(error) = announced.write(state_dir) {
+                    tracing::error!(%error, "what was announced cannot be written: after a restart \
+                        customers are told again");
+                }
             }
             Job::Save(rows) => {
                 if let Err(error) = memory::write(state_dir, rows) {

@@ -45,6 +45,8 @@ pub enum Kind {
     End,
     /// Operators are told that customers' mails are held.
     Held,
+    /// An address will be used.
+    Announcement,
 }
 
 /// The state of a mail: the folder that it is in.
@@ -101,6 +103,7 @@ impl Kind {
             Self::Begin => "begin",
             Self::End => "end",
             Self::Held => "held",
+            Self::Announcement => "announcement",
         }
     }
 }

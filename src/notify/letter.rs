@@ -11,11 +11,15 @@ use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 use sha2::{Digest as _, Sha256};
 
+use super::announce::{Planned, Stage};
 use super::matter::{Audience, Matter, Subject};
 use super::words::{self, Words};
 use super::{english, japanese};
 use crate::config::{Config, Language, Notify, Public};
 use crate::model::{AppId, Published};
+
+/// Stands between the languages.
+const BETWEEN: &str = "\n----------------------------------------\n\n";
 
 /// One letter, before it becomes a mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +147,10 @@ pub fn reference(subject: &Subject, since: Timestamp) -> String {
         address.unwrap_or_default(),
         since.as_millisecond()
     );
+    reference_to(&told)
+}
+
+fn reference_to(told: &str) -> String {
     let hash = Sha256::digest(told.as_bytes());
     let digits: String = hash
         .iter()
@@ -156,14 +164,11 @@ pub fn reference(subject: &Subject, since: Timestamp) -> String {
 #[must_use]
 pub fn write(news: &News<'_>) -> Letter {
     let reference = reference(news.subject, news.turn.since());
-    let (first, second) = match news.house.language {
-        Language::Ja => (&words::JA, Some(&words::EN)),
-        Language::En => (&words::EN, None),
-    };
+    let (first, second) = languages(news.house.language);
     let mut body = String::new();
     write_in(&mut body, first, news, &reference);
     if let Some(second) = second {
-        body.push_str("\n----------------------------------------\n\n");
+        body.push_str(BETWEEN);
         write_in(&mut body, second, news, &reference);
     }
     Letter {
@@ -183,7 +188,7 @@ pub fn write_held(matter: &Matter, accounts: usize, at: Timestamp, house: &House
     };
     let mut body = japanese::held(cause, accounts, &at, host, held);
     if house.language == Language::Ja {
-        body.push_str("\n----------------------------------------\n\n");
+        body.push_str(BETWEEN);
     } else {
         body.clear();
     }
@@ -195,6 +200,42 @@ pub fn write_held(matter: &Matter, accounts: usize, at: Timestamp, house: &House
         Language::En => format!("[Operations] kintone integration: {cause} at {accounts} accounts"),
     };
     Letter { subject, body }
+}
+
+/// The reference of an announcement to an account.
+#[must_use]
+pub(super) fn reference_of_announcement(
+    subject: &Subject,
+    planned: Planned,
+    stage: Stage,
+) -> String {
+    let account = subject.account.as_ref().map_or("", |it| it.as_str());
+    let Planned { address, from } = planned;
+    let from = from.map_or_else(String::new, |from| from.to_string());
+    reference_to(&format!("{account}\n{address}\n{from}\n{stage:?}"))
+}
+
+/// What customers are told of an address that will be used.
+#[must_use]
+pub(super) fn write_announcement(
+    subject: &Subject,
+    planned: Planned,
+    reference: &str,
+    house: &House,
+) -> Letter {
+    let (first, second) = languages(house.language);
+    let mut body = String::new();
+    for (nth, words) in std::iter::once(first).chain(second).enumerate() {
+        if nth > 0 {
+            body.push_str(BETWEEN);
+        }
+        let (when, paragraphs) = (words.announcement)(subject, planned, house);
+        write_paragraphs(&mut body, words, &when, &paragraphs, house, reference);
+    }
+    Letter {
+        subject: (first.announcement_subject)(planned),
+        body,
+    }
 }
 
 /// What is sent to try the mail server.
@@ -243,34 +284,46 @@ fn write_in(body: &mut String, words: &Words, news: &News<'_>, reference: &str) 
         body.push_str(&(words.to_operators)(news));
         body.push('\n');
     }
+    let when = match news.turn {
+        When::Begins(since) => (words.since)(&time(since)),
+        When::Ends { since, well_since } => (words.from_to)(&time(since), &time(well_since)),
+    };
+    let paragraphs = (words.paragraphs)(news);
+    write_paragraphs(body, words, &when, &paragraphs, news.house, reference);
+}
+
+fn write_paragraphs(
+    body: &mut String,
+    words: &Words,
+    when: &str,
+    paragraphs: &Paragraphs,
+    house: &House,
+    reference: &str,
+) {
     let Paragraphs {
         what,
         effect,
         action,
         place,
-    } = (words.paragraphs)(news);
-    let when = match news.turn {
-        When::Begins(since) => (words.since)(&time(since)),
-        When::Ends { since, well_since } => (words.from_to)(&time(since), &time(well_since)),
+    } = paragraphs;
+    let whom = match &house.service {
+        Some(service) => format!("{service}: {}", house.contact),
+        None => house.contact.clone(),
     };
-    let whom = match &news.house.service {
-        Some(service) => format!("{service}: {}", news.house.contact),
-        None => news.house.contact.clone(),
-    };
-    let texts = [
-        what.as_str(),
-        &when,
-        &effect,
-        &action,
-        &place,
-        &whom,
-        reference,
-    ];
+    let texts = [what, when, effect, action, place, &whom, reference];
     for (heading, text) in words.headings.iter().zip(texts) {
         let _ = write!(body, "{heading}\n{}\n\n", text.trim_end());
     }
     while body.ends_with("\n\n") {
         body.pop();
+    }
+}
+
+/// The language that stands first, and the one below it.
+const fn languages(language: Language) -> (&'static Words, Option<&'static Words>) {
+    match language {
+        Language::Ja => (&words::JA, Some(&words::EN)),
+        Language::En => (&words::EN, None),
     }
 }
 

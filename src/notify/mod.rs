@@ -13,6 +13,7 @@ pub use desk::{Desk, Event, Inbox, open};
 pub use feed::{Feed, Switch};
 pub use surroundings::Surroundings;
 
+pub mod announce;
 pub mod brake;
 pub mod clerk;
 pub mod desk;

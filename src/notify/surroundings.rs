@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::announce::Planned;
 use crate::config::Config;
-use crate::model::Published;
+use crate::model::{Account, Published};
 
 /// What the desk asks of the rest of the gateway. Answers come at once: nothing here waits.
 pub trait Surroundings: Send + Sync + 'static {
@@ -21,6 +22,12 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// Room for what this host tells the others, in bytes; 0 for a host alone.
     fn word_bytes_max(&self) -> usize;
+
+    /// The addresses on the list that will be used.
+    fn planned(&self) -> Vec<Planned>;
+
+    /// Whether an account is seen to accept an address.
+    fn is_accepted(&self, account: &Account, address: Published) -> bool;
 
     /// The published addresses that are in use.
     fn addresses(&self) -> Vec<Published>;

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::{Offset, TimeZone};
+
+use super::announce::{Announced, Whom};
 use super::desk::Desk;
 use super::draft::Drafts;
 use super::episode::{Episodes, Turn};
@@ -15,7 +18,7 @@ use super::memory::{Row, Told};
 use super::moment::Moment;
 use super::surroundings::Surroundings;
 use crate::config::{Config, Notify};
-use crate::model::{AppId, Published};
+use crate::model::{Account, AppId, Published};
 
 /// For how long it is remembered what was over.
 const REMEMBERED: Duration = Duration::from_secs(3600);
@@ -260,6 +263,29 @@ impl Teller {
                 self.told.insert(subject, open);
             }
         }
+    }
+
+    /// Announces what is due, if this host tells people; it counts as announced on every host.
+    pub(super) fn announce(&mut self, announced: &mut Announced, scene: Scene<'_>) {
+        let japan = TimeZone::fixed(Offset::constant(9));
+        let today = scene.now.wall.to_zoned(japan).date();
+        let due = announced.due(&self.surroundings.planned(), today);
+        if due.is_empty() {
+            return;
+        }
+        for (planned, stage, whom) in due {
+            if !self.surroundings.leads() {
+                continue;
+            }
+            let lacks = |account: &Account| {
+                whom == Whom::All || !self.surroundings.is_accepted(account, planned.address)
+            };
+            let mails = self.drafts(scene).of_announcement(planned, stage, lacks);
+            let address = planned.address;
+            tracing::info!(%address, ?stage, mails = mails.len(), "an address is announced");
+            self.jobs.push(Job::Begin(mails));
+        }
+        self.jobs.push(Job::SaveAnnounced(announced.clone()));
     }
 
     /// Customers are asked no more to allow an address that is not seen to be right.

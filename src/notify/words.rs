@@ -1,6 +1,8 @@
 //! The two languages of letters: their fixed words, and who says the rest.
 
-use super::letter::{News, Paragraphs};
+use super::announce::Planned;
+use super::letter::{House, News, Paragraphs};
+use super::matter::Subject;
 use super::{english, japanese};
 
 /// A language.
@@ -25,6 +27,10 @@ pub(super) struct Words {
     pub(super) from_to: fn(&str, &str) -> String,
     /// What only operators are told: whose calls, which host.
     pub(super) to_operators: fn(&News<'_>) -> String,
+    /// The subject of an announcement.
+    pub(super) announcement_subject: fn(Planned) -> String,
+    /// From when an address is used, and the paragraphs of its announcement.
+    pub(super) announcement: fn(&Subject, Planned, &House) -> (String, Paragraphs),
     /// The paragraphs between.
     pub(super) paragraphs: fn(&News<'_>) -> Paragraphs,
 }
@@ -49,6 +55,8 @@ pub(super) const JA: Words = Words {
     since: japanese::since,
     from_to: japanese::from_to,
     to_operators: japanese::to_operators,
+    announcement_subject: japanese::announcement_subject,
+    announcement: japanese::announcement,
     paragraphs: japanese::paragraphs,
 };
 
@@ -72,5 +80,7 @@ pub(super) const EN: Words = Words {
     since: english::since,
     from_to: english::from_to,
     to_operators: english::to_operators,
+    announcement_subject: english::announcement_subject,
+    announcement: english::announcement,
     paragraphs: english::paragraphs,
 };
