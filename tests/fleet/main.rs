@@ -14,6 +14,7 @@ mod board;
 mod clock;
 mod evict;
 mod fairness;
+mod late;
 mod operate;
 mod outage;
 mod pair;
