@@ -19,6 +19,7 @@ mod operate;
 mod outage;
 mod pair;
 mod process;
+mod rolling;
 #[path = "../e2e/schema.rs"]
 mod schema;
 mod sharing;

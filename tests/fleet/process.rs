@@ -100,6 +100,12 @@ impl Process {
         assert!(sent.unwrap().success());
     }
 
+    /// Ends it as an operator does.
+    pub(crate) fn end(&mut self) {
+        self.signal("TERM");
+        assert!(self.child.wait().unwrap().success());
+    }
+
     /// kill -9.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
