@@ -255,6 +255,8 @@ pub enum Detail {
     // Local resources.
     NoAddress,
     AddressAbsent,
+    AddressUnverified,
+    AddressMismatch,
     Connections,
     ConnectionsPerAddress,
     FileDescriptors,
@@ -618,6 +620,8 @@ labels!(Detail {
     SniMismatch = "sni_mismatch",
     NoAddress = "no_address",
     AddressAbsent = "address_absent",
+    AddressUnverified = "address_unverified",
+    AddressMismatch = "address_mismatch",
     Connections = "connections",
     ConnectionsPerAddress = "connections_per_network_address",
     FileDescriptors = "file_descriptors",
