@@ -37,6 +37,7 @@ fn effective(config: &Config) -> Table {
         ("accounts", count(config.evidence.accounts)),
     ];
     set(&mut root, "evidence", table(evidence));
+    set(&mut root, "acceptance", config.acceptance.shown());
     set(&mut root, "upstream", upstream(&config.upstream));
     callers(&mut root, &config.callers);
     set(&mut root, "quota", quota(&config.quota));

@@ -84,6 +84,7 @@ mod tests {
             published: Published(text.parse().unwrap()),
             bind: None,
             state,
+            elsewhere: Vec::new(),
             valid_from: None,
             retire_after: None,
         }

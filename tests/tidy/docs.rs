@@ -15,6 +15,7 @@ const KEYS: &[(&str, &str)] = &[
     ("egress", "minimum_notice overlap"),
     ("public", "service contact url connections"),
     ("evidence", "keep accounts"),
+    ("acceptance", "accounts"),
     (
         "egress.address",
         "published bind state valid_from retire_after",
