@@ -25,8 +25,8 @@ pub use ask::Ask;
 pub use boottime::since_boot;
 pub use closures::{Closure, ClosuresError};
 pub use daily::{
-    AppToday, ArchiveError, Budget, Charge, DayClock, DayRow, Days, FoundCounts, Payer, Times,
-    Warning,
+    AppToday, ArchiveError, Budget, Charge, DayClock, DayRow, Days, FoundCounts, Payer, Silence,
+    Times, ToldError, Warning, Word,
 };
 pub use grant::Owes;
 pub use health::CircuitState;
