@@ -150,7 +150,6 @@ mod tests {
             bind: None,
             elsewhere: Vec::new(),
             state,
-            elsewhere: Vec::new(),
             valid_from: None,
             retire_after: None,
         }
