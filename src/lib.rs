@@ -20,6 +20,7 @@
 //! | 3 | [`tls`] | TLS we originate and answer, the private CA, the ClientHello of a CONNECT | `config`, `kintone`, `model` |
 //! | 3 | [`quota`] | may this call go: permits, rate, fair queue, calls of the day; what is in flight, over restarts | `config`, `kintone`, `model` |
 //! | 3 | [`published`] | for customers: the list of addresses, its notice, its page and feeds | `config`, `kintone`, `model` |
+//! | 3 | [`notify`] | telling people: many failures, one beginning, one end | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
 //! | 4 | [`fleet`] | permits shared with other hosts: the ledger, its notice board, the beat | `quota`, `tls`, `config`, `model` |
 //! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool; what the internet sees | `tls`, `config`, `model` |
@@ -77,6 +78,14 @@
 //! at the start, when it comes back and all the time, and shuts the gate of one that is seen as another, which
 //! every call passes (`egress/source`). What was proven is kept in the state directory for a restart.
 //!
+//! # Telling people
+//! A call that ends goes through `notify/feed`, which never makes it wait: a failure always, a success only
+//! where a failure of its account is followed. `notify/clerk`, one task, hears what it shows of each matter
+//! (`notify/sign`), when an episode begins and ends (`notify/episode`), and whether so many begin that the
+//! cause may be ours (`notify/brake`); letters become mails in the state directory (`notify/spool`), which
+//! `notify/post` brings to the server. What the clerk must know of the rest (`notify/surroundings`) is
+//! answered by `gateway/notices`.
+//!
 //! # What must always hold
 //! Every integration test checks these in one shared harness (`tests/support`).
 //!
@@ -99,7 +108,8 @@
 //! lends what it does not need, for a time. It takes the permits away from itself before it tells, and
 //! a borrower's calls begin before a moment that its own clock shows; so the store between the hosts is
 //! a notice board that may lose, delay, repeat or forget. `fleet/row` is what hosts tell each other,
-//! `fleet/share` what the ledger and `quota` do.
+//! `fleet/share` what the ledger and `quota` do. `fleet/side` is what hosts tell each other
+//! beside permits, over a connection of its own: no limit rests on it.
 //!
 //! # Absent on purpose
 //! `quota` knows no HTTP and no metrics; `egress` knows no quota; `telemetry` calls nobody back;
@@ -117,6 +127,7 @@ pub mod fleet;
 pub mod gateway;
 pub mod kintone;
 pub mod model;
+pub mod notify;
 pub mod operator;
 pub mod proxy;
 pub mod published;

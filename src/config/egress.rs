@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use crate::model::{Bind, Published};
+use crate::model::{Bind, HostName, Published};
 use jiff::civil::Date;
 
 use super::network;
@@ -99,9 +99,12 @@ fn address(
         );
     }
     section.finish();
+    let others = fleet.hosts.iter().filter(|host| **host != fleet.host);
+    let elsewhere = others.filter(|host| by_host.contains_key(*host));
     Some(EgressAddress {
         published: Published(published_address?),
         bind: by_host.get(&fleet.host).copied().map(Bind),
+        elsewhere: elsewhere.map(|host| HostName::new(host)).collect(),
         state,
         valid_from,
         retire_after,

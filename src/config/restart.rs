@@ -31,6 +31,7 @@ impl Config {
             "egress.address" = addresses,
             "public.connections" = public.connections,
             "evidence" = evidence,
+            "acceptance.accounts" = acceptance.accounts,
             "upstream.allow_networks" = upstream.allow_networks,
             "upstream.connect_timeout" = upstream.connect_timeout,
             "upstream.pool_idle" = upstream.pool_idle,
@@ -45,6 +46,8 @@ impl Config {
             "fleet.beat" = fleet.exchange.beat,
             "fleet.loan" = fleet.exchange.loan,
             "fleet.overrun" = fleet.exchange.overrun,
+            "fleet.side_rows" = fleet.exchange.side_rows,
+            "fleet.side_every" = fleet.exchange.side_every,
             "state.dir" = state_dir,
             "log.access" = log.access,
         }

@@ -1,4 +1,4 @@
-//! The small tables: `[limits]`, `[verify]`, `[notify]`, `[admin]`, `[state]`, `[log]`,
+//! The small tables: `[limits]`, `[verify]`, `[admin]`, `[state]`, `[log]`,
 //! `[drain]`.
 
 use std::path::{Path, PathBuf};
@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::credential::{secret, secret_url};
-use super::name;
+use super::credential::secret;
 use super::read::{Section, Value};
 use super::secret::Secret;
-use super::shape::{AccessLog, Admin, Drain, Language, Limits, Log, Notify, Verify};
+use super::shape::{AccessLog, Admin, Drain, Limits, Log, Verify};
 use super::source::shown;
 
 const MS: Duration = Duration::from_millis(1);
@@ -132,29 +131,6 @@ fn echo(value: &Value<'_>) -> Option<String> {
             format!("expected {ECHO}, without credentials"),
         )
     }
-}
-
-/// Reads `[notify]`.
-pub(super) fn notify(root: &mut Section<'_>) -> Option<Notify> {
-    let mut section = root.section("notify");
-    if !section.is_present() {
-        return None;
-    }
-    let smtp = section.required("smtp", "expected such as \"smtp://127.0.0.1:25\"");
-    let smtp = smtp.and_then(|value| secret_url(&value, &["smtp", "smtps"]));
-    let from = section.required("from", "expected the sender's mail address");
-    let from = from.and_then(|value| name::mail(&value));
-    let operators = section.required("operators", "expected the operators' mail addresses");
-    let operators = operators.and_then(|value| value.list_of("mail addresses", name::mail));
-    let languages = [("ja", Language::Ja), ("en", Language::En)];
-    let language = section.or("language", Language::Ja, |value| value.word(&languages));
-    section.finish();
-    Some(Notify {
-        smtp: smtp?,
-        from: from?,
-        operators: operators?,
-        language,
-    })
 }
 
 /// Reads `[admin]`.

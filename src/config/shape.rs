@@ -9,11 +9,13 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use jiff::civil::Date;
 
-use crate::model::{Account, Bind, Published};
+use crate::model::{Account, Bind, HostName, Published};
 
+use super::acceptance::Acceptance;
 use super::circuit::Circuit;
 use super::grant::{AccountSettings, Callers, NamePattern, QuotaSettings};
 use super::inspect::Inspect;
+use super::notify::Notify;
 use super::secret::Secret;
 use super::store::{Exchange, StoreUrl};
 
@@ -30,6 +32,8 @@ pub struct Config {
     pub public: Public,
     /// `[evidence]`.
     pub evidence: Evidence,
+    /// `[acceptance]`.
+    pub acceptance: Acceptance,
     /// How kintone is reached.
     pub upstream: Upstream,
     /// Who may call.
@@ -97,6 +101,8 @@ pub struct EgressAddress {
     pub published: Published,
     /// What this host binds; `None`: another host's, published here but never used.
     pub bind: Option<Bind>,
+    /// The other hosts that bind it, in the order of `[fleet] hosts`.
+    pub elsewhere: Vec<HostName>,
     /// Whether it is used.
     pub state: AddressState,
     /// First day of use, 00:00 JST.
@@ -243,19 +249,6 @@ pub struct Verify {
     pub timeout: Duration,
     /// How long the last verdict stands without an answer.
     pub unknown_for: Duration,
-}
-
-/// `[notify]`.
-#[derive(Debug, Clone)]
-pub struct Notify {
-    /// The mail server.
-    pub smtp: Secret,
-    /// The sender.
-    pub from: String,
-    /// The operators.
-    pub operators: Vec<String>,
-    /// Which language stands first.
-    pub language: Language,
 }
 
 /// Language of texts for people.

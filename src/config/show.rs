@@ -5,9 +5,9 @@ use toml::{Table, Value};
 use super::circuit::{Circuit, MaintenanceWindow};
 use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
 use super::inspect::Inspect;
+use super::notify;
 use super::shape::{
-    AccessLog, AccountPolicy, Config, EgressAddress, Language, Log, Notify, Public, StaticAnswer,
-    Upstream, Verify,
+    AccessLog, AccountPolicy, Config, EgressAddress, Log, Public, StaticAnswer, Upstream, Verify,
 };
 use super::table::{count, duration, set, set_some, strings, table};
 use super::unit::format_size;
@@ -37,6 +37,7 @@ fn effective(config: &Config) -> Table {
         ("accounts", count(config.evidence.accounts)),
     ];
     set(&mut root, "evidence", table(evidence));
+    set(&mut root, "acceptance", config.acceptance.shown());
     set(&mut root, "upstream", upstream(&config.upstream));
     callers(&mut root, &config.callers);
     set(&mut root, "quota", quota(&config.quota));
@@ -55,7 +56,9 @@ fn effective(config: &Config) -> Table {
     set(&mut root, "limits", limits(config));
     set(&mut root, "fleet", fleet(config));
     set_some(&mut root, "verify", config.verify.as_ref().map(verify));
-    set_some(&mut root, "notify", config.notify.as_ref().map(notify));
+    let notify = config.notify.as_ref();
+    let notify = notify.map(|it| notify::show(it, HIDDEN));
+    set_some(&mut root, "notify", notify);
     let token = config.admin.token.as_ref();
     set_some(
         &mut root,
@@ -344,19 +347,6 @@ fn verify(verify: &Verify) -> Table {
     ])
 }
 
-fn notify(notify: &Notify) -> Table {
-    let language = match notify.language {
-        Language::Ja => "ja",
-        Language::En => "en",
-    };
-    table([
-        ("smtp", HIDDEN.into()),
-        ("from", notify.from.clone().into()),
-        ("operators", notify.operators.clone().into()),
-        ("language", language.into()),
-    ])
-}
-
 fn fleet(config: &Config) -> Table {
     let mut fleet = table([
         ("host", config.fleet.host.clone().into()),
@@ -384,8 +374,11 @@ fn fleet(config: &Config) -> Table {
         ("loan", exchange.loan),
         ("overrun", exchange.overrun),
         ("evict_after", exchange.evict_after),
+        ("side_every", exchange.side_every),
     ] {
         set(&mut fleet, key, duration(value));
     }
+    let side_rows = format_size(exchange.side_rows as u64);
+    set(&mut fleet, "side_rows", side_rows);
     fleet
 }

@@ -14,13 +14,10 @@ struct Unbuilt {
     value: Option<&'static str>,
 }
 
-const TABLE: [Unbuilt; 6] = [
+const TABLE: [Unbuilt; 3] = [
     ignored(&["listen", "proxy_tls"]),
     ignored(&["listen", "tls"]),
     ignored(&["caller", "certificate"]),
-    ignored(&["notify"]),
-    ignored(&["account", "*", "contacts"]),
-    ignored(&["account", "*", "tenant", "*", "contacts"]),
 ];
 
 const fn ignored(path: &'static [&'static str]) -> Unbuilt {

@@ -19,6 +19,7 @@ use crate::config::{AddressState, Config};
 use crate::model::{Denial, Detail, Failure, Host, Published};
 use crate::tls::Outbound;
 
+pub use acceptance::{Acceptance, Known, Standing, State, Taken, Way};
 pub use line::{Arrival, Fence};
 pub use nameserver::ResolverError;
 pub use observer::Hear;
@@ -29,6 +30,7 @@ pub use source::{AddressSnapshot, Addresses, OpenConnection, Presence, Source};
 pub use verdict::{ConnectError, Connected, EgressError, Timings, Verdict};
 pub use witness::Witness;
 
+mod acceptance;
 mod dial;
 mod find;
 mod line;
@@ -56,6 +58,7 @@ use verify::{Around, Rules, Verifier};
 /// The one way out. `B` is the body of requests to kintone.
 pub struct Egress<B> {
     addresses: Arc<Addresses>,
+    acceptance: Acceptance,
     finder: Finder,
     connect_timeout: Duration,
     tls: Arc<ArcSwap<Outbound>>,
@@ -94,6 +97,7 @@ impl<B: Send + 'static> Egress<B> {
             Some(_) => Addresses::unproven(&config.addresses),
             None => Addresses::new(&config.addresses),
         });
+        let acceptance = Acceptance::new(config, Arc::clone(&addresses));
         let mut http = http1::Builder::new();
         http.preserve_header_case(true)
             // A proxy removes them (RFC 9112 section 5.1).
@@ -124,6 +128,7 @@ impl<B: Send + 'static> Egress<B> {
             http,
             pool,
             addresses,
+            acceptance,
             observer: Observer::default(),
         }))
     }
@@ -137,9 +142,15 @@ impl<B: Send + 'static> Egress<B> {
         self.addresses.choose()
     }
 
+    /// Which accounts take which address.
+    pub const fn acceptance(&self) -> &Acceptance {
+        &self.acceptance
+    }
+
     /// Uses the addresses that are published as active from here on, and no other. Idle connections
     /// of those that were are closed; calls under way end on theirs.
     pub fn obey(&self, states: &[(Published, AddressState)]) {
+        self.acceptance.obey(states);
         for left in self.addresses.obey(states) {
             self.pool.close(left);
         }

@@ -419,6 +419,7 @@ mod tests {
                 published: Published(bind.0),
                 bind: Some(*bind),
                 state: AddressState::Active,
+                elsewhere: Vec::new(),
                 valid_from: None,
                 retire_after: None,
             })

@@ -138,6 +138,14 @@ impl Addresses {
         ))
     }
 
+    /// What customers see as `published`, if it may be used from this host at this instant.
+    pub(super) fn here(&self, published: Published) -> Option<Source> {
+        let mut sources = self.list.iter().filter(|address| address.is_usable());
+        sources
+            .find(|address| address.source.published == published)
+            .map(|address| address.source)
+    }
+
     /// The address behind `bind`, if it may be used at this instant.
     pub(super) fn usable(&self, bind: Bind) -> Result<&Arc<Address>, Denial> {
         let mut of_bind = self.list.iter().filter(|it| it.source.bind == bind);
@@ -391,6 +399,7 @@ mod tests {
                 published: Published(*ip),
                 bind: Some(Bind(*ip)),
                 state: *state,
+                elsewhere: Vec::new(),
                 valid_from: None,
                 retire_after: None,
             })

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::Egress;
 use crate::fleet::exchange::Exchange;
+use crate::notify::{self, Inbox};
 use crate::proxy::{Inner, Outgoing, Proxy};
 use crate::published;
 use crate::quota::Quotas;
@@ -48,6 +49,7 @@ mod failure;
 mod fleet;
 mod fleet_view;
 mod listeners;
+mod notices;
 mod orders;
 mod publication;
 mod record;
@@ -72,6 +74,8 @@ pub struct Gateway {
     listeners: Listeners,
     /// Of a fleet that shares permits.
     beginning: Option<Beginning>,
+    /// What people are told of.
+    inbox: Inbox,
     commands: (mpsc::Sender<admin::Command>, mpsc::Receiver<admin::Command>),
 }
 
@@ -95,6 +99,7 @@ impl Gateway {
         let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
         let quotas = Quotas::recorded(&config, record);
         let days = days::open(&config, &telemetry)?;
+        let (desk, inbox) = notify::open(&config)?;
         closures::restore(&config, &quotas);
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
@@ -119,6 +124,7 @@ impl Gateway {
             egress,
             publisher,
             recorder,
+            desk,
             changing: Mutex::default(),
             telemetry,
             drain,
@@ -131,6 +137,7 @@ impl Gateway {
             running,
             listeners,
             beginning,
+            inbox,
             commands: mpsc::channel(ORDERS),
         })
     }
@@ -180,6 +187,7 @@ impl Gateway {
             running,
             listeners,
             beginning,
+            inbox,
             commands,
         } = self;
         let (ended, end) = tokio::sync::watch::channel(());
@@ -195,6 +203,7 @@ impl Gateway {
         }
         let mut background = JoinSet::new();
         spawn_background(&running, &mut background);
+        notices::spawn(&running, inbox, &mut background);
         if let Some(beginning) = beginning {
             fleet::begin(&running, beginning, &mut background).await;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::fleet_view;
+use super::notices;
 use super::source::VERSION;
 use super::state::Running;
 use super::verification;
@@ -96,6 +97,12 @@ pub(super) fn admin(
         readiness: ask(running, readiness),
         draining: ask(running, is_draining),
         fleet: ask(running, fleet_view::fleet),
+        mail: ask(running, notices::mail),
+        held_mails: ask(running, notices::held),
+        decide_mails: {
+            let running = Arc::clone(running);
+            Arc::new(move |cause, decision| notices::decide(&running, cause, decision))
+        },
         order_fleet: {
             let running = Arc::clone(running);
             Box::new(move |order| fleet_view::order(&running, order))

@@ -80,6 +80,11 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: FleetVerb,
     },
+    /// Try the mail server, see what people are told, or decide about mails that are held.
+    Notify {
+        #[command(subcommand)]
+        verb: NotifyVerb,
+    },
     /// Make the private authority of [inspect], or print what callers are to trust.
     #[command(subcommand)]
     Ca(Ca),
@@ -113,6 +118,41 @@ pub(crate) enum FleetVerb {
         file: ConfigFile,
         /// Its name in [fleet] hosts
         host: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum NotifyVerb {
+    /// Send a mail to ADDRESS by the server of [notify], at once. Exit status 1 if it does not take it
+    Test {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Where to, such as sre@example.com
+        address: String,
+    },
+    /// Print the letters that people may get, as this configuration makes them
+    Preview {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Only those of a cause, such as ip-not-allowlisted
+        #[arg(long)]
+        cause: Option<String>,
+    },
+    /// Print how many mails the gateway on this host holds, by cause
+    Held(ConfigFile),
+    /// Send the mails held of CAUSE
+    Release {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Such as ip-not-allowlisted
+        cause: String,
+    },
+    /// Remove the mails held of CAUSE: nobody is told
+    Drop {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Such as ip-not-allowlisted
+        cause: String,
     },
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::account::AppId;
+use super::address::Published;
 
 /// Who must act to make the next call succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,12 +96,21 @@ pub struct QuotaFigures {
 pub struct DailyFigures {
     /// The app whose budget is used up.
     pub app: AppId,
-    /// Its calls of today on this host, those under way included.
+    /// Its calls of today, those under way and those that other hosts have told of included.
     pub requests: u64,
-    /// How many this host lets through for a call of this urgency.
+    /// How many are let through for a call of this urgency.
     pub budget: u64,
     /// When counting starts anew.
     pub reopens_at: Timestamp,
+}
+
+/// The addresses behind a refusal because of an account's allowlist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusing {
+    /// What the account accepts, and nobody can use now.
+    pub accepted: Published,
+    /// What could be used, and the account refuses.
+    pub missing: Published,
 }
 
 /// A call that the gateway refuses. Nothing of it was sent to kintone.
@@ -135,6 +145,8 @@ pub enum Denial {
     DailyBudget(Option<DailyFigures>),
     /// No published address can be used.
     EgressUnavailable(Detail),
+    /// No published address can be used that the account accepts.
+    AddressRefused(Refusing),
     /// This host is shutting down.
     Draining,
     /// Out of a local resource, which `Detail` names.
@@ -257,6 +269,7 @@ pub enum Detail {
     AddressAbsent,
     AddressUnverified,
     AddressMismatch,
+    AddressRefused,
     Connections,
     ConnectionsPerAddress,
     FileDescriptors,
@@ -394,7 +407,7 @@ impl Denial {
             Self::QueueFull(_) => Code::QueueFull,
             Self::WaitExceeded(_) => Code::WaitExceeded,
             Self::DailyBudget(_) => Code::DailyBudget,
-            Self::EgressUnavailable(_) => Code::EgressUnavailable,
+            Self::EgressUnavailable(_) | Self::AddressRefused(_) => Code::EgressUnavailable,
             Self::Draining => Code::Draining,
             Self::Overloaded(_) => Code::Overloaded,
             Self::AccountMaintenance(..) => Code::AccountMaintenance,
@@ -412,6 +425,7 @@ impl Denial {
             | Self::EgressUnavailable(detail)
             | Self::Overloaded(detail)
             | Self::AccountMaintenance(detail, _) => Some(detail),
+            Self::AddressRefused(_) => Some(Detail::AddressRefused),
             Self::Misdirected
             | Self::AccountUnknown
             | Self::RateLimited(_)
@@ -437,6 +451,7 @@ impl Denial {
             | Self::AccountUnknown
             | Self::DailyBudget(_)
             | Self::EgressUnavailable(_)
+            | Self::AddressRefused(_)
             | Self::Draining
             | Self::Overloaded(_)
             | Self::AccountMaintenance(..) => None,
@@ -622,6 +637,7 @@ labels!(Detail {
     AddressAbsent = "address_absent",
     AddressUnverified = "address_unverified",
     AddressMismatch = "address_mismatch",
+    AddressRefused = "address_refused",
     Connections = "connections",
     ConnectionsPerAddress = "connections_per_network_address",
     FileDescriptors = "file_descriptors",

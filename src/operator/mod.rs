@@ -8,6 +8,7 @@ pub mod echo;
 pub mod evidence;
 pub mod explain;
 pub mod fleet;
+pub mod notify;
 
 mod question;
 mod wording;

@@ -9,10 +9,11 @@ use super::account_series::AccountLabel;
 use super::accounts::AccountTable;
 use super::apps_today;
 use super::fleet;
+use super::mail;
 use super::metrics::Metrics;
 use super::tenants::TenantShelf;
 use super::views::{
-    AccountLoad, AddressView, Balance, Circuit, Presence, PublishedView, SeenWord, Views,
+    AccountLoad, AddressView, Balance, Circuit, MailView, Presence, PublishedView, SeenWord, Views,
 };
 
 /// What an echo can say of an address.
@@ -28,6 +29,7 @@ pub struct Exposition {
 struct State {
     balance: Balance,
     dropped: u64,
+    mail: MailView,
     tenants: TenantShelf,
 }
 
@@ -52,6 +54,8 @@ impl Exposition {
         set_permits(metrics, &state.balance, &views.balance);
         fleet::set_gauges(metrics, views.fleet.as_ref());
         set_alone(&metrics.draining, f64::from(u8::from(views.draining)));
+        mail::set(metrics, &state.mail, &views.mail);
+        state.mail = views.mail;
         state.balance = views.balance;
         raise(&metrics.access_log_dropped_total, state.dropped, dropped);
         state.dropped = dropped;

@@ -33,6 +33,7 @@ pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
         notice: Default::default(),
         public: Default::default(),
         evidence: Default::default(),
+        acceptance: Default::default(),
         upstream: Upstream {
             zones: vec!["cybozu.com".into()],
             accounts: AccountPolicy::Any,

@@ -221,6 +221,27 @@ pub struct PublishedView {
     pub alarms: Vec<(&'static str, usize)>,
 }
 
+/// What there is to count of mails to people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MailView {
+    /// To be sent.
+    pub queued: usize,
+    /// Held until an operator decides.
+    pub held: usize,
+    /// Undeliverable ones that are kept.
+    pub dead: usize,
+    /// For how long the oldest of those to be sent should have been.
+    pub overdue: Duration,
+    /// Taken by the server.
+    pub sent: u64,
+    /// Given up.
+    pub given_up: u64,
+    /// Not taken into the spool.
+    pub lost: u64,
+    /// Ended calls that were not judged.
+    pub signs_lost: u64,
+}
+
 /// Everything that the gauges are computed from.
 #[derive(Clone, Debug, Default)]
 pub struct Views {
@@ -242,6 +263,8 @@ pub struct Views {
     pub balance: Balance,
     /// How this host stands in its fleet.
     pub fleet: Option<FleetView>,
+    /// Mails to people.
+    pub mail: MailView,
 }
 
 /// Serializes what has a text form as that text.

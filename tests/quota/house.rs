@@ -35,6 +35,7 @@ pub fn config(quota: QuotaSettings) -> Config {
         notice: Default::default(),
         public: Default::default(),
         evidence: Default::default(),
+        acceptance: Default::default(),
         upstream: Upstream {
             zones: vec!["cybozu.com".into()],
             accounts: AccountPolicy::Any,
