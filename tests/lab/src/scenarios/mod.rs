@@ -206,6 +206,10 @@ pub(crate) const ALL: &[Scenario] = &[
             // Of kintone, to the address that nobody allows.
             Outcome::Kintone(403),
             Outcome::NO_PERMIT,
+            TAKEN_AWAY[0],
+            TAKEN_AWAY[1],
+            TAKEN_AWAY[2],
+            TAKEN_AWAY[3],
         ],
         run: |lab| Box::pin(verified::turns_wrong(lab)),
     },
