@@ -145,7 +145,7 @@ metrics! {
         "Permits of a tenant times how long they were held. Permit seconds; sum over hosts.";
 
     app_requests_today: GaugeVec ["account", "app"] =
-        "Calls of the 20 largest apps of an account since 09:00 Japan time. Calls; with [fleet] redis those of all hosts, take the maximum, else sum over hosts.";
+        "Calls of the 20 largest apps of an account since 09:00 Japan time. Calls; with fleet.redis those of all hosts, take the maximum, else sum over hosts.";
     account_daily_per_app: GaugeVec ["account"] =
         "Calls that each app of an account may make a day, all hosts together. Calls; the same on every host, take the maximum.";
     daily_budget_warnings_total: IntCounterVec ["account", "percent"] =
@@ -168,11 +168,11 @@ metrics! {
     address_up: GaugeVec ["address"] =
         "1 while the bind address of a published address is on this host. Minimum over hosts that bind it.";
     address_verified: GaugeVec ["address"] =
-        "1 while echoes see a published address as published, or saw it so within unknown_for; only with [verify]. Minimum over hosts that bind it.";
+        "1 while echoes see a published address as published, or saw it so within unknown_for; only where verify is on. Minimum over hosts that bind it.";
     address_verified_timestamp_seconds: GaugeVec ["address"] =
         "When an address was last seen as published. Seconds since 1970; minimum over hosts that bind it.";
     echo_answers: GaugeVec ["echo", "answer"] =
-        "Addresses by what an echo, by its number in [verify] urls, said of them last: published, other, none. Addresses; sum over hosts.";
+        "Addresses by what an echo, by its number in verify.urls, said of them last: published, other, none. Addresses; sum over hosts.";
     address_connections: GaugeVec ["address"] =
         "Connections to kintone open from this address. Connections; sum over hosts.";
     local_ports_used: GaugeVec ["address"] =
