@@ -111,6 +111,7 @@ pub mod drain;
 pub mod egress;
 pub mod fleet;
 pub mod gateway;
+pub mod handover;
 pub mod kintone;
 pub mod model;
 pub mod operator;

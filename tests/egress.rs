@@ -203,6 +203,8 @@ fn config(addresses: Vec<EgressAddress>, upstream: Upstream) -> Config {
             hosts: vec!["test".into()],
             redis: None,
             exchange: Exchange::default(),
+            peer: None,
+            owners: BTreeMap::new(),
         },
         verify: None,
         notify: None,

@@ -139,10 +139,10 @@ pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Loade
 /// Reads every table. The order matters where one is judged by another.
 fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environment) -> Config {
     let host_name = &environment.host_name;
-    let fleet = fleet::read(&mut root, environment.host.as_deref(), host_name);
+    let mut fleet = fleet::read(&mut root, environment.host.as_deref(), host_name);
     let hosts = fleet.hosts.len();
     let listen = listen::read(&mut root);
-    let (addresses, notice) = egress::read(&mut root, &fleet);
+    let (addresses, notice) = egress::read(&mut root, &mut fleet);
     let public = public::read(&mut root);
     let evidence = public::evidence(&mut root);
     let upstream = upstream::read(&mut root);
@@ -150,7 +150,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
     let mut quota_section = root.section("quota");
     let quota = quota::read(&mut quota_section, &QuotaSettings::default(), hosts);
     quota_section.finish();
-    let accounts = account::read(&mut root, &quota, &upstream.zones, hosts);
+    let accounts = account::read(&mut root, &quota, &upstream.zones, hosts, &addresses);
     let circuit = circuit::read(&mut root, &upstream.zones);
     let inspect = inspect::inspect(&mut root, &callers, &upstream.zones);
     let state_default = environment.state_directory.clone();

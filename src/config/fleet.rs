@@ -1,9 +1,11 @@
 //! `[fleet]`: which host this is, and among which hosts the limits are shared.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::credential::secret;
 use super::name;
+use super::peer;
 use super::read::{Section, Value};
 use super::shape::Fleet;
 use super::source::shown;
@@ -48,12 +50,16 @@ pub(super) fn read(
             "add it, or set `host` or $KINTONE_EGRESS_HOST to one of them",
         );
     }
+    let hosts = hosts.unwrap_or_else(|| vec![host.clone()]);
+    let peer = peer::read(&mut section, &host, &hosts);
     section.finish();
     Fleet {
-        hosts: hosts.unwrap_or_else(|| vec![host.clone()]),
+        hosts,
         host,
         redis,
         exchange,
+        peer,
+        owners: BTreeMap::new(),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::model::{Account, Bind, Published};
 use super::circuit::Circuit;
 use super::grant::{AccountSettings, Callers, NamePattern, QuotaSettings};
 use super::inspect::Inspect;
+use super::peer::Peer;
 use super::secret::Secret;
 use super::store::{Exchange, StoreUrl};
 
@@ -230,6 +231,10 @@ pub struct Fleet {
     pub redis: Option<StoreUrl>,
     /// How it is used.
     pub exchange: Exchange,
+    /// `[fleet.peer]`; `None`: no call is handed to another host.
+    pub peer: Option<Peer>,
+    /// Which hosts have a bind for each published address, in the order of `hosts`.
+    pub owners: BTreeMap<Published, Vec<String>>,
 }
 
 /// `[verify]`.

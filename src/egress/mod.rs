@@ -128,6 +128,14 @@ impl<B> Egress<B> {
         self.addresses.choose()
     }
 
+    /// The next usable address, in turn, of those that are `accepted`; of all where none is named.
+    ///
+    /// # Errors
+    /// As [`Self::choose`]; [`Denial::LineUnavailable`] where some are named.
+    pub fn choose_of(&self, accepted: &[Published]) -> Result<Source, Denial> {
+        self.addresses.choose_of(accepted)
+    }
+
     /// Uses the addresses that are published as active from here on, and no other. Idle connections
     /// of those that were are closed; calls under way end on theirs.
     pub fn obey(&self, states: &[(Published, AddressState)]) {

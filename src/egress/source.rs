@@ -98,22 +98,37 @@ impl Addresses {
     /// # Errors
     /// [`Denial::EgressUnavailable`] if none is in use or none of those is on this host.
     pub fn choose(&self) -> Result<Source, Denial> {
+        self.choose_of(&[])
+    }
+
+    /// The next usable address, in turn, of those that are `accepted`; of all where none is named.
+    ///
+    /// # Errors
+    /// As [`Self::choose`]; [`Denial::LineUnavailable`] where some are named.
+    pub fn choose_of(&self, accepted: &[Published]) -> Result<Source, Denial> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let usable = |address: &&Arc<Address>| address.is_usable();
+        let is_accepted =
+            |address: &Address| accepted.is_empty() || accepted.contains(&address.source.published);
+        let usable = |address: &&Arc<Address>| is_accepted(address) && address.is_usable();
         let count = self.list.iter().filter(usable).count();
         if count > 0
             && let Some(address) = self.list.iter().filter(usable).nth(turn % count)
         {
             return Ok(address.source);
         }
-        let mut states = self.list.iter().map(|address| address.state());
-        Err(Denial::EgressUnavailable(
-            if states.any(|state| state == AddressState::Active) {
-                Detail::AddressAbsent
-            } else {
-                Detail::NoAddress
+        let mut here = self.list.iter().filter(|address| is_accepted(address));
+        let detail = if here.any(|address| address.state() == AddressState::Active) {
+            Detail::AddressAbsent
+        } else {
+            Detail::NoAddress
+        };
+        Err(match accepted.first() {
+            None => Denial::EgressUnavailable(detail),
+            Some(line) => Denial::LineUnavailable {
+                line: *line,
+                detail,
             },
-        ))
+        })
     }
 
     /// The address behind `bind`, if it may be used at this instant.

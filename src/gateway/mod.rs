@@ -34,6 +34,7 @@ use crate::tls::outbound::Outbound;
 
 use fleet::Beginning;
 use listeners::Listeners;
+use peers::Neighbours;
 use source::VERSION;
 use state::Running;
 
@@ -49,6 +50,7 @@ mod fleet;
 mod fleet_view;
 mod listeners;
 mod orders;
+mod peers;
 mod publication;
 mod record;
 mod source;
@@ -79,7 +81,8 @@ impl Gateway {
         let record = record::open(&config, &source.environment)?;
         let exchange = Exchange::new(&config)?;
         let beginning = Beginning::of(exchange, &config, &source.environment, record.found())?;
-        let listeners = Listeners::bind(&config.listen)?;
+        let listeners = Listeners::bind(&config)?;
+        let neighbours = Neighbours::new(&config)?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
         let (publisher, recorder) = publication::open(&config, &egress);
@@ -92,6 +95,7 @@ impl Gateway {
         let days = days::open(&config, &telemetry)?;
         closures::restore(&config, &quotas);
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
+        let peer_limits = Arc::new(ArcSwap::from_pointee(peers::limits(&config)));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
             published::in_force(&config, &publisher.states()),
@@ -101,6 +105,7 @@ impl Gateway {
             Arc::clone(&egress),
             Arc::clone(&telemetry),
             drain.clone(),
+            neighbours.peers.clone(),
         );
         let hooks = hooks(&proxy_service, &telemetry);
         let server = Server::new(Arc::clone(&limits), drain.clone(), hooks);
@@ -118,6 +123,8 @@ impl Gateway {
             telemetry,
             drain,
             limits,
+            peer_limits,
+            neighbours,
             log,
             fleet: OnceLock::new(),
         };
@@ -183,6 +190,7 @@ impl Gateway {
             admin,
             metrics,
             public,
+            peer,
         } = listeners;
         let mut threads = serve_admin(&running, admin, metrics, commands.0, &end)?;
         if let Some(listener) = public {
@@ -194,6 +202,9 @@ impl Gateway {
             fleet::begin(&running, beginning, &mut background).await;
         }
         serve_proxy(&running, proxy)?;
+        if let Some(listener) = peer {
+            peers::serve(&running, listener)?;
+        }
         let orders = orders::obey(Arc::clone(&running), commands.1, signals);
         let result = tokio::select! {
             finished = orders => Ok(finished),
@@ -268,6 +279,9 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(closures::keep(Arc::clone(running)));
     background.spawn(publication::watch(Arc::clone(running)));
     background.spawn(evidence::watch(Arc::clone(&running.recorder)));
+    if let Some(peers) = running.neighbours.peers.clone() {
+        background.spawn(async move { peers.watch().await });
+    }
 }
 
 fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::account::AppId;
+use super::address::Published;
 
 /// Who must act to make the next call succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -135,6 +136,13 @@ pub enum Denial {
     DailyBudget(Option<DailyFigures>),
     /// No published address can be used.
     EgressUnavailable(Detail),
+    /// The account accepts this line of the published list, and it cannot be used; `detail` says why.
+    LineUnavailable {
+        /// The line, the first one where it accepts several.
+        line: Published,
+        /// Why it cannot be used.
+        detail: Detail,
+    },
     /// This host is shutting down.
     Draining,
     /// Out of a local resource, which `Detail` names.
@@ -261,6 +269,14 @@ pub enum Detail {
     LocalPorts,
     EarlierCalls,
     Memory,
+    // Other hosts.
+    HandoverUnreadable,
+    HandedOn,
+    PeerUnreachable,
+    PeerTls,
+    PeerNotReady,
+    PeerBusy,
+    PeerLost,
     // Maintenance.
     MaintenanceSeen,
     MaintenancePlanned,
@@ -392,7 +408,7 @@ impl Denial {
             Self::QueueFull(_) => Code::QueueFull,
             Self::WaitExceeded(_) => Code::WaitExceeded,
             Self::DailyBudget(_) => Code::DailyBudget,
-            Self::EgressUnavailable(_) => Code::EgressUnavailable,
+            Self::EgressUnavailable(_) | Self::LineUnavailable { .. } => Code::EgressUnavailable,
             Self::Draining => Code::Draining,
             Self::Overloaded(_) => Code::Overloaded,
             Self::AccountMaintenance(..) => Code::AccountMaintenance,
@@ -404,6 +420,7 @@ impl Denial {
     pub const fn detail(self) -> Option<Detail> {
         match self {
             Self::BadRequest { detail, .. }
+            | Self::LineUnavailable { detail, .. }
             | Self::AuthenticationRequired(detail)
             | Self::DestinationForbidden(detail)
             | Self::CallerForbidden(detail)
@@ -435,6 +452,7 @@ impl Denial {
             | Self::AccountUnknown
             | Self::DailyBudget(_)
             | Self::EgressUnavailable(_)
+            | Self::LineUnavailable { .. }
             | Self::Draining
             | Self::Overloaded(_)
             | Self::AccountMaintenance(..) => None,
@@ -624,6 +642,13 @@ labels!(Detail {
     LocalPorts = "local_ports",
     EarlierCalls = "earlier_calls",
     Memory = "memory",
+    HandoverUnreadable = "handover_unreadable",
+    HandedOn = "handed_on",
+    PeerUnreachable = "peer_unreachable",
+    PeerTls = "peer_tls",
+    PeerNotReady = "peer_not_ready",
+    PeerBusy = "peer_busy",
+    PeerLost = "peer_lost",
     MaintenanceSeen = "maintenance_seen",
     MaintenancePlanned = "maintenance_planned",
     DnsNotFound = "dns_not_found",

@@ -115,7 +115,7 @@ impl Journey<'_> {
             let published = self.source.published;
             self.shared.telemetry.connected(published, result);
         }
-        match self.shared.egress.choose() {
+        match self.shared.egress.choose_of(self.call.accepted()) {
             Ok(other) if reason.code() == Code::EgressUnavailable && other != self.source => {
                 self.leave_from(other);
                 Ok(())

@@ -35,7 +35,7 @@ pub(crate) async fn carry(
     if headers::count_hop(&head.method, &mut head.headers) == Hops::Last {
         return Ok(answer_options(leftover::settle(&head, body), exchange));
     }
-    let end = match shared.egress.choose() {
+    let end = match shared.egress.choose_of(call.accepted()) {
         Ok(source) => {
             Journey::new(shared, call, &mut exchange, head, body, source)
                 .travel()

@@ -4,7 +4,7 @@
 use super::hint;
 use super::options::OptionsError;
 use super::reply::Reason;
-use crate::model::{Account, Actor, Code, DailyFigures, Denial, Detail, QuotaFigures};
+use crate::model::{Account, Actor, Code, DailyFigures, Denial, Detail, Published, QuotaFigures};
 
 /// The language of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +109,9 @@ fn english(reason: Reason) -> String {
     {
         return format!("app {app}: {requests} calls today, {budget} let through a day");
     }
+    if let Some((line, detail)) = line_of(reason) {
+        return format!("this account accepts {line}/32 alone, which cannot be used ({detail})");
+    }
     let text = match reason.code() {
         Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
             "no such page below /.kintone-egress/, which has ready, help, ca.pem and me"
@@ -161,6 +164,9 @@ fn japanese(reason: Reason) -> String {
         return format!(
             "アプリ {app} の本日の API 実行は {requests} 件で、1 日の上限は {budget} 件です"
         );
+    }
+    if let Some((line, detail)) = line_of(reason) {
+        return format!("このドメインで許可されている {line}/32 を現在使用できません（{detail}）");
     }
     let text = match reason.code() {
         Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
@@ -235,6 +241,14 @@ fn figures(reason: Reason) -> Option<QuotaFigures> {
 const fn daily_figures(reason: Reason) -> Option<DailyFigures> {
     match reason {
         Reason::Denied(Denial::DailyBudget(figures)) => figures,
+        Reason::Denied(_) | Reason::Failed(_) | Reason::Options(_) => None,
+    }
+}
+
+/// The line that the account accepts and that cannot be used, and why.
+const fn line_of(reason: Reason) -> Option<(Published, Detail)> {
+    match reason {
+        Reason::Denied(Denial::LineUnavailable { line, detail }) => Some((line, detail)),
         Reason::Denied(_) | Reason::Failed(_) | Reason::Options(_) => None,
     }
 }

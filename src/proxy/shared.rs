@@ -5,11 +5,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::allowlist::AllowlistHints;
+use super::handing::Handing;
 use super::identity::{Directory, Identity};
 use super::upload::Outgoing;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::egress::Egress;
+use crate::handover::Peers;
 use crate::kintone::cursor::Cursors;
 use crate::kintone::domain::Destination;
 use crate::model::Mode;
@@ -26,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) drain: Drain,
     pub(crate) cursors: Arc<Cursors>,
+    /// The other hosts, where calls are handed to them.
+    pub(crate) peers: Option<Arc<Peers<Handing>>>,
 }
 
 /// What the configuration says, ready to be asked. Replaced whole by a reload; a call keeps the

@@ -74,7 +74,7 @@ async fn connect(
 ) -> Result<(Permit, Connected), Stop> {
     let mut source = shared
         .egress
-        .choose()
+        .choose_of(call.accepted())
         .map_err(|denial| Stop::Refused(Reason::Denied(denial)))?;
     let permit = admit(shared, call, exchange, source).await?;
     loop {
@@ -106,7 +106,7 @@ async fn connect(
         if let Some(result) = reason.detail().and_then(ConnectResult::of) {
             shared.telemetry.connected(source.published, result);
         }
-        match shared.egress.choose() {
+        match shared.egress.choose_of(call.accepted()) {
             // As in forward: an address that left while the call waited is no reason to fail it,
             // while another is usable.
             Ok(other) if reason.code() == Code::EgressUnavailable && other != source => {
@@ -231,6 +231,7 @@ impl Tunnel {
         let upstream = &self.call.rules.config.upstream;
         let passage = Passage {
             caller: stream,
+            connection: Arc::clone(&connection),
             kintone: self.connected.stream,
             open: self.connected.open,
             permit: self.permit,

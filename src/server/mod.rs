@@ -31,6 +31,7 @@ use crate::model::{Client, Detail};
 
 pub use connection::Connection;
 pub use guard::Hooks;
+pub use peers::PeerName;
 pub use socket::Socket;
 pub use upgrade::{UpgradeError, Upgraded, upgraded};
 pub use within::{Parting, serve_within};
@@ -44,6 +45,7 @@ mod guard;
 mod heads;
 mod interim;
 mod linger;
+mod peers;
 mod pulse;
 mod serve;
 mod slots;

@@ -198,6 +198,9 @@ metrics! {
     fleet_permits: GaugeVec ["state"] =
         "Permits of accounts in which something is lent, borrowed or wanted: own, lent, borrowed, stranded. Permits; sum over hosts.";
 
+    handed_total: IntCounterVec ["peer", "result"] =
+        "Calls that were to be handed to another host, since the account accepts only addresses of that host. Calls; sum over hosts.";
+
     inspect_ca_expiration_timestamp_seconds: GaugeVec ["ca"] =
         "When the first certificate of the private authority ends: of the one that signs, and of those in ca_next. Seconds since 1970; minimum over hosts.";
 

@@ -24,7 +24,7 @@ pub use account_series::{AccountLabel, RecentFailure};
 pub use fleet::{
     FleetAccountView, FleetPeerView, FleetPermits, FleetStoreView, FleetView, PEER_UP_BEATS,
 };
-pub use labels::{Alpn, ConnectResult, Handshake, LimitName, Rejection, Retry};
+pub use labels::{Alpn, ConnectResult, HandedResult, Handshake, LimitName, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
 pub use views::{
@@ -184,6 +184,16 @@ impl Telemetry {
         self.metrics
             .upstream_connects_total
             .with_label_values(&[address.to_string().as_str(), result.label()])
+            .inc();
+    }
+
+    /// A call was to be handed to `peer`.
+    pub fn handed(&self, peer: &str, result: HandedResult) {
+        // Hosts are few, and a call that is handed over costs a way between them: a look-up is nothing
+        // beside it.
+        self.metrics
+            .handed_total
+            .with_label_values(&[peer, result.label()])
             .inc();
     }
 

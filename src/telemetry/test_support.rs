@@ -17,6 +17,7 @@ pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
     let settings = AccountSettings {
         enabled: true,
         quota: QuotaSettings::default(),
+        accepts: Vec::new(),
         contacts: Vec::new(),
         tenants: BTreeMap::new(),
     };
@@ -67,6 +68,8 @@ pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
             hosts: vec!["gw-a".into()],
             redis: None,
             exchange: Exchange::default(),
+            peer: None,
+            owners: BTreeMap::new(),
         },
         verify: None,
         notify: None,

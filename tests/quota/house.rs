@@ -63,6 +63,8 @@ pub fn config(quota: QuotaSettings) -> Config {
             hosts: vec!["gw-a".into()],
             redis: None,
             exchange: Exchange::default(),
+            peer: None,
+            owners: BTreeMap::new(),
         },
         verify: None,
         notify: None,
