@@ -201,9 +201,12 @@ fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let names = parsed.subject_alternative_name().ok().flatten();
     let names = names.iter().flat_map(|found| &found.value.general_names);
     names
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            _ => None,
+        .filter_map(|name| {
+            if let GeneralName::DNSName(name) = name {
+                Some((*name).to_owned())
+            } else {
+                None
+            }
         })
         .collect()
 }

@@ -331,6 +331,15 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The published addresses that `account` is known to accept; none where nothing is known.
+    #[must_use]
+    pub fn accepted_by(&self, account: &Account) -> &[Published] {
+        let settings = self.accounts.get(account);
+        settings.map_or(&[], |settings| settings.accepts.as_slice())
+    }
+}
+
 impl Default for Notice {
     fn default() -> Self {
         Self {

@@ -125,13 +125,10 @@ impl<B> Egress<B> {
     /// [`Denial::EgressUnavailable`] if none is in use or none of those is on this host. Then
     /// nothing may leave.
     pub fn choose(&self) -> Result<Source, Denial> {
-        self.addresses.choose()
+        self.choose_of(&[])
     }
 
-    /// The next usable address, in turn, of those that are `accepted`; of all where none is named.
-    ///
-    /// # Errors
-    /// As [`Self::choose`]; [`Denial::LineUnavailable`] where some are named.
+    /// The same of those that are `accepted`, as [`Addresses::choose_of`] has it.
     pub fn choose_of(&self, accepted: &[Published]) -> Result<Source, Denial> {
         self.addresses.choose_of(accepted)
     }

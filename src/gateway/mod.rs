@@ -1,7 +1,6 @@
 //! From a configuration to a running gateway and to its end: the only place that builds the parts,
 //! ties them together and spawns what runs beside the calls.
 
-use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -9,9 +8,6 @@ use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::Response;
-use http_body_util::Full;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower::{ServiceBuilder, service_fn};
@@ -23,16 +19,17 @@ use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::Egress;
 use crate::fleet::exchange::Exchange;
-use crate::proxy::{Inner, Outgoing, Proxy};
+use crate::proxy::{Inner, Outgoing, Proxy, WaysOut};
 use crate::published;
 use crate::quota::Quotas;
-use crate::server::{Hooks, Server};
+use crate::server::Server;
 use crate::telemetry::access_log::AccessLogHandle;
 use crate::telemetry::{LimitName, Telemetry};
 use crate::tls::Authority;
 use crate::tls::outbound::Outbound;
 
 use fleet::Beginning;
+use hooks::{answer_panic, hooks};
 use listeners::Listeners;
 use peers::Neighbours;
 use source::VERSION;
@@ -48,6 +45,7 @@ mod evidence;
 mod failure;
 mod fleet;
 mod fleet_view;
+mod hooks;
 mod listeners;
 mod orders;
 mod peers;
@@ -102,10 +100,12 @@ impl Gateway {
             authority,
             quotas.clone(),
             days.clone(),
-            Arc::clone(&egress),
+            WaysOut {
+                egress: Arc::clone(&egress),
+                peers: neighbours.peers.clone(),
+            },
             Arc::clone(&telemetry),
             drain.clone(),
-            neighbours.peers.clone(),
         );
         let hooks = hooks(&proxy_service, &telemetry);
         let server = Server::new(Arc::clone(&limits), drain.clone(), hooks);
@@ -304,20 +304,4 @@ fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Resul
         tokio::spawn(async move { server.serve(listener, service).await });
     }
     Ok(())
-}
-
-fn hooks(proxy: &Proxy, telemetry: &Arc<Telemetry>) -> Hooks {
-    let (proxy, telemetry) = (proxy.clone(), Arc::clone(telemetry));
-    Hooks {
-        bare_answer: Arc::new(move |status, client| proxy.answer_unreadable(status, client)),
-        limit_hit: Arc::new(move |detail| {
-            if let Some(limit) = LimitName::of(detail) {
-                telemetry.limit_hit(limit);
-            }
-        }),
-    }
-}
-
-fn answer_panic(_panic: Box<dyn Any + Send + 'static>) -> Response<Full<Bytes>> {
-    Proxy::answer_panic()
 }

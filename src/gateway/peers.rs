@@ -8,8 +8,8 @@ use arc_swap::ArcSwapOption;
 use tower::{ServiceBuilder, service_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::hooks::{answer_panic, hooks};
 use super::state::Running;
-use super::{answer_panic, hooks};
 use crate::config::{Config, Limits};
 use crate::handover::Peers;
 use crate::proxy::Handing;

@@ -8,7 +8,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use super::Other;
+use super::other::Other;
 use super::place::{Line, Place, Task};
 
 /// Which connections a call may use.

@@ -11,8 +11,8 @@ use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use super::Other;
 use super::failure::Unreached;
+use super::other::Other;
 use super::place::{Line, Place, Task};
 use crate::tls::PeerTls;
 

@@ -8,9 +8,8 @@
 //! is known of what a call is.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -29,9 +28,10 @@ mod checkout;
 mod connect;
 mod failure;
 mod health;
+mod other;
 mod place;
 
-use health::Health;
+use other::{Other, Terms};
 use place::Idle;
 
 /// How often connections that were idle for too long are looked for.
@@ -45,29 +45,6 @@ pub struct Peers<B> {
     hosts: BTreeMap<String, Arc<Other<B>>>,
     terms: ArcSwap<Terms>,
     http: http1::Builder,
-}
-
-/// What a reload may change.
-struct Terms {
-    tls: PeerTls,
-    connect_timeout: Duration,
-    idle: Duration,
-    connections: usize,
-}
-
-/// One of the other hosts.
-struct Other<B> {
-    name: String,
-    address: SocketAddr,
-    /// Connections that there are, idle ones included.
-    open: Arc<AtomicUsize>,
-    state: Mutex<State<B>>,
-}
-
-struct State<B> {
-    /// The latest at the end.
-    idle: Vec<Idle<B>>,
-    health: Health,
 }
 
 impl<B> Peers<B> {
@@ -168,56 +145,5 @@ where
         };
         other.note(made.as_ref().err());
         Ok(Checkout::new(Arc::clone(other), made?, terms.idle))
-    }
-}
-
-impl<B> Other<B> {
-    fn state(&self) -> MutexGuard<'_, State<B>> {
-        // Every change under the lock is a plain assignment.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes note of how an attempt to connect ended; a change is told once.
-    fn note(&self, failure: Option<&Unreached>) {
-        let now = Instant::now();
-        let host = &self.name;
-        let changed = {
-            let health = &mut self.state().health;
-            let was_up = health.is_up();
-            match failure {
-                None => *health = Health::default(),
-                Some(_) => health.failed(now),
-            }
-            was_up != health.is_up()
-        };
-        match failure {
-            Some(error) if changed => {
-                tracing::warn!(peer = %host, %error, "calls cannot be handed to another host");
-            }
-            None if changed => {
-                tracing::info!(peer = %host, "calls can be handed to the other host again");
-            }
-            Some(_) | None => {}
-        }
-    }
-}
-
-impl<B> Default for State<B> {
-    fn default() -> Self {
-        Self {
-            idle: Vec::new(),
-            health: Health::default(),
-        }
-    }
-}
-
-impl Terms {
-    const fn new(peer: &Peer, tls: PeerTls) -> Self {
-        Self {
-            tls,
-            connect_timeout: peer.connect_timeout,
-            idle: peer.idle,
-            connections: peer.connections,
-        }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::checkout::{Checkout, Reuse};
 use super::failure::Unreached;
-use super::{Other, Terms};
+use super::other::{Other, Terms};
 
 /// A connection that was idle for longer may just be closed by the other host: a call that is not
 /// safe to repeat takes another one.

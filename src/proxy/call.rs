@@ -66,11 +66,7 @@ impl Call {
     pub(crate) fn accepted(&self) -> &[Published] {
         match &self.wanted {
             Some(wanted) => std::slice::from_ref(wanted),
-            None => {
-                let accounts = &self.rules.config.accounts;
-                let settings = accounts.get(&self.destination.account);
-                settings.map_or(&[], |settings| settings.accepts.as_slice())
-            }
+            None => self.rules.config.accepted_by(&self.destination.account),
         }
     }
 

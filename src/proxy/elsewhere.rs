@@ -2,7 +2,7 @@
 
 use super::call::Call;
 use super::shared::Shared;
-use crate::config::AddressState;
+use crate::config::{AddressState, Config};
 use crate::handover::Unreached;
 use crate::model::{Denial, Detail, Published};
 
@@ -30,22 +30,9 @@ impl<'a> Elsewhere<'a> {
         if call.wanted.is_some() || shared.egress.choose_of(accepted).is_ok() {
             return None;
         }
-        let config = &call.rules.config;
-        let in_use = |address: &&Published| {
-            let mut known = config.addresses.iter();
-            known.any(|of| of.published == **address && of.state == AddressState::Active)
-        };
-        let mut owners: Vec<_> = accepted
-            .iter()
-            .filter(in_use)
-            .flat_map(|address| {
-                let hosts = config.fleet.owners.get(address);
-                hosts.into_iter().flatten().map(|host| Owner {
-                    host,
-                    address: *address,
-                })
-            })
-            .filter(|owner| owner.host != config.fleet.host)
+        let owners = owners(&call.rules.config, accepted).into_iter();
+        let mut owners: Vec<_> = owners
+            .map(|(address, host)| Owner { host, address })
             .collect();
         // One that could not be reached a moment ago is the last resort.
         owners.sort_by_key(|owner| !peers.is_up(owner.host));
@@ -67,4 +54,21 @@ impl<'a> Elsewhere<'a> {
         };
         Denial::LineUnavailable { line, detail }
     }
+}
+
+/// The hosts to which a call can be handed that is to leave from one of the `accepted` addresses, and
+/// from which of these.
+pub(crate) fn owners<'a>(config: &'a Config, accepted: &[Published]) -> Vec<(Published, &'a str)> {
+    let fleet = &config.fleet;
+    let is_in_use = |address: &&Published| {
+        let mut known = config.addresses.iter();
+        known.any(|of| of.published == **address && of.state == AddressState::Active)
+    };
+    let accepted = accepted.iter().filter(is_in_use);
+    let owners = accepted.flat_map(|address| {
+        let hosts = fleet.owners.get(address).into_iter().flatten();
+        hosts.map(|host| (*address, host.as_str()))
+    });
+    let others = owners.filter(|(_, host)| *host != fleet.host && fleet.peer.is_some());
+    others.collect()
 }

@@ -12,7 +12,7 @@ use http::{HeaderValue, Response, Version, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tokio::io::copy_bidirectional;
+use hyper_util::rt::TokioIo;
 
 use super::answer::{Answer, HowEnds};
 use super::call::{Call, CallerLeft, refuse};
@@ -25,7 +25,7 @@ use super::reply::After;
 use super::returning::{Parcel, Returning};
 use super::shared::Shared;
 use crate::handover::Kept;
-use crate::server::{Socket, upgraded};
+use crate::server::{Socket, join, upgraded};
 
 /// Longest refusal of another host that is passed on, in bytes; ours have less than a KiB.
 const REFUSAL_SIZE_MAX: usize = 64 << 10;
@@ -155,11 +155,10 @@ impl Tunnel {
             return;
         };
         let connection = near.connection;
-        let mut near = Socket::within(Arc::clone(&connection), near.read);
-        let mut far = hyper_util::rt::TokioIo::new(far);
-        if copy_bidirectional(&mut near, &mut far).await.is_err() {
+        let near = Socket::within(Arc::clone(&connection), near.read);
+        if join(near, TokioIo::new(far)).await.is_err() {
             connection.break_off();
         }
-        drop((far, near, kept));
+        drop(kept);
     }
 }

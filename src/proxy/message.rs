@@ -134,6 +134,11 @@ fn english(reason: Reason) -> String {
         Code::UpstreamDns => "kintone's name could not be resolved, nothing was sent",
         Code::UpstreamConnect => "kintone could not be reached, nothing was sent",
         Code::UpstreamTls => "no trusted TLS connection to kintone, nothing was sent",
+        Code::UpstreamTimeout | Code::UpstreamReset
+            if reason.detail() == Some(Detail::PeerLost) =>
+        {
+            "the host that has the address gave no answer, the outcome is unknown"
+        }
         Code::UpstreamTimeout => "kintone did not answer in time, the outcome is unknown",
         Code::UpstreamReset => "the connection to kintone broke, the outcome is unknown",
         Code::Internal => "internal error of the gateway",
@@ -190,6 +195,11 @@ fn japanese(reason: Reason) -> String {
         Code::UpstreamDns => "kintone の名前を解決できません。何も送信していません",
         Code::UpstreamConnect => "kintone に接続できません。何も送信していません",
         Code::UpstreamTls => "kintone との TLS 接続を信頼できません。何も送信していません",
+        Code::UpstreamTimeout | Code::UpstreamReset
+            if reason.detail() == Some(Detail::PeerLost) =>
+        {
+            "その IP アドレスを持つホストから応答がありません。実行結果は不明です"
+        }
         Code::UpstreamTimeout => "kintone から時間内に応答がありません。実行結果は不明です",
         Code::UpstreamReset => "kintone との接続が切れました。実行結果は不明です",
         Code::Internal => "ゲートウェイの内部エラーです",

@@ -17,8 +17,6 @@ use hyper::body::Incoming;
 
 use crate::config::Config;
 use crate::drain::{Drain, Stage};
-use crate::egress::Egress;
-use crate::handover::Peers;
 use crate::kintone::call::template;
 use crate::kintone::cursor::Cursors;
 use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
@@ -31,8 +29,10 @@ pub use answer::Answer;
 pub use call::CallerLeft;
 pub use handing::Handing;
 pub use inspect::{Inner, InnerBody};
+pub use shared::WaysOut;
 pub use upload::Outgoing;
 
+pub(crate) use elsewhere::owners;
 pub(crate) use identity::{Identity, Proof};
 pub(crate) use judge::{Asked, Judged, Place, Step, Way, judge};
 pub(crate) use message::Language;
@@ -111,10 +111,9 @@ impl Proxy {
         authority: Option<Arc<Authority>>,
         quotas: Quotas,
         days: Days,
-        egress: Arc<Egress<Outgoing>>,
+        WaysOut { egress, peers }: WaysOut,
         telemetry: Arc<Telemetry>,
         drain: Drain,
-        peers: Option<Arc<Peers<Handing>>>,
     ) -> Self {
         let rules = ArcSwap::new(Rules::new(config, authority, None));
         Self {

@@ -32,6 +32,14 @@ pub(crate) struct Shared {
     pub(crate) peers: Option<Arc<Peers<Handing>>>,
 }
 
+/// The ways on which a call leaves.
+pub struct WaysOut {
+    /// To kintone, from an address of this host.
+    pub egress: Arc<Egress<Outgoing>>,
+    /// To the other hosts, where calls are handed to them.
+    pub peers: Option<Arc<Peers<Handing>>>,
+}
+
 /// What the configuration says, ready to be asked. Replaced whole by a reload; a call keeps the
 /// one it began with.
 pub(crate) struct Rules {

@@ -31,6 +31,7 @@ use crate::model::{Client, Detail};
 
 pub use connection::Connection;
 pub use guard::Hooks;
+pub use join::join;
 pub use peers::PeerName;
 pub use socket::Socket;
 pub use upgrade::{UpgradeError, Upgraded, upgraded};
@@ -44,6 +45,7 @@ mod connection;
 mod guard;
 mod heads;
 mod interim;
+mod join;
 mod linger;
 mod peers;
 mod pulse;

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
 use super::guard::Guard;
+use super::join::join;
 use super::socket::Socket;
 
 /// A connection that is not HTTP any more.
@@ -76,18 +76,18 @@ pub async fn upgraded(on: OnUpgrade) -> Result<Upgraded, UpgradeError> {
 
 /// A socket whose bytes go over `secured` and come from there. What carries tunnels reads and writes
 /// sockets, and a pair of them within the kernel takes neither a port nor a lock of ours.
-fn plain(mut secured: TlsStream<Socket>) -> io::Result<TcpStream> {
+fn plain(secured: TlsStream<Socket>) -> io::Result<TcpStream> {
     let (near, far) = StdUnixStream::pair()?;
     near.set_nonblocking(true)?;
     far.set_nonblocking(true)?;
     // A stream socket is one to all that is done with it: it is read, written and shut down.
     let near = TcpStream::from_std(StdTcpStream::from(OwnedFd::from(near)))?;
-    let mut far = UnixStream::from_std(far)?;
+    let far = UnixStream::from_std(far)?;
     let drain = secured.get_ref().0.connection().terms().drain.clone();
     tokio::spawn(drain.track(async move {
         // An end of either side is passed on; after a break both sockets go, and with them what
         // the other side still waited for.
-        let _ = copy_bidirectional(&mut secured, &mut far).await;
+        let _ = join(secured, far).await;
     }));
     Ok(near)
 }

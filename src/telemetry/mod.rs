@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 
-use crate::config::{CaCertificate, Config};
+use crate::config::Config;
 use crate::model::{Account, CallerName, Code, Detail, Outcome, Priority, Published};
 use accounts::{AccountTable, Series};
 use callers::{CallerTable, MODES, mode_label, mode_of, mode_place};
@@ -189,12 +189,7 @@ impl Telemetry {
 
     /// A call was to be handed to `peer`.
     pub fn handed(&self, peer: &str, result: HandedResult) {
-        // Hosts are few, and a call that is handed over costs a way between them: a look-up is nothing
-        // beside it.
-        self.metrics
-            .handed_total
-            .with_label_values(&[peer, result.label()])
-            .inc();
+        self.metrics.handed(peer, result);
     }
 
     /// A tunnel of `caller` carries bytes from here until the value is dropped.
@@ -325,24 +320,7 @@ impl Telemetry {
             .config_last_reload_timestamp_seconds
             .with_label_values::<&str>(&[])
             .set(Timestamp::now().as_second() as f64);
-        self.show_expiration(config);
-    }
-
-    /// The end of the authority's certificates; of several in one place the first.
-    fn show_expiration(&self, config: &Config) {
-        let expiration = &self.metrics.inspect_ca_expiration_timestamp_seconds;
-        expiration.reset();
-        let Some(inspect) = &config.inspect else {
-            return;
-        };
-        let end = |ca: &CaCertificate| ca.not_after.as_second();
-        let signing = inspect.ca_cert.certificates.iter().map(end).min();
-        let next = inspect.ca_next.iter().flat_map(|next| &next.certificates);
-        for (ca, end) in [("signing", signing), ("next", next.map(end).min())] {
-            if let Some(end) = end {
-                expiration.with_label_values(&[ca]).set(end as f64);
-            }
-        }
+        metrics.show_expiration(config);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs::{File, Permissions};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(crate) struct Wish {
     pub(crate) peer: String,
     /// Lines of `[quota]`.
     pub(crate) quota: String,
+    /// Lines of `[upstream]`.
+    pub(crate) upstream: String,
     /// What kintone is like, but for its list of addresses.
     pub(crate) tenant: TenantSettings,
 }
@@ -46,6 +48,7 @@ impl Default for Wish {
             tables: String::new(),
             peer: String::new(),
             quota: "concurrency = 100\nheadroom = 20\n".to_owned(),
+            upstream: String::new(),
             tenant: TenantSettings::default(),
         }
     }
@@ -114,6 +117,11 @@ impl Site {
     /// Starts a host that shows this certificate.
     pub(crate) async fn start_with(&self, host: &str, shown: &PeerFiles) -> Host {
         let folder = self.configure(host, shown);
+        self.launch(host, folder).await
+    }
+
+    /// Starts a host whose files are there.
+    pub(crate) async fn launch(&self, host: &str, folder: PathBuf) -> Host {
         let program = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
         let child = without_environment(program)
             .args(["serve", "--config", "gateway.toml"])
@@ -171,6 +179,7 @@ impl Site {
             .map(|(host, at)| format!("{host} = \"{at}\""));
         let plan = Plan {
             quota: self.wish.quota.clone(),
+            upstream: self.wish.upstream.clone(),
             addresses: format!(
                 "[[egress.address]]\npublished = \"18.177.83.94\"\nbind = {{ {GIVER} = \"127.0.1.94\" }}\n\
                  [[egress.address]]\npublished = \"{LINE}\"\nbind = {{ {OWNER} = \"{BIND}\" }}\n"
@@ -306,11 +315,6 @@ impl Host {
             sleep(Duration::from_millis(20)).await;
         };
         assert_eq!(status.code(), Some(0), "{}", self.said());
-    }
-
-    /// A file of its folder.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        Path::join(&self.folder, name)
     }
 }
 

@@ -8,5 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod broken;
+mod connects;
 mod forward;
 mod hosts;
