@@ -119,18 +119,15 @@ impl<B> Egress<B> {
         }))
     }
 
-    /// The next usable address, in turn.
-    ///
-    /// # Errors
-    /// [`Denial::EgressUnavailable`] if none is in use or none of those is on this host. Then
-    /// nothing may leave.
-    pub fn choose(&self) -> Result<Source, Denial> {
-        self.choose_of(&[])
-    }
-
-    /// The same of those that are `accepted`, as [`Addresses::choose_of`] has it.
+    /// The next usable address, in turn, of those that are `accepted`; of all where none is named.
+    /// Without one nothing may leave: [`Denial::LineUnavailable`], [`Denial::EgressUnavailable`].
     pub fn choose_of(&self, accepted: &[Published]) -> Result<Source, Denial> {
         self.addresses.choose_of(accepted)
+    }
+
+    /// The same of all addresses.
+    pub fn choose(&self) -> Result<Source, Denial> {
+        self.choose_of(&[])
     }
 
     /// Uses the addresses that are published as active from here on, and no other. Idle connections

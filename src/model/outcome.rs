@@ -271,7 +271,6 @@ pub enum Detail {
     Memory,
     // Other hosts.
     HandoverUnreadable,
-    HandedOn,
     PeerUnreachable,
     PeerTls,
     PeerNotReady,
@@ -643,7 +642,6 @@ labels!(Detail {
     EarlierCalls = "earlier_calls",
     Memory = "memory",
     HandoverUnreadable = "handover_unreadable",
-    HandedOn = "handed_on",
     PeerUnreachable = "peer_unreachable",
     PeerTls = "peer_tls",
     PeerNotReady = "peer_not_ready",

@@ -49,6 +49,7 @@ pub(crate) async fn take(
     };
     let mut exchange = Exchange::open(&shared.telemetry, handed.id, handed.client);
     note(&mut exchange, &head);
+    exchange.record().handed_by = Some(peer.0);
     let rules = shared.rules.load_full();
     let language = language_of(&head);
     // As the caller sent it, so that it is judged and told as that.

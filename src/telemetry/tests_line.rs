@@ -55,6 +55,7 @@ fn full() -> Record {
         client: Some(Client(([10, 1, 2, 3], 50_000).into())),
         user_agent: Some("curl/8 \"q\" \\ \u{7f}\n企業".into()),
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
+        handed_by: Some("gw-b".into()),
         ..Record::new(RequestId::from_random(1))
     }
 }
@@ -73,7 +74,8 @@ fn a_full_line() {
         r#""tls_ms":2,"upstream_ms":45,"permit_ms":45.12,"total_ms":60000,"retries":1,"#,
         r#""kintone_running":101,"kintone_limit":100,"client":"10.1.2.3:50000","#,
         "\"user_agent\":\"curl/8 \\\"q\\\" \\\\ \u{7f}\\n企業\",",
-        r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}"#,
+        r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","#,
+        r#""handed_by":"gw-b"}"#,
         "\n",
     );
     assert_eq!(line_of(&full()), expected);
@@ -131,7 +133,7 @@ fn fields() -> Vec<&'static str> {
     "ts id host caller credential tenant priority purpose account app mode method path status \
      cause kintone_code kintone_id outcome detail address bind upstream bytes_in bytes_out \
      queued_ms dns_ms connect_ms tls_ms upstream_ms permit_ms total_ms retries \
-     kintone_running kintone_limit client user_agent trace_id"
+     kintone_running kintone_limit client user_agent trace_id handed_by"
         .split(' ')
         .collect()
 }

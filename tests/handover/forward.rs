@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 
-use crate::hosts::{LINE, Site, Wish};
+use crate::hosts::{GIVER, LINE, Site, Wish};
 use crate::support::ACME;
 use crate::support::caller::record;
 
@@ -28,6 +28,7 @@ async fn a_call_is_judged_admitted_and_told_by_the_host_that_owns_the_address() 
 
     let lines = owner.lines_when(2).await;
     let line = lines.iter().find(|line| line["id"] == answer.id()).unwrap();
+    assert_eq!(line["handed_by"], GIVER);
     assert_eq!(line["caller"], "events");
     assert_eq!(line["credential"], "1");
     assert_eq!(line["tenant"], "company-1");
