@@ -102,7 +102,8 @@
 //! lends what it does not need, for a time. It takes the permits away from itself before it tells, and
 //! a borrower's calls begin before a moment that its own clock shows; so the store between the hosts is
 //! a notice board that may lose, delay, repeat or forget. `fleet/row` is what hosts tell each other,
-//! `fleet/share` what the ledger and `quota` do.
+//! `fleet/share` what the ledger and `quota` do. `fleet/side` is what hosts tell each other
+//! beside permits, over a connection of its own: no limit rests on it.
 //!
 //! # Absent on purpose
 //! `quota` knows no HTTP and no metrics; `egress` knows no quota; `telemetry` calls nobody back;

@@ -11,7 +11,7 @@ use super::ports::PortCount;
 use crate::config::{QuotaSettings, Secret};
 use crate::kintone::day::Day;
 use crate::model::Account;
-use crate::published::evidence::Statement;
+use crate::published::evidence::FleetStatement;
 use crate::quota::{ArchiveError, DayRow};
 use crate::telemetry::{
     AccountView, AddressView, AppTodayView, Balance, FleetView, PublishedView, Telemetry, Views,
@@ -30,7 +30,7 @@ pub type AskQuota = Box<dyn Fn(&Account) -> QuotaSettings + Send + Sync>;
 pub type OrderFleet = Box<dyn Fn(&FleetOrder) -> Result<(), String> + Send + Sync>;
 /// What is known of the connections of an account, by its domain in lower case, on a day; or why it
 /// is not. It may wait for the disk.
-pub type AskEvidence = Arc<dyn Fn(&str, Date) -> Result<Statement, String> + Send + Sync>;
+pub type AskEvidence = Arc<dyn Fn(&str, Date) -> Result<FleetStatement, String> + Send + Sync>;
 /// What was counted for an account, by its domain in lower case, from the first of these days to the
 /// second. It may wait for the disk.
 pub type AskDays = Box<dyn Fn(&str, Day, Day) -> Result<Vec<DayRow>, ArchiveError> + Send + Sync>;

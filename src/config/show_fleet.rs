@@ -5,6 +5,7 @@ use toml::{Table, Value};
 use super::peer::Peer;
 use super::shape::Fleet;
 use super::table::{count, duration, set, set_some, table};
+use super::unit::format_size;
 
 /// What stands for a secret.
 const HIDDEN: &str = "***";
@@ -31,9 +32,12 @@ pub(super) fn fleet(fleet: &Fleet) -> Table {
         ("loan", exchange.loan),
         ("overrun", exchange.overrun),
         ("evict_after", exchange.evict_after),
+        ("side_every", exchange.side_every),
     ] {
         set(&mut section, key, duration(value));
     }
+    let side_rows = format_size(exchange.side_rows as u64);
+    set(&mut section, "side_rows", side_rows);
     set_some(&mut section, "peer", fleet.peer.as_ref().map(peer));
     section
 }

@@ -18,7 +18,7 @@ use super::wording::{self, Written};
 use crate::config::Config;
 use crate::drain::Stage;
 use crate::egress::{Addresses, Preview, preview};
-use crate::kintone::domain::Destination;
+use crate::kintone::domain::{Destination, Door};
 use crate::model::{Account, Client, Code, Denial, Detail, Published};
 use crate::proxy::{
     Asked, Judged, Language, Place, Proof, Reason, Rules, Step, Way, judge, owners,
@@ -253,8 +253,16 @@ impl Explainer {
     /// quota, the destination's address.
     fn way_out(&self, judged: &Judged, steps: &mut Vec<Taken>) -> Result<(), Denial> {
         let config = &self.rules.config;
-        let Destination { host, account, .. } = &judged.destination;
-        self.leave_from(config.accepted_by(account), steps)?;
+        let Destination {
+            host,
+            account,
+            door,
+        } = &judged.destination;
+        let accepted = match door {
+            Door::Plain => config.accepted_by(account),
+            Door::ClientCertificate => &[],
+        };
+        self.leave_from(accepted, steps)?;
         steps.push(Taken::new(CIRCUIT, OK, self.served(account)?));
         let quota = config.quota_of(account);
         let weight = match judged.mode {
@@ -266,11 +274,11 @@ impl Explainer {
             ..judged.identity.ask(&judged.options, account, weight)
         };
         let terms = Terms::of(config, &ask);
-        for text in wording::quota(&ask, &terms, judged.mode, quota.tunnel_h2_weight) {
+        for text in wording::quota(config, &ask, &terms, judged.mode, quota.tunnel_h2_weight) {
             steps.push(Taken::new(QUOTA, DEPENDS, text));
         }
         let budget = Budget::of(config, account);
-        let text = wording::budget(budget, ask.priority, judged.mode);
+        let text = wording::budget(config, budget, ask.priority, judged.mode);
         steps.push(Taken::new(QUOTA, DEPENDS, text));
         let preview = preview(&config.upstream, host)?;
         let result = match preview {

@@ -10,7 +10,7 @@ use super::message::Language;
 use super::options::Options;
 use super::reply::{After, Reason, Story};
 use super::shared::Rules;
-use crate::kintone::domain::Destination;
+use crate::kintone::domain::{Destination, Door};
 use crate::model::{Mode, Published, RequestId};
 use crate::quota::Ask;
 use crate::server::Connection;
@@ -62,11 +62,13 @@ impl Call {
         }
     }
 
-    /// The addresses that it may leave from; any where none is named.
+    /// The addresses that it may leave from; any where none is named. A host that asks for a client
+    /// certificate lets its clients in from anywhere.
     pub(crate) fn accepted(&self) -> &[Published] {
-        match &self.wanted {
-            Some(wanted) => std::slice::from_ref(wanted),
-            None => self.rules.config.accepted_by(&self.destination.account),
+        match (&self.wanted, self.destination.door) {
+            (Some(wanted), _) => std::slice::from_ref(wanted),
+            (None, Door::ClientCertificate) => &[],
+            (None, Door::Plain) => self.rules.config.accepted_by(&self.destination.account),
         }
     }
 

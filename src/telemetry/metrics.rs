@@ -144,7 +144,7 @@ metrics! {
         "Permits of a tenant times how long they were held. Permit seconds; sum over hosts.";
 
     app_requests_today: GaugeVec ["account", "app"] =
-        "Calls of the 20 largest apps of an account since 09:00 Japan time. Calls; sum over hosts.";
+        "Calls of the 20 largest apps of an account since 09:00 Japan time. Calls; with [fleet] redis those of all hosts, take the maximum, else sum over hosts.";
     account_daily_per_app: GaugeVec ["account"] =
         "Calls that each app of an account may make a day, all hosts together. Calls; the same on every host, take the maximum.";
     daily_budget_warnings_total: IntCounterVec ["account", "percent"] =
@@ -201,6 +201,14 @@ metrics! {
     fleet_permits: GaugeVec ["state"] =
         "Permits of accounts in which something is lent, borrowed or wanted: own, lent, borrowed, stranded. Permits; sum over hosts.";
 
+    fleet_side_age_seconds: GaugeVec ["peer"] =
+        "How old the newest is that another host told beside permits. Seconds; maximum over hosts.";
+    fleet_side_bad_rows_total: IntCounterVec [] =
+        "How often what another host told beside permits was of no use. Rows read; sum over hosts.";
+    fleet_side_bytes: GaugeVec [] =
+        "Length of what this host tells the others beside permits. Bytes; maximum over hosts.";
+    fleet_side_left_out: GaugeVec [] =
+        "Topics that had no room in it. Topics; maximum over hosts.";
     handed_total: IntCounterVec ["peer", "result"] =
         "Calls that were to be handed to another host, since the account accepts only addresses of that host. Calls; sum over hosts.";
 

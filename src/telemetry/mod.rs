@@ -22,7 +22,8 @@ use metrics::Metrics;
 pub use access_log::{AccessLogError, AccessLogHandle, Flushed};
 pub use account_series::{AccountLabel, RecentFailure};
 pub use fleet::{
-    FleetAccountView, FleetPeerView, FleetPermits, FleetStoreView, FleetView, PEER_UP_BEATS,
+    FleetAccountView, FleetPeerView, FleetPermits, FleetSideView, FleetStoreView, FleetView,
+    PEER_UP_BEATS,
 };
 pub use labels::{Alpn, ConnectResult, HandedResult, Handshake, LimitName, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
