@@ -55,7 +55,7 @@ fn full() -> Record {
         client: Some(Client(([10, 1, 2, 3], 50_000).into())),
         user_agent: Some("curl/8 \"q\" \\ \u{7f}\n企業".into()),
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
-        handed_by: Some("gw-b".into()),
+        handed_by: None,
         ..Record::new(RequestId::from_random(1))
     }
 }
@@ -74,11 +74,19 @@ fn a_full_line() {
         r#""tls_ms":2,"upstream_ms":45,"permit_ms":45.12,"total_ms":60000,"retries":1,"#,
         r#""kintone_running":101,"kintone_limit":100,"client":"10.1.2.3:50000","#,
         "\"user_agent\":\"curl/8 \\\"q\\\" \\\\ \u{7f}\\n企業\",",
-        r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","#,
-        r#""handed_by":"gw-b"}"#,
+        r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"}"#,
         "\n",
     );
     assert_eq!(line_of(&full()), expected);
+}
+
+#[test]
+fn a_call_that_was_handed_over_says_by_whom() {
+    let handed = Record {
+        handed_by: Some("gw-b".into()),
+        ..full()
+    };
+    assert!(line_of(&handed).ends_with(",\"handed_by\":\"gw-b\"}\n"));
 }
 
 #[test]
@@ -105,7 +113,8 @@ fn what_is_unknown_is_null_and_every_field_is_there_in_order() {
 fn the_schema_knows_every_field_and_word() {
     let schema = schema();
     let properties = schema["properties"].as_object().unwrap();
-    assert_eq!(properties.len(), fields().len());
+    assert_eq!(properties.len(), fields().len() + 1);
+    assert!(properties.contains_key("handed_by"), "of some lines");
     assert!(fields().iter().all(|name| properties.contains_key(*name)));
     let words = |name: &str| -> Vec<String> {
         let words = properties[name]["enum"].as_array().unwrap();
@@ -133,7 +142,7 @@ fn fields() -> Vec<&'static str> {
     "ts id host caller credential tenant priority purpose account app mode method path status \
      cause kintone_code kintone_id outcome detail address bind upstream bytes_in bytes_out \
      queued_ms dns_ms connect_ms tls_ms upstream_ms permit_ms total_ms retries \
-     kintone_running kintone_limit client user_agent trace_id handed_by"
+     kintone_running kintone_limit client user_agent trace_id"
         .split(' ')
         .collect()
 }

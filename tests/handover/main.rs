@@ -10,5 +10,6 @@ mod support;
 
 mod broken;
 mod connects;
+mod doctor;
 mod forward;
 mod hosts;
