@@ -20,10 +20,11 @@
 //! | 3 | [`tls`] | TLS we originate and answer, the private CA, the ClientHello of a CONNECT | `config`, `kintone`, `model` |
 //! | 3 | [`quota`] | may this call go: permits, rate, fair queue, calls of the day; what is in flight, over restarts | `config`, `kintone`, `model` |
 //! | 3 | [`published`] | for customers: the list of addresses, its notice, its page and feeds | `config`, `kintone`, `model` |
+//! | 3 | [`notify`] | telling people: many failures, one beginning, one end | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
 //! | 4 | [`fleet`] | permits shared with other hosts: the ledger, its notice board, the beat | `quota`, `tls`, `config`, `model` |
 //! | 4 | [`handover`] | connections to the other hosts, over which calls are handed to them | `tls`, `config` |
-//! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool | `tls`, `config`, `model` |
+//! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool; what the internet sees | `tls`, `config`, `model` |
 //! | 5 | [`proxy`] | the life of a call | the floors below |
 //! | 5 | [`admin`] | what operators see and order | the floors below |
 //! | 6 | [`gateway`] | builds, wires, spawns, drains | everything above |
@@ -80,11 +81,23 @@
 //! public listener shows what was rendered of it. `egress` tells `gateway/evidence` the local address
 //! of each connection that stands, which `published/evidence` keeps by account and day.
 //!
+//! As which address a bind leaves only others can see: `egress/verify` asks echoes from each address in use,
+//! at the start, when it comes back and all the time, and shuts the gate of one that is seen as another, which
+//! every call passes (`egress/source`). What was proven is kept in the state directory for a restart.
+//!
+//! # Telling people
+//! A call that ends goes through `notify/feed`, which never makes it wait: a failure always, a success only
+//! where a failure of its account is followed. `notify/clerk`, one task, hears what it shows of each matter
+//! (`notify/sign`), when an episode begins and ends (`notify/episode`), and whether so many begin that the
+//! cause may be ours (`notify/brake`); letters become mails in the state directory (`notify/spool`), which
+//! `notify/post` brings to the server. What the clerk must know of the rest (`notify/surroundings`) is
+//! answered by `gateway/notices`.
+//!
 //! # What must always hold
 //! Every integration test checks these in one shared harness (`tests/support`).
 //!
 //! 1. Every packet to kintone leaves from a bind address of the configuration whose published address
-//!    is on the list as active; when none is usable, nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
+//!    is on the list as active and, with `[verify]`, seen so from outside; when none is usable, nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
 //! 2. At every instant the calls in flight for an account are at most its limit. (A permit is taken
 //!    before the first byte and given back after the last; [`quota::Permit`] settles when kintone's
 //!    end was not seen. `quota/record` holds it over the end of the process and of the machine,
@@ -122,6 +135,7 @@ pub mod gateway;
 pub mod handover;
 pub mod kintone;
 pub mod model;
+pub mod notify;
 pub mod operator;
 pub mod proxy;
 pub mod published;

@@ -166,6 +166,7 @@ fn address(ip: Ipv4Addr, state: AddressState) -> EgressAddress {
         published: Published(ip),
         bind: Some(Bind(ip)),
         state,
+        elsewhere: Vec::new(),
         valid_from: None,
         retire_after: None,
     }
@@ -186,6 +187,7 @@ fn config(addresses: Vec<EgressAddress>, upstream: Upstream) -> Config {
         notice: Default::default(),
         public: Default::default(),
         evidence: Default::default(),
+        acceptance: Default::default(),
         upstream,
         callers: Callers {
             named: Vec::new(),
@@ -204,7 +206,6 @@ fn config(addresses: Vec<EgressAddress>, upstream: Upstream) -> Config {
             redis: None,
             exchange: Exchange::default(),
             peer: None,
-            owners: BTreeMap::new(),
         },
         verify: None,
         notify: None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use crate::model::{Bind, Published};
+use crate::model::{Bind, HostName, Published};
 use jiff::civil::Date;
 
 use super::network;
@@ -15,8 +15,8 @@ use super::source::shown;
 /// Every bind address of the fleet so far, by host; the value is the published address it serves.
 type Binds = BTreeMap<(String, Ipv4Addr), Ipv4Addr>;
 
-/// Reads `[egress]`. `fleet` says which host this is, and hears who binds what.
-pub(super) fn read(root: &mut Section<'_>, fleet: &mut Fleet) -> (Vec<EgressAddress>, Notice) {
+/// Reads `[egress]`. `fleet` says which host this is.
+pub(super) fn read(root: &mut Section<'_>, fleet: &Fleet) -> (Vec<EgressAddress>, Notice) {
     const ADDRESSES: &str = "[[egress.address]] tables";
     let is_fleet = root.section("fleet").is_present();
     let mut section = root.section("egress");
@@ -55,12 +55,6 @@ pub(super) fn read(root: &mut Section<'_>, fleet: &mut Fleet) -> (Vec<EgressAddr
         overlap_days: section.or("overlap", default.overlap_days, days),
     };
     section.finish();
-    for host in &fleet.hosts {
-        for ((_, _), published) in binds.iter().filter(|((of, _), _)| of == host) {
-            let owners = fleet.owners.entry(Published(*published)).or_default();
-            owners.push(host.clone());
-        }
-    }
     (addresses, notice)
 }
 
@@ -105,9 +99,12 @@ fn address(
         );
     }
     section.finish();
+    let others = fleet.hosts.iter().filter(|host| **host != fleet.host);
+    let elsewhere = others.filter(|host| by_host.contains_key(*host));
     Some(EgressAddress {
         published: Published(published_address?),
         bind: by_host.get(&fleet.host).copied().map(Bind),
+        elsewhere: elsewhere.map(|host| HostName::new(host)).collect(),
         state,
         valid_from,
         retire_after,

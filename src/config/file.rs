@@ -13,8 +13,8 @@ use super::shape::Config;
 use super::source::{Source, beside};
 use super::token::sha256_hex;
 use super::{
-    account, caller, circuit, egress, fleet, inspect, listen, public, quota, service, unbuilt,
-    upstream,
+    acceptance, account, caller, circuit, egress, fleet, inspect, listen, notify, public, quota,
+    service, unbuilt, upstream,
 };
 
 /// Largest file, in bytes.
@@ -139,12 +139,13 @@ pub fn parse(text: &str, path: &Path, environment: &Environment) -> Result<Loade
 /// Reads every table. The order matters where one is judged by another.
 fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environment) -> Config {
     let host_name = &environment.host_name;
-    let mut fleet = fleet::read(&mut root, environment.host.as_deref(), host_name);
+    let fleet = fleet::read(&mut root, environment.host.as_deref(), host_name);
     let hosts = fleet.hosts.len();
     let listen = listen::read(&mut root);
-    let (addresses, notice) = egress::read(&mut root, &mut fleet);
+    let (addresses, notice) = egress::read(&mut root, &fleet);
     let public = public::read(&mut root);
     let evidence = public::evidence(&mut root);
+    let acceptance = acceptance::read(&mut root);
     let upstream = upstream::read(&mut root);
     let callers = caller::read(&mut root, &listen, &upstream.zones);
     let mut quota_section = root.section("quota");
@@ -158,7 +159,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
     let config = Config {
         limits: service::limits(&mut root),
         verify: service::verify(&mut root),
-        notify: service::notify(&mut root),
+        notify: notify::read(&mut root),
         admin: service::admin(&mut root),
         state_dir: service::state_dir(&mut root, &state_default),
         log: service::log(&mut root),
@@ -170,6 +171,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
         notice,
         public,
         evidence,
+        acceptance,
         upstream,
         callers,
         quota,

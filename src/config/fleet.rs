@@ -1,6 +1,5 @@
 //! `[fleet]`: which host this is, and among which hosts the limits are shared.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -60,7 +59,6 @@ pub(super) fn read(
         redis,
         exchange,
         peer,
-        owners: BTreeMap::new(),
     }
 }
 

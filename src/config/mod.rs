@@ -4,6 +4,7 @@
 //! typed readers of `read`, one child for each part of the file; `shape` is the result, the only
 //! thing that the rest of the program sees; `show` prints it back without its secrets.
 
+pub mod acceptance;
 pub mod certificate;
 pub mod circuit;
 pub mod file;
@@ -24,6 +25,7 @@ mod inspect;
 mod listen;
 mod name;
 mod network;
+mod notify;
 mod peer;
 mod public;
 mod quota;
@@ -38,10 +40,12 @@ mod table;
 mod unbuilt;
 mod upstream;
 
+pub use acceptance::Acceptance;
 pub use certificate::{CaBundle, CaCertificate};
 pub use circuit::{Circuit, CircuitSettings, MaintenanceWindow};
 pub use grant::*;
 pub use inspect::Inspect;
+pub use notify::{BrakeTerms, EpisodeTerms, Notify, SpoolTerms};
 pub use peer::Peer;
 pub use secret::Secret;
 pub use shape::*;

@@ -36,6 +36,7 @@ impl Config {
             "egress.address" = addresses,
             "public.connections" = public.connections,
             "evidence" = evidence,
+            "acceptance.accounts" = acceptance.accounts,
             "upstream.allow_networks" = upstream.allow_networks,
             "upstream.connect_timeout" = upstream.connect_timeout,
             "upstream.pool_idle" = upstream.pool_idle,

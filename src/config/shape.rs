@@ -9,11 +9,13 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use jiff::civil::Date;
 
-use crate::model::{Account, Bind, Published};
+use crate::model::{Account, Bind, HostName, Published};
 
+use super::acceptance::Acceptance;
 use super::circuit::Circuit;
 use super::grant::{AccountSettings, Callers, NamePattern, QuotaSettings};
 use super::inspect::Inspect;
+use super::notify::Notify;
 use super::peer::Peer;
 use super::secret::Secret;
 use super::store::{Exchange, StoreUrl};
@@ -31,6 +33,8 @@ pub struct Config {
     pub public: Public,
     /// `[evidence]`.
     pub evidence: Evidence,
+    /// `[acceptance]`.
+    pub acceptance: Acceptance,
     /// How kintone is reached.
     pub upstream: Upstream,
     /// Who may call.
@@ -98,6 +102,8 @@ pub struct EgressAddress {
     pub published: Published,
     /// What this host binds; `None`: another host's, published here but never used.
     pub bind: Option<Bind>,
+    /// The other hosts that bind it, in the order of `[fleet] hosts`.
+    pub elsewhere: Vec<HostName>,
     /// Whether it is used.
     pub state: AddressState,
     /// First day of use, 00:00 JST.
@@ -233,8 +239,6 @@ pub struct Fleet {
     pub exchange: Exchange,
     /// `[fleet.peer]`; `None`: no call is handed to another host.
     pub peer: Option<Peer>,
-    /// Which hosts have a bind for each published address, in the order of `hosts`.
-    pub owners: BTreeMap<Published, Vec<String>>,
 }
 
 /// `[verify]`.
@@ -242,23 +246,12 @@ pub struct Fleet {
 pub struct Verify {
     /// Echoes of the caller's address.
     pub urls: Vec<String>,
-    /// How often.
+    /// What has changed is known within this time.
     pub interval: Duration,
+    /// Longest wait for an echo.
+    pub timeout: Duration,
     /// How long the last verdict stands without an answer.
     pub unknown_for: Duration,
-}
-
-/// `[notify]`.
-#[derive(Debug, Clone)]
-pub struct Notify {
-    /// The mail server.
-    pub smtp: Secret,
-    /// The sender.
-    pub from: String,
-    /// The operators.
-    pub operators: Vec<String>,
-    /// Which language stands first.
-    pub language: Language,
 }
 
 /// Language of texts for people.
@@ -337,6 +330,15 @@ impl Config {
     pub fn accepted_by(&self, account: &Account) -> &[Published] {
         let settings = self.accounts.get(account);
         settings.map_or(&[], |settings| settings.accepts.as_slice())
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            access: AccessLog::Stdout,
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use toml::{Table, Value};
 use super::circuit::{Circuit, MaintenanceWindow};
 use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
 use super::inspect::Inspect;
+use super::notify;
 use super::shape::{
-    AccessLog, AccountPolicy, Config, EgressAddress, Language, Log, Notify, Public, StaticAnswer,
-    Upstream, Verify,
+    AccessLog, AccountPolicy, Config, EgressAddress, Log, Public, StaticAnswer, Upstream, Verify,
 };
 use super::show_fleet;
 use super::table::{count, duration, set, set_some, strings, table};
@@ -38,6 +38,7 @@ fn effective(config: &Config) -> Table {
         ("accounts", count(config.evidence.accounts)),
     ];
     set(&mut root, "evidence", table(evidence));
+    set(&mut root, "acceptance", config.acceptance.shown());
     set(&mut root, "upstream", upstream(&config.upstream));
     callers(&mut root, &config.callers);
     set(&mut root, "quota", quota(&config.quota));
@@ -56,7 +57,9 @@ fn effective(config: &Config) -> Table {
     set(&mut root, "limits", limits(config));
     set(&mut root, "fleet", show_fleet::fleet(&config.fleet));
     set_some(&mut root, "verify", config.verify.as_ref().map(verify));
-    set_some(&mut root, "notify", config.notify.as_ref().map(notify));
+    let notify = config.notify.as_ref();
+    let notify = notify.map(|it| notify::show(it, HIDDEN));
+    set_some(&mut root, "notify", notify);
     let token = config.admin.token.as_ref();
     set_some(
         &mut root,
@@ -347,19 +350,7 @@ fn verify(verify: &Verify) -> Table {
     table([
         ("urls", verify.urls.clone().into()),
         ("interval", duration(verify.interval)),
+        ("timeout", duration(verify.timeout)),
         ("unknown_for", duration(verify.unknown_for)),
-    ])
-}
-
-fn notify(notify: &Notify) -> Table {
-    let language = match notify.language {
-        Language::Ja => "ja",
-        Language::En => "en",
-    };
-    table([
-        ("smtp", HIDDEN.into()),
-        ("from", notify.from.clone().into()),
-        ("operators", notify.operators.clone().into()),
-        ("language", language.into()),
     ])
 }

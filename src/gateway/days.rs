@@ -8,6 +8,7 @@ use super::state::Running;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::fleet::side::{SideRow, Topic};
+use crate::notify::Event;
 use crate::quota::{
     Budget, DayClock, Days, FoundCounts, RecordError, Silence, ToldError, Warning, Word,
 };
@@ -77,6 +78,8 @@ fn warn(running: &Running, warning: &Warning) {
         budget,
         "an app nears the end of its calls of the day, which begins anew at 09:00 Japan time"
     );
+    let near = Event::BudgetNear(account.clone(), *app, *percent);
+    running.desk.tell(near);
 }
 
 /// Brings the counts to disk, so that the end of the machine after this one costs none.

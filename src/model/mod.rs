@@ -10,9 +10,10 @@ pub mod outcome;
 pub mod table;
 
 pub use account::{Account, AppId, CountedApp, Host, Tenant};
-pub use address::{Bind, Client, Published};
+pub use address::{Bind, Client, HostName, Published};
 pub use caller::{CallerName, Credential, Mode, Priority, Purpose, RequestId};
 pub use outcome::{
     Actor, Cause, Code, DailyFigures, Denial, Detail, Failure, Outcome, ProxyError, QuotaFigures,
+    Refusing,
 };
 pub use table::Table;

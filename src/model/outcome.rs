@@ -104,6 +104,15 @@ pub struct DailyFigures {
     pub reopens_at: Timestamp,
 }
 
+/// The addresses behind a refusal because of an account's allowlist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusing {
+    /// What the account accepts, and nobody can use now.
+    pub accepted: Published,
+    /// What could be used, and the account refuses.
+    pub missing: Published,
+}
+
 /// A call that the gateway refuses. Nothing of it was sent to kintone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
@@ -143,6 +152,8 @@ pub enum Denial {
         /// Why it cannot be used.
         detail: Detail,
     },
+    /// No published address can be used that the account accepts.
+    AddressRefused(Refusing),
     /// This host is shutting down.
     Draining,
     /// Out of a local resource, which `Detail` names.
@@ -263,6 +274,9 @@ pub enum Detail {
     // Local resources.
     NoAddress,
     AddressAbsent,
+    AddressUnverified,
+    AddressMismatch,
+    AddressRefused,
     Connections,
     ConnectionsPerAddress,
     FileDescriptors,
@@ -407,7 +421,9 @@ impl Denial {
             Self::QueueFull(_) => Code::QueueFull,
             Self::WaitExceeded(_) => Code::WaitExceeded,
             Self::DailyBudget(_) => Code::DailyBudget,
-            Self::EgressUnavailable(_) | Self::LineUnavailable { .. } => Code::EgressUnavailable,
+            Self::EgressUnavailable(_) | Self::LineUnavailable { .. } | Self::AddressRefused(_) => {
+                Code::EgressUnavailable
+            }
             Self::Draining => Code::Draining,
             Self::Overloaded(_) => Code::Overloaded,
             Self::AccountMaintenance(..) => Code::AccountMaintenance,
@@ -426,6 +442,7 @@ impl Denial {
             | Self::EgressUnavailable(detail)
             | Self::Overloaded(detail)
             | Self::AccountMaintenance(detail, _) => Some(detail),
+            Self::AddressRefused(_) => Some(Detail::AddressRefused),
             Self::Misdirected
             | Self::AccountUnknown
             | Self::RateLimited(_)
@@ -452,6 +469,7 @@ impl Denial {
             | Self::DailyBudget(_)
             | Self::EgressUnavailable(_)
             | Self::LineUnavailable { .. }
+            | Self::AddressRefused(_)
             | Self::Draining
             | Self::Overloaded(_)
             | Self::AccountMaintenance(..) => None,
@@ -635,6 +653,9 @@ labels!(Detail {
     SniMismatch = "sni_mismatch",
     NoAddress = "no_address",
     AddressAbsent = "address_absent",
+    AddressUnverified = "address_unverified",
+    AddressMismatch = "address_mismatch",
+    AddressRefused = "address_refused",
     Connections = "connections",
     ConnectionsPerAddress = "connections_per_network_address",
     FileDescriptors = "file_descriptors",

@@ -21,7 +21,7 @@ use crate::egress::{Addresses, Preview, preview};
 use crate::kintone::domain::{Destination, Door};
 use crate::model::{Account, Client, Code, Denial, Detail, Published};
 use crate::proxy::{
-    Asked, Judged, Language, Place, Proof, Reason, Rules, Step, Way, judge, owners,
+    Asked, Judged, Language, Owner, Place, Proof, Reason, Rules, Step, Way, judge, owners,
 };
 use crate::published::{current, in_force};
 use crate::quota::{Ask, Budget, Closure, Terms};
@@ -218,7 +218,7 @@ impl Explainer {
             Ok(_) => wording::addresses(&self.addresses, accepted),
             Err(denial) => {
                 let owners = owners(config, accepted);
-                let (address, host) = owners.into_iter().next().ok_or(denial)?;
+                let Owner { host, address } = owners.into_iter().next().ok_or(denial)?;
                 format!("handed to {host}, which leaves from {address}; the rest is decided there")
             }
         };

@@ -5,9 +5,11 @@ pub mod addresses;
 pub mod ca;
 pub mod ca_peers;
 pub mod doctor;
+pub mod echo;
 pub mod evidence;
 pub mod explain;
 pub mod fleet;
+pub mod notify;
 
 mod question;
 mod wording;

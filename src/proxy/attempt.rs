@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::carriage::Carriage;
+use super::elsewhere::source;
 use super::exchange::Head;
 use super::fault::Fault;
 use super::flight::{Expectation, Flight, silence};
@@ -115,7 +116,7 @@ impl Journey<'_> {
             let published = self.source.published;
             self.shared.telemetry.connected(published, result);
         }
-        match self.shared.egress.choose_of(self.call.accepted()) {
+        match source(self.shared, self.call) {
             Ok(other) if reason.code() == Code::EgressUnavailable && other != self.source => {
                 self.leave_from(other);
                 Ok(())
@@ -256,6 +257,9 @@ impl Journey<'_> {
             Said::OAuth(_) | Said::NoError | Said::Unreadable => (named, None),
         };
         self.exchange.failed_at_kintone(cause, code, id);
+        if cause == Cause::IpNotAllowlisted {
+            self.shared.egress.verifier().doubt(self.source);
+        }
         let told = self.told_of_account(cause);
         if status == StatusCode::TOO_MANY_REQUESTS && code == Some(TOO_MANY_RUNNING) {
             return Tried::TooManyRunning(response, held, carriage);

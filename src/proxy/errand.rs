@@ -24,7 +24,7 @@ use super::shared::Shared;
 use super::wire;
 use crate::handover::{Checkout, Reuse, SendFailure, Unreached};
 use crate::kintone::call::{Meaning, Repeat};
-use crate::model::{Denial, Detail, Failure, Mode};
+use crate::model::{Denial, Detail, Failure, HostName, Mode};
 use crate::quota::Terms;
 use crate::server::Connection;
 use crate::telemetry::HandedResult;
@@ -35,13 +35,13 @@ pub(crate) struct Errand<'a> {
     shared: &'a Shared,
     call: &'a Call,
     exchange: &'a mut Exchange,
-    elsewhere: Elsewhere<'a>,
+    elsewhere: Elsewhere,
     progress: Arc<Progress>,
     reuse: Reuse,
     /// How the call came.
     version: http::Version,
     /// Who has it, or may have it.
-    with: Option<&'a str>,
+    with: Option<HostName>,
 }
 
 /// What an errand brings back.
@@ -69,7 +69,7 @@ impl<'a> Errand<'a> {
         shared: &'a Shared,
         call: &'a Call,
         exchange: &'a mut Exchange,
-        elsewhere: Elsewhere<'a>,
+        elsewhere: Elsewhere,
         head: Parts,
         body: Incoming,
     ) -> Result<Returned, Fruitless> {
@@ -103,8 +103,8 @@ impl<'a> Errand<'a> {
             () = shared.drain.cutting() => Err(Some(Reason::Denied(Denial::Draining))),
         };
         let count = |result| {
-            if let Some(host) = self.with {
-                shared.telemetry.handed(host, result);
+            if let Some(host) = &self.with {
+                shared.telemetry.handed(host.as_str(), result);
             }
         };
         let reason = match sent {
@@ -150,9 +150,9 @@ impl<'a> Errand<'a> {
     ) -> Result<(Response<Incoming>, Checkout<Handing>), Reason> {
         loop {
             let (owner, mut checkout) = self.reach().await.map_err(Reason::Denied)?;
-            let (handed, said) = self.word(owner);
+            let (handed, said) = self.word(&owner);
             handed.write(&said, request.headers_mut());
-            self.with = Some(owner.host);
+            self.with = Some(owner.host.clone());
             self.exchange.told_elsewhere();
             let limit = self.longest_silence();
             let sent = tokio::select! {
@@ -165,7 +165,7 @@ impl<'a> Errand<'a> {
             request = match sent {
                 Ok(response) => return Ok((response, checkout)),
                 Err(SendFailure::Lost(error)) => {
-                    tracing::debug!(peer = owner.host, %error, "a call that was handed over is lost");
+                    tracing::debug!(peer = %owner.host, %error, "a call that was handed over is lost");
                     return Err(Reason::Failed(Failure::Reset(Detail::PeerLost)));
                 }
                 Err(SendFailure::Unsent(request)) => *request,
@@ -183,18 +183,18 @@ impl<'a> Errand<'a> {
     }
 
     /// A connection to the first owner that can be reached.
-    async fn reach(&self) -> Result<(Owner<'a>, Checkout<Handing>), Denial> {
+    async fn reach(&self) -> Result<(Owner, Checkout<Handing>), Denial> {
         let mut denial = self.elsewhere.denial(&Unreached::Unknown);
         let Some(peers) = &self.shared.peers else {
             return Err(denial);
         };
         for owner in &self.elsewhere.owners {
-            let reached = peers.checkout(owner.host, self.reuse, Handing::Nothing);
+            let reached = peers.checkout(owner.host.as_str(), self.reuse, Handing::Nothing);
             match reached.await {
-                Ok(checkout) => return Ok((*owner, checkout)),
+                Ok(checkout) => return Ok((owner.clone(), checkout)),
                 Err(why) => {
                     let telemetry = &self.shared.telemetry;
-                    telemetry.handed(owner.host, HandedResult::Unreachable);
+                    telemetry.handed(owner.host.as_str(), HandedResult::Unreachable);
                     denial = self.elsewhere.denial(&why);
                 }
             }
@@ -203,7 +203,7 @@ impl<'a> Errand<'a> {
     }
 
     /// What the other host is told.
-    fn word(&self, owner: Owner<'_>) -> (Handed, Options) {
+    fn word(&self, owner: &Owner) -> (Handed, Options) {
         let call = self.call;
         let rule = call.identity.caller.rule();
         let handed = Handed {

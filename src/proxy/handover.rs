@@ -40,7 +40,7 @@ pub(crate) async fn carry(
     head: Parts,
     body: Incoming,
     mut exchange: Exchange,
-    elsewhere: Elsewhere<'_>,
+    elsewhere: Elsewhere,
 ) -> Result<Response<Answer>, CallerLeft> {
     let received = head.version;
     let trailers = Trailers::of(&head.headers, received);
@@ -92,7 +92,7 @@ pub(crate) async fn open(
     (head, body): (Parts, Incoming),
     on_upgrade: OnUpgrade,
     mut exchange: Exchange,
-    elsewhere: Elsewhere<'_>,
+    elsewhere: Elsewhere,
 ) -> Result<Response<Answer>, CallerLeft> {
     let errand = Errand::run(shared, call, &mut exchange, elsewhere, head, body);
     let Returned {

@@ -31,6 +31,9 @@ pub(crate) const fn actor(code: Code, detail: Option<Detail>) -> Actor {
             Some(_) | None => Actor::Caller,
         },
         Code::AccountUnknown => Actor::Customer,
+        Code::EgressUnavailable if matches!(detail, Some(Detail::AddressRefused)) => {
+            Actor::Customer
+        }
         Code::EgressUnavailable
         | Code::Draining
         | Code::Overloaded
@@ -45,7 +48,22 @@ pub(crate) const fn actor(code: Code, detail: Option<Detail>) -> Actor {
 }
 
 /// What to do about a refusal or failure of the gateway.
-pub(crate) const fn for_code(code: Code) -> Hint {
+pub(crate) const fn of(code: Code, detail: Option<Detail>) -> Hint {
+    match detail {
+        Some(Detail::AddressRefused) => ALLOWLIST_LACKS_ONE,
+        Some(_) | None => for_code(code),
+    }
+}
+
+/// An allowlist that has one of our addresses and not all.
+const ALLOWLIST_LACKS_ONE: Hint = Hint {
+    en: "the customer's IP address restriction must allow all published addresses: add the one that \
+         the message names and keep the others; nothing was sent to kintone",
+    ja: "お客様の IP アドレス制限に、メッセージに記載のアドレスを追加してください（既存の設定はそのまま残してください）。kintone には何も送信していません。",
+};
+
+/// The same where nothing more is known than the code.
+const fn for_code(code: Code) -> Hint {
     match code {
         Code::BadRequest => Hint {
             en: "correct the request; nothing was sent to kintone",
@@ -189,7 +207,8 @@ mod tests {
     #[test]
     fn hints_are_fit_for_a_header() {
         let causes = Cause::ALL.iter().filter_map(|cause| for_cause(*cause));
-        for hint in Code::ALL.into_iter().map(for_code).chain(causes) {
+        let codes = Code::ALL.into_iter().map(for_code);
+        for hint in codes.chain(causes).chain([ALLOWLIST_LACKS_ONE]) {
             assert!(HeaderValue::from_str(hint.en).is_ok(), "{}", hint.en);
             assert!(!hint.en.contains("  "), "{}", hint.en);
             assert!(hint.ja.ends_with('。'), "{}", hint.ja);

@@ -4,7 +4,9 @@
 use super::hint;
 use super::options::OptionsError;
 use super::reply::Reason;
-use crate::model::{Account, Actor, Code, DailyFigures, Denial, Detail, Published, QuotaFigures};
+use crate::model::{
+    Account, Actor, Code, DailyFigures, Denial, Detail, Published, QuotaFigures, Refusing,
+};
 
 /// The language of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +61,7 @@ impl Reason {
         language: Language,
     ) -> (String, &'static str) {
         let actor = hint::actor(self.code(), self.detail());
-        let hint = hint::for_code(self.code());
+        let hint = hint::of(self.code(), self.detail());
         let hint = match language {
             Language::En => hint.en,
             Language::Ja => hint.ja,
@@ -111,6 +113,11 @@ fn english(reason: Reason) -> String {
     }
     if let Some((line, detail)) = line_of(reason) {
         return format!("this account accepts {line}/32 alone, which cannot be used ({detail})");
+    }
+    if let Reason::Denied(Denial::AddressRefused(Refusing { accepted, missing })) = reason {
+        return format!(
+            "it accepts {accepted}, which cannot be used now, and refuses {missing}; nothing was sent"
+        );
     }
     let text = match reason.code() {
         Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
@@ -172,6 +179,11 @@ fn japanese(reason: Reason) -> String {
     }
     if let Some((line, detail)) = line_of(reason) {
         return format!("このドメインで許可されている {line}/32 を現在使用できません（{detail}）");
+    }
+    if let Reason::Denied(Denial::AddressRefused(Refusing { accepted, missing })) = reason {
+        return format!(
+            "許可されている {accepted} は現在使用できず、{missing} は許可されていません。何も送信していません"
+        );
     }
     let text = match reason.code() {
         Code::BadRequest if reason.detail() == Some(Detail::PageUnknown) => {
@@ -271,6 +283,9 @@ fn with_detail(text: &str, detail: Option<Detail>) -> String {
 }
 
 fn must_english(reason: Reason, actor: Actor) -> String {
+    if let Reason::Denied(Denial::AddressRefused(Refusing { missing, .. })) = reason {
+        return format!("{actor} must allow {missing}/32 too");
+    }
     let act = match (reason, actor) {
         (
             Reason::Denied(Denial::RateLimited(_) | Denial::QueueFull(_) | Denial::WaitExceeded(_)),
@@ -292,6 +307,9 @@ fn must_english(reason: Reason, actor: Actor) -> String {
 }
 
 fn must_japanese(reason: Reason, actor: Actor) -> String {
+    if let Reason::Denied(Denial::AddressRefused(Refusing { missing, .. })) = reason {
+        return format!("お客様の IP アドレス制限に {missing}/32 を追加する必要があります。");
+    }
     match (reason, actor) {
         (Reason::Denied(Denial::Draining), _) => "再送してください。".to_owned(),
         (Reason::Denied(Denial::AccountMaintenance(..)), _) => {

@@ -41,13 +41,13 @@ pub(crate) async fn take(
     let peer = extensions.remove::<PeerName>().ok_or(CallerLeft)?;
     let Ok(handed) = Handed::read(&head) else {
         let client = connection.client();
-        let mut exchange = Exchange::open(&shared.telemetry, new_id(), client);
+        let mut exchange = Exchange::open(shared, new_id(), client);
         let reason = Reason::Denied(Denial::bad_request(Detail::HandoverUnreadable));
         tracing::warn!(peer = %peer.0, "what it says of a call cannot be read: are the versions alike?");
         let refusal = refuse(&mut exchange, reason, Language::En, After::Close);
         return Ok(refusal.map(Answer::whole));
     };
-    let mut exchange = Exchange::open(&shared.telemetry, handed.id, handed.client);
+    let mut exchange = Exchange::open(shared, handed.id, handed.client);
     note(&mut exchange, &head);
     exchange.record().handed_by = Some(peer.0);
     let rules = shared.rules.load_full();

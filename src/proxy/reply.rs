@@ -297,7 +297,7 @@ pub(crate) fn refuse(reason: Reason, story: Story<'_>) -> Response<Bytes> {
         HeaderValue::from_static("application/json;charset=utf-8"),
     );
     describe(headers, story.id, story.address, story.queued);
-    let Hint { en, ja } = hint::for_code(code);
+    let Hint { en, ja } = hint::of(code, reason.detail());
     let (en, ja) = (HeaderValue::from_static(en), hint::line_ja(ja));
     explain(headers, actor, ascii(&cause_word(code)), en, ja);
     let status = format!("kintone-egress; error={}", reason.proxy_error());

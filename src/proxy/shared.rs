@@ -1,6 +1,6 @@
 //! What every call uses: the rules in force, the quotas, the way out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
@@ -15,6 +15,7 @@ use crate::handover::Peers;
 use crate::kintone::cursor::Cursors;
 use crate::kintone::domain::Destination;
 use crate::model::Mode;
+use crate::notify::Feed;
 use crate::quota::{Days, Quotas};
 use crate::telemetry::Telemetry;
 use crate::tls::Authority;
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) cursors: Arc<Cursors>,
     /// The other hosts, where calls are handed to them.
     pub(crate) peers: Option<Arc<Peers<Handing>>>,
+    /// Where calls that end are told of.
+    pub(crate) feed: OnceLock<Feed>,
 }
 
 /// The ways on which a call leaves.

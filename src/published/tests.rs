@@ -60,6 +60,7 @@ fn address(ip: Ipv4Addr, state: AddressState) -> EgressAddress {
         published: Published(ip),
         bind: None,
         state,
+        elsewhere: Vec::new(),
         valid_from: None,
         retire_after: None,
     }

@@ -165,7 +165,13 @@ metrics! {
         "Permits out: acquired less released. Permits; sum over hosts.";
 
     address_up: GaugeVec ["address"] =
-        "1 while the bind address of a published address is on this host and usable. Minimum over hosts that bind it.";
+        "1 while the bind address of a published address is on this host. Minimum over hosts that bind it.";
+    address_verified: GaugeVec ["address"] =
+        "1 while echoes see a published address as published, or saw it so within unknown_for; only with [verify]. Minimum over hosts that bind it.";
+    address_verified_timestamp_seconds: GaugeVec ["address"] =
+        "When an address was last seen as published. Seconds since 1970; minimum over hosts that bind it.";
+    echo_answers: GaugeVec ["echo", "answer"] =
+        "Addresses by what an echo, by its number in [verify] urls, said of them last: published, other, none. Addresses; sum over hosts.";
     address_connections: GaugeVec ["address"] =
         "Connections to kintone open from this address. Connections; sum over hosts.";
     local_ports_used: GaugeVec ["address"] =
@@ -230,6 +236,15 @@ metrics! {
         "Where the published list is not what the configuration says. Alarms; maximum over hosts.";
     draining: GaugeVec [] =
         "1 while this host is out of rotation or shutting down. Hosts; the sum is how many are away.";
+
+    mails_total: IntCounterVec ["result"] =
+        "Mails to people: sent, given_up after retries, lost because the spool did not take them. Mails; sum over hosts.";
+    mails: GaugeVec ["state"] =
+        "Mails in the spool: queued, held until an operator decides, dead. Mails; sum over hosts.";
+    mail_overdue_seconds: GaugeVec [] =
+        "For how long the oldest mail of the queue should have been sent. Seconds; maximum over hosts.";
+    mail_signs_lost_total: IntCounterVec [] =
+        "Ended calls that were not judged for mails because too many waited. Calls; sum over hosts.";
 
     retries_total: IntCounterVec ["reason"] =
         "Calls that were sent to kintone again. Calls; sum over hosts.";

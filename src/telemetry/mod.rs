@@ -29,8 +29,8 @@ pub use labels::{Alpn, ConnectResult, HandedResult, Handshake, LimitName, Reject
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
 pub use views::{
-    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, Presence, PublishedView,
-    TenantView, Views, WaitingView,
+    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, EchoView, MailView,
+    Presence, PublishedView, SeenWord, TenantView, VerificationView, Views, WaitingView,
 };
 
 pub mod access_log;
@@ -44,6 +44,7 @@ pub mod labels;
 pub mod line;
 pub mod live;
 pub mod logging;
+pub mod mail;
 pub mod metrics;
 pub mod record;
 pub mod sink;

@@ -34,6 +34,7 @@ pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
         notice: Default::default(),
         public: Default::default(),
         evidence: Default::default(),
+        acceptance: Default::default(),
         upstream: Upstream {
             zones: vec!["cybozu.com".into()],
             accounts: AccountPolicy::Any,
@@ -69,7 +70,6 @@ pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
             redis: None,
             exchange: Exchange::default(),
             peer: None,
-            owners: BTreeMap::new(),
         },
         verify: None,
         notify: None,

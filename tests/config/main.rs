@@ -75,7 +75,15 @@ fn the_example_shows_the_defaults() {
     let stated = effective_json(&read(EXAMPLE).expect("valid").config);
     let silent = effective_json(&read(LEAST).expect("valid").config);
     for table in [
-        "listen", "public", "evidence", "upstream", "quota", "limits", "log", "drain",
+        "listen",
+        "public",
+        "evidence",
+        "acceptance",
+        "upstream",
+        "quota",
+        "limits",
+        "log",
+        "drain",
     ] {
         assert_eq!(stated[table], silent[table], "[{table}]");
     }
@@ -106,7 +114,6 @@ fn the_examples_switched_off_settings_are_valid() {
         ("fleet.peer.key", "$CREDENTIALS_DIRECTORY"),
         ("notify.smtp", "$CREDENTIALS_DIRECTORY"),
         ("admin.token", "$CREDENTIALS_DIRECTORY"),
-        ("verify", "not built"),
     ];
     let found = faults(&switched_on);
     let errors = found
@@ -135,6 +142,7 @@ fn every_key_means_what_it_says() {
         (config.evidence.keep_days, config.evidence.accounts),
         (7, 50)
     );
+    assert_eq!(config.acceptance.accounts, 60);
     assert_eq!(config.upstream.response_timeout, Duration::from_secs(90));
     assert_eq!(config.upstream.replay, 1 << 20);
     assert_eq!(
@@ -192,14 +200,7 @@ fn what_is_not_built_is_told_and_has_no_effect() {
         .iter()
         .filter(|fault| fault.problem.contains("not built"));
     let keys: Vec<_> = unbuilt.map(|fault| fault.key.as_str()).collect();
-    let expected = [
-        "listen.proxy_tls",
-        "listen.tls",
-        "caller[1].certificate",
-        "account.\"acme.cybozu.com\".contacts",
-        "account.\"acme.cybozu.com\".tenant.company-1.contacts",
-        "notify",
-    ];
+    let expected = ["listen.proxy_tls", "listen.tls", "caller[1].certificate"];
     assert_eq!(keys, expected);
     let others = loaded
         .warnings

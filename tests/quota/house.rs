@@ -35,6 +35,7 @@ pub fn config(quota: QuotaSettings) -> Config {
         notice: Default::default(),
         public: Default::default(),
         evidence: Default::default(),
+        acceptance: Default::default(),
         upstream: Upstream {
             zones: vec!["cybozu.com".into()],
             accounts: AccountPolicy::Any,
@@ -64,7 +65,6 @@ pub fn config(quota: QuotaSettings) -> Config {
             redis: None,
             exchange: Exchange::default(),
             peer: None,
-            owners: BTreeMap::new(),
         },
         verify: None,
         notify: None,

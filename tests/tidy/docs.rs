@@ -15,6 +15,7 @@ const KEYS: &[(&str, &str)] = &[
     ("egress", "minimum_notice overlap"),
     ("public", "service contact url connections"),
     ("evidence", "keep accounts"),
+    ("acceptance", "accounts"),
     (
         "egress.address",
         "published bind state valid_from retire_after",
@@ -55,8 +56,12 @@ const KEYS: &[(&str, &str)] = &[
         "fleet.peer",
         "listen cert key ca connect_timeout idle connections",
     ),
-    ("verify", "urls interval unknown_for"),
-    ("notify", "smtp from operators language"),
+    ("verify", "urls interval timeout unknown_for"),
+    (
+        "notify",
+        "smtp from operators language ca_file begins_after ends_after subjects_max signs_max brake_accounts \
+         brake_percent brake_window rest mails_max dead_max timeout retry retry_max give_up",
+    ),
     ("admin", "token"),
     ("state", "dir"),
     ("log", "level access"),

@@ -1,0 +1,174 @@
+//! Which accounts take which published address, and which way a call goes therefore.
+//!
+//! It is learned from answers, of calls and of probes: kintone's own mark says that its edge let the
+//! call in, a refusal of the edge that it did not. The newest answer counts. An account that refuses no
+//! address costs one look at a counter.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use jiff::Timestamp;
+
+use super::source::{Addresses, Source};
+use crate::config::{AddressState, Config};
+use crate::model::{Account, Denial, HostName, Published};
+
+pub use book::Known;
+pub use choice::Way;
+pub use standing::{Standing, State, Taken};
+
+mod book;
+mod choice;
+mod standing;
+
+use book::Book;
+use choice::{Candidate, Choice, Place};
+
+/// Which accounts take which address.
+#[derive(Debug)]
+pub struct Acceptance {
+    addresses: Arc<Addresses>,
+    list: Vec<Listed>,
+    book: Book,
+    turn: AtomicUsize,
+}
+
+/// A published address.
+#[derive(Debug)]
+struct Listed {
+    published: Published,
+    /// The other hosts that bind it.
+    elsewhere: Vec<HostName>,
+    is_active: AtomicBool,
+}
+
+impl Acceptance {
+    /// Of the addresses of `config`; `addresses` are those of them that have a bind on this host.
+    pub(super) fn new(config: &Config, addresses: Arc<Addresses>) -> Self {
+        let list = config.addresses.iter().map(|address| Listed {
+            published: address.published,
+            elsewhere: address.elsewhere.clone(),
+            is_active: AtomicBool::new(address.state == AddressState::Active),
+        });
+        Self {
+            addresses,
+            list: list.collect(),
+            book: Book::new(config.acceptance.accounts),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Which way the next call to `account` goes: by an address that it accepts, on this host or on
+    /// another; else by one of which nothing is known. An account that accepts all, or none, goes by any.
+    ///
+    /// # Errors
+    /// [`Denial::EgressUnavailable`] if none can be used, [`Denial::AddressRefused`] if none can be used
+    /// that the account accepts. Then nothing may leave.
+    pub fn way(&self, account: &Account) -> Result<Way, Denial> {
+        let any = || self.addresses.choose().map(Way::Here);
+        let Some(known) = self.book.refusing(account) else {
+            return any();
+        };
+        match self.choose(&known, &[]) {
+            Choice::Way(way) => Ok(way),
+            Choice::Any => any(),
+            Choice::Denied(denial) => Err(denial),
+        }
+    }
+
+    /// The same for a host that hands no call over: where another one has what the account accepts, the
+    /// call leaves from any address, so that kintone's own refusal says what is missing.
+    ///
+    /// # Errors
+    /// As of [`Acceptance::way`].
+    pub fn source(&self, account: &Account) -> Result<Source, Denial> {
+        match self.way(account)? {
+            Way::Here(source) => Ok(source),
+            Way::Elsewhere(_) => self.addresses.choose(),
+        }
+    }
+
+    /// The next usable address, in turn, of those that are `accepted`, as the configuration has it; of
+    /// all where none is named.
+    ///
+    /// # Errors
+    /// [`Denial::LineUnavailable`], or [`Denial::EgressUnavailable`] where none is named.
+    pub fn among(&self, accepted: &[Published]) -> Result<Source, Denial> {
+        self.addresses.choose_of(accepted)
+    }
+
+    /// Another way for a call that kintone's edge has refused at the addresses `tried`; `None` where
+    /// none is known to be better.
+    #[must_use]
+    pub fn way_around(&self, account: &Account, tried: &[Published]) -> Option<Way> {
+        let known = self.book.of(account).unwrap_or_default();
+        match self.choose(&known, tried) {
+            Choice::Way(way) => Some(way),
+            Choice::Any | Choice::Denied(_) => None,
+        }
+    }
+
+    /// Takes note of what an answer says of an account at an address.
+    pub fn saw(&self, account: &Account, published: Published, taken: Taken) {
+        let now = Timestamp::now();
+        let is_changed = self
+            .book
+            .change(account, |known| known.at_mut(published).see(taken, now));
+        match (is_changed, taken) {
+            (true, Taken::Accepted) => {
+                tracing::debug!(%account, %published, "the account takes the address");
+            }
+            (true, Taken::Refused) => {
+                tracing::info!(%account, %published, "the account does not take the address");
+            }
+            (false, Taken::Accepted | Taken::Refused) => {}
+        }
+    }
+
+    /// What is known of an account.
+    #[must_use]
+    pub fn of(&self, account: &Account) -> Option<Known> {
+        self.book.of(account)
+    }
+
+    /// What is known of all accounts, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Account, Known)> {
+        self.book.all()
+    }
+
+    /// Goes by the addresses that are published as active from here on, and by no other.
+    pub(super) fn obey(&self, states: &[(Published, AddressState)]) {
+        for listed in &self.list {
+            let state = states.iter().find(|(of, _)| *of == listed.published);
+            if let Some((_, state)) = state {
+                let is_active = *state == AddressState::Active;
+                listed.is_active.store(is_active, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn choose(&self, known: &Known, tried: &[Published]) -> Choice {
+        let candidates: Vec<_> = self
+            .list
+            .iter()
+            .filter(|listed| listed.is_active.load(Ordering::Relaxed))
+            .filter(|listed| !tried.contains(&listed.published))
+            .map(|listed| Candidate {
+                published: listed.published,
+                standing: known.at(listed.published),
+                place: self.place(listed),
+            })
+            .collect();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        choice::choose(&candidates, turn)
+    }
+
+    fn place<'a>(&self, listed: &'a Listed) -> Place<'a> {
+        match self.addresses.here(listed.published) {
+            Some(source) => Place::Here(source),
+            None if listed.elsewhere.is_empty() => Place::Nowhere,
+            None => Place::Elsewhere(&listed.elsewhere),
+        }
+    }
+}
