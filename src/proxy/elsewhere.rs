@@ -30,12 +30,12 @@ pub(crate) struct Owner {
 /// # Errors
 /// [`Denial`]: nothing may leave.
 pub(crate) fn source(shared: &Shared, call: &Call) -> Result<Source, Denial> {
-    let egress = &shared.egress;
+    let acceptance = shared.egress.acceptance();
     let accepted = call.accepted();
     match call.destination.door {
-        Door::Plain if accepted.is_empty() => egress.acceptance().source(&call.destination.account),
+        Door::Plain if accepted.is_empty() => acceptance.source(&call.destination.account),
         // A host that asks for a client certificate lets its clients in from anywhere.
-        Door::Plain | Door::ClientCertificate => egress.choose_of(accepted),
+        Door::Plain | Door::ClientCertificate => acceptance.among(accepted),
     }
 }
 
@@ -48,7 +48,7 @@ impl Elsewhere {
         }
         let mut owners = match call.accepted() {
             [] => learned(shared, call),
-            accepted if shared.egress.choose_of(accepted).is_ok() => Vec::new(),
+            accepted if shared.egress.acceptance().among(accepted).is_ok() => Vec::new(),
             accepted => owners(&call.rules.config, accepted),
         };
         // One that could not be reached a moment ago is the last resort.
