@@ -148,6 +148,7 @@ mod tests {
         EgressAddress {
             published: Published(ip),
             bind: None,
+            elsewhere: Vec::new(),
             state,
             valid_from: None,
             retire_after: None,
