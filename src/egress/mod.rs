@@ -41,6 +41,7 @@ mod preview;
 mod resolve;
 mod reuse;
 mod source;
+mod speak;
 mod verdict;
 pub mod verify;
 pub mod vet;
@@ -53,6 +54,7 @@ use observer::Observer;
 use pool::{Made, Pool, PoolLimits};
 use resolve::Resolver;
 use source::Address;
+use speak::speak;
 use verify::{Around, Rules, Verifier};
 
 /// The one way out. `B` is the body of requests to kintone.
@@ -75,10 +77,6 @@ const ATTEMPTS_IN_TIME: u32 = 4;
 /// The other end closed or reset the connection before TLS stood.
 const HANDSHAKE_BROKEN: Verdict = Verdict::Failed(Failure::Connect(Detail::ConnectReset));
 
-/// What one connection reads ahead at most, in bytes: two records of TLS. hyper's own bound is 400
-/// KiB, for each call whose caller does not read.
-const BUFFER_MAX: usize = 32 << 10;
-
 /// How often it is looked whether the addresses are on this host.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -98,12 +96,6 @@ impl<B: Send + 'static> Egress<B> {
             None => Addresses::new(&config.addresses),
         });
         let acceptance = Acceptance::new(config, Arc::clone(&addresses));
-        let mut http = http1::Builder::new();
-        http.preserve_header_case(true)
-            // A proxy removes them (RFC 9112 section 5.1).
-            .allow_spaces_after_header_name_in_responses(true)
-            .max_header_size(config.limits.head_size)
-            .max_buf_size(config.limits.head_size.max(BUFFER_MAX));
         let pool = Arc::new(Pool::new(PoolLimits::of(upstream), Arc::clone(&addresses)));
         let tls = Arc::new(ArcSwap::from_pointee(tls));
         let around = Around {
@@ -125,7 +117,7 @@ impl<B: Send + 'static> Egress<B> {
             },
             connect_timeout: upstream.connect_timeout,
             tls,
-            http,
+            http: speak(config.limits.head_size),
             pool,
             addresses,
             acceptance,
