@@ -23,6 +23,7 @@
 //! | 3 | [`notify`] | telling people: many failures, one beginning, one end | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
 //! | 4 | [`fleet`] | permits shared with other hosts: the ledger, its notice board, the beat | `quota`, `tls`, `config`, `model` |
+//! | 4 | [`handover`] | connections to the other hosts, over which calls are handed to them | `tls`, `config` |
 //! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool; what the internet sees | `tls`, `config`, `model` |
 //! | 5 | [`proxy`] | the life of a call | the floors below |
 //! | 5 | [`admin`] | what operators see and order | the floors below |
@@ -59,6 +60,12 @@
 //! state directory and hangs its own row up. No call ever asks it. A permit beyond the host's own comes
 //! with a fence, which `egress/line` asks just before the first byte: a loan may have ended since. What
 //! runs on for too long after that is cut at its socket (`quota/sharing`).
+//!
+//! A call to an account that accepts only another host's address is handed to that host
+//! (`proxy/elsewhere`): this one has judged it, takes no permit and passes it on over TLS in which both
+//! prove who they are (`proxy/errand`, `handover`), with what was proved of the caller (`proxy/handed`).
+//! The other one judges it again (`proxy/reception`), admits, carries, logs and counts it, and hands
+//! nothing on. Callers have no certificate of the fleet's and cannot reach that listener.
 //!
 //! # A change in the day
 //! `gateway/orders` hears signals and the admin listener; a reload runs beside it, one at a time, and
@@ -125,6 +132,7 @@ pub mod drain;
 pub mod egress;
 pub mod fleet;
 pub mod gateway;
+pub mod handover;
 pub mod kintone;
 pub mod model;
 pub mod notify;

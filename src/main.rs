@@ -19,6 +19,7 @@ use kintone_egress::descriptors;
 use kintone_egress::gateway::{Gateway, Signal, Source, listen_for_signals};
 use kintone_egress::operator::addresses::{Addresses, Format};
 use kintone_egress::operator::ca::{self, CaOrder};
+use kintone_egress::operator::ca_peers::{self, PeersOrder};
 use kintone_egress::operator::doctor::examine;
 use kintone_egress::operator::echo::{Echo, EchoOrder};
 use kintone_egress::operator::evidence::{Form, print};
@@ -28,7 +29,7 @@ use kintone_egress::operator::notify;
 use kintone_egress::telemetry::access_log::AccessLogHandle;
 use kintone_egress::telemetry::logging;
 
-use arguments::{Arguments, Ca, Call, ConfigFile, FleetVerb, NewCa, NotifyVerb, Verb};
+use arguments::{Arguments, Ca, Call, ConfigFile, FleetVerb, NewCa, NewPeers, NotifyVerb, Verb};
 
 #[path = "main/arguments.rs"]
 mod arguments;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Fleet { verb } => fleet(verb),
         Verb::Notify { verb } => notify(verb),
         Verb::Ca(Ca::Init(order)) => make_ca(order),
+        Verb::Ca(Ca::Peers(order)) => make_peers(order),
         Verb::Ca(Ca::Print(file)) => print_ca(&file),
         Verb::HashToken { generate } => print_token_hash(generate),
     };
@@ -307,6 +309,16 @@ fn make_ca(order: NewCa) -> anyhow::Result<ExitCode> {
         life: order.days * DAY,
     };
     write_out(&ca::init(&order, now)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn make_peers(order: NewPeers) -> anyhow::Result<ExitCode> {
+    let order = PeersOrder {
+        out: order.out,
+        hosts: order.hosts,
+        life: Duration::from_secs(u64::from(order.days) * 24 * 3600),
+    };
+    write_out(&ca_peers::make(&order, Timestamp::now())?)?;
     Ok(ExitCode::SUCCESS)
 }
 

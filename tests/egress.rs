@@ -205,6 +205,7 @@ fn config(addresses: Vec<EgressAddress>, upstream: Upstream) -> Config {
             hosts: vec!["test".into()],
             redis: None,
             exchange: Exchange::default(),
+            peer: None,
         },
         verify: None,
         notify: None,

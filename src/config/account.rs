@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Account, Tenant};
+use crate::model::{Account, Published, Tenant};
 
 use super::grant::{AccountSettings, QuotaSettings, TenantSettings};
 use super::name::{self, AccountFault};
+use super::network;
 use super::quota;
 use super::read::{Key, Section, Value};
+use super::shape::{AddressState, EgressAddress};
 use super::source::shown;
 
 /// Largest `weight`.
@@ -19,11 +21,14 @@ pub(super) fn read(
     base: &QuotaSettings,
     zones: &[String],
     hosts: usize,
+    addresses: &[EgressAddress],
 ) -> BTreeMap<Account, AccountSettings> {
     let mut accounts = BTreeMap::new();
     for (domain, key, value) in root.section("account").entries() {
         let account = account(domain, &key, zones);
-        let settings = value.table().map(|section| settings(section, base, hosts));
+        let settings = value
+            .table()
+            .map(|section| settings(section, base, hosts, addresses));
         accounts.extend(account.zip(settings));
     }
     accounts
@@ -47,11 +52,17 @@ fn account(domain: &str, key: &Key<'_>, zones: &[String]) -> Option<Account> {
     None
 }
 
-fn settings(mut section: Section<'_>, base: &QuotaSettings, hosts: usize) -> AccountSettings {
+fn settings(
+    mut section: Section<'_>,
+    base: &QuotaSettings,
+    hosts: usize,
+    addresses: &[EgressAddress],
+) -> AccountSettings {
     let quota = quota::read(&mut section, base, hosts);
     let tenants = tenants(&section.section("tenant"), &quota);
     let settings = AccountSettings {
         enabled: section.or("enabled", true, Value::flag),
+        accepts: section.or("accepts", Vec::new(), |value| accepted(value, addresses)),
         contacts: section.or("contacts", Vec::new(), contacts),
         quota,
         tenants,
@@ -99,6 +110,28 @@ fn tenant_settings(mut section: Section<'_>, quota: &QuotaSettings) -> TenantSet
     }
     section.finish();
     settings
+}
+
+/// Addresses of the published list that are in use, at least one.
+fn accepted(value: &Value<'_>, addresses: &[EgressAddress]) -> Option<Vec<Published>> {
+    const EXPECTED: &str = "expected active addresses of the published list";
+    let accepted = value.list_of("published addresses", |entry| {
+        let address = Published(network::unicast(entry)?);
+        let known = addresses.iter().find(|known| known.published == address);
+        match known.map(|known| known.state) {
+            Some(AddressState::Active) => Some(address),
+            Some(state) => {
+                let problem = format!("{address} is {}, so nothing leaves from it", state.word());
+                entry.warn(problem, EXPECTED);
+                Some(address)
+            }
+            None => entry.fault(format!("{address} is not published"), EXPECTED),
+        }
+    })?;
+    match accepted.is_empty() {
+        true => value.fault("is empty, so nothing could leave", EXPECTED),
+        false => Some(accepted),
+    }
 }
 
 fn contacts(value: &Value<'_>) -> Option<Vec<String>> {

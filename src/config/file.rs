@@ -151,7 +151,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
     let mut quota_section = root.section("quota");
     let quota = quota::read(&mut quota_section, &QuotaSettings::default(), hosts);
     quota_section.finish();
-    let accounts = account::read(&mut root, &quota, &upstream.zones, hosts);
+    let accounts = account::read(&mut root, &quota, &upstream.zones, hosts, &addresses);
     let circuit = circuit::read(&mut root, &upstream.zones);
     let inspect = inspect::inspect(&mut root, &callers, &upstream.zones);
     let state_default = environment.state_directory.clone();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::credential::secret;
 use super::name;
+use super::peer;
 use super::read::{Section, Value};
 use super::shape::Fleet;
 use super::source::shown;
@@ -49,12 +50,15 @@ pub(super) fn read(
             "add it, or set `host` or $KINTONE_EGRESS_HOST to one of them",
         );
     }
+    let hosts = hosts.unwrap_or_else(|| vec![host.clone()]);
+    let peer = peer::read(&mut section, &host, &hosts);
     section.finish();
     Fleet {
-        hosts: hosts.unwrap_or_else(|| vec![host.clone()]),
+        hosts,
         host,
         redis,
         exchange,
+        peer,
     }
 }
 

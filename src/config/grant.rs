@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::model::{CallerName, Mode, Priority, Tenant};
+use crate::model::{CallerName, Mode, Priority, Published, Tenant};
 
 /// Who may call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +145,9 @@ pub struct AccountSettings {
     pub enabled: bool,
     /// Its limits, merged with `[quota]`.
     pub quota: QuotaSettings,
+    /// The published addresses that it is known to accept: its calls leave from these and from no
+    /// other. Empty: nothing is known, every address is tried.
+    pub accepts: Vec<Published>,
     /// Mail addresses of the customer's administrators.
     pub contacts: Vec<String>,
     /// Tenants with a table of their own.

@@ -16,6 +16,7 @@ use super::circuit::Circuit;
 use super::grant::{AccountSettings, Callers, NamePattern, QuotaSettings};
 use super::inspect::Inspect;
 use super::notify::Notify;
+use super::peer::Peer;
 use super::secret::Secret;
 use super::store::{Exchange, StoreUrl};
 
@@ -236,6 +237,8 @@ pub struct Fleet {
     pub redis: Option<StoreUrl>,
     /// How it is used.
     pub exchange: Exchange,
+    /// `[fleet.peer]`; `None`: no call is handed to another host.
+    pub peer: Option<Peer>,
 }
 
 /// `[verify]`.
@@ -318,6 +321,15 @@ impl Config {
         self.accounts
             .get(account)
             .map_or(&self.quota, |settings| &settings.quota)
+    }
+}
+
+impl Config {
+    /// The published addresses that `account` is known to accept; none where nothing is known.
+    #[must_use]
+    pub fn accepted_by(&self, account: &Account) -> &[Published] {
+        let settings = self.accounts.get(account);
+        settings.map_or(&[], |settings| settings.accepts.as_slice())
     }
 }
 

@@ -9,6 +9,7 @@ use super::notify;
 use super::shape::{
     AccessLog, AccountPolicy, Config, EgressAddress, Log, Public, StaticAnswer, Upstream, Verify,
 };
+use super::show_fleet;
 use super::table::{count, duration, set, set_some, strings, table};
 use super::unit::format_size;
 
@@ -54,7 +55,7 @@ fn effective(config: &Config) -> Table {
     circuit(&mut root, &config.circuit);
     set_some(&mut root, "inspect", config.inspect.as_ref().map(inspect));
     set(&mut root, "limits", limits(config));
-    set(&mut root, "fleet", fleet(config));
+    set(&mut root, "fleet", show_fleet::fleet(&config.fleet));
     set_some(&mut root, "verify", config.verify.as_ref().map(verify));
     let notify = config.notify.as_ref();
     let notify = notify.map(|it| notify::show(it, HIDDEN));
@@ -291,6 +292,13 @@ fn quota(quota: &QuotaSettings) -> Table {
 fn account(settings: &AccountSettings) -> Value {
     let mut section = table([("enabled", settings.enabled.into())]);
     section.extend(quota(&settings.quota));
+    let accepts = settings.accepts.iter().map(ToString::to_string);
+    let accepts: Vec<_> = accepts.collect();
+    set_some(
+        &mut section,
+        "accepts",
+        (!accepts.is_empty()).then_some(accepts),
+    );
     set(&mut section, "contacts", settings.contacts.clone());
     let tenants = settings.tenants.iter().map(|(name, settings)| {
         let mut section = table([("weight", settings.weight.into())]);
@@ -345,40 +353,4 @@ fn verify(verify: &Verify) -> Table {
         ("timeout", duration(verify.timeout)),
         ("unknown_for", duration(verify.unknown_for)),
     ])
-}
-
-fn fleet(config: &Config) -> Table {
-    let mut fleet = table([
-        ("host", config.fleet.host.clone().into()),
-        ("hosts", config.fleet.hosts.clone().into()),
-    ]);
-    set_some(
-        &mut fleet,
-        "redis",
-        config.fleet.redis.as_ref().map(|_| HIDDEN),
-    );
-    let exchange = &config.fleet.exchange;
-    set_some(
-        &mut fleet,
-        "redis_ca_file",
-        exchange
-            .ca_file
-            .as_ref()
-            .map(|path| path.display().to_string()),
-    );
-    set(&mut fleet, "redis_prefix", exchange.prefix.clone());
-    for (key, value) in [
-        ("redis_connect_timeout", exchange.connect_timeout),
-        ("redis_response_timeout", exchange.response_timeout),
-        ("beat", exchange.beat),
-        ("loan", exchange.loan),
-        ("overrun", exchange.overrun),
-        ("evict_after", exchange.evict_after),
-        ("side_every", exchange.side_every),
-    ] {
-        set(&mut fleet, key, duration(value));
-    }
-    let side_rows = format_size(exchange.side_rows as u64);
-    set(&mut fleet, "side_rows", side_rows);
-    fleet
 }

@@ -123,19 +123,35 @@ impl Addresses {
     /// [`Denial::EgressUnavailable`] if none is in use, or none of those is on this host and seen from
     /// outside as published.
     pub fn choose(&self) -> Result<Source, Denial> {
+        self.choose_of(&[])
+    }
+
+    /// The next usable address, in turn, of those that are `accepted`; of all where none is named.
+    ///
+    /// # Errors
+    /// As [`Self::choose`]; [`Denial::LineUnavailable`] where some are named.
+    pub fn choose_of(&self, accepted: &[Published]) -> Result<Source, Denial> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let usable = |address: &&Arc<Address>| address.is_usable();
+        let is_accepted =
+            |address: &Address| accepted.is_empty() || accepted.contains(&address.source.published);
+        let usable = |address: &&Arc<Address>| is_accepted(address) && address.is_usable();
         let count = self.list.iter().filter(usable).count();
         if count > 0
             && let Some(address) = self.list.iter().filter(usable).nth(turn % count)
         {
             return Ok(address.source);
         }
-        let hindrances = self.list.iter().filter_map(|address| address.hindrance());
+        let candidates = self.list.iter().filter(|address| is_accepted(address));
+        let hindrances = candidates.filter_map(|address| address.hindrance());
         let nearest = hindrances.max_by_key(|detail| HINDRANCES.iter().position(|it| it == detail));
-        Err(Denial::EgressUnavailable(
-            nearest.unwrap_or(Detail::NoAddress),
-        ))
+        let detail = nearest.unwrap_or(Detail::NoAddress);
+        Err(match accepted.first() {
+            None => Denial::EgressUnavailable(detail),
+            Some(line) => Denial::LineUnavailable {
+                line: *line,
+                detail,
+            },
+        })
     }
 
     /// What customers see as `published`, if it may be used from this host at this instant.

@@ -7,15 +7,17 @@ use crate::egress::EgressError;
 use crate::notify::label::SpoolError;
 use crate::quota::RecordError;
 use crate::telemetry::access_log::AccessLogError;
-use crate::tls::MintError;
 use crate::tls::outbound::TlsError;
+use crate::tls::{MintError, PeerTlsError};
 
 /// Why a gateway could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// An address to listen on cannot be bound.
-    #[error("[listen] {key} = {address} cannot be bound; free the port or choose another")]
+    #[error("{table} {key} = {address} cannot be bound; free the port or choose another")]
     Listen {
+        /// The table of the configuration.
+        table: &'static str,
         /// The key.
         key: &'static str,
         /// The address.
@@ -35,6 +37,9 @@ pub enum BuildError {
     /// Trust anchors cannot be read.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Calls cannot be handed to other hosts, nor taken from them.
+    #[error(transparent)]
+    Peers(#[from] PeerTlsError),
     /// Inspected connections cannot be answered.
     #[error(transparent)]
     Authority(#[from] MintError),

@@ -1,7 +1,6 @@
 //! From a configuration to a running gateway and to its end: the only place that builds the parts,
 //! ties them together and spawns what runs beside the calls.
 
-use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -9,9 +8,6 @@ use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::Response;
-use http_body_util::Full;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower::{ServiceBuilder, service_fn};
@@ -24,17 +20,19 @@ use crate::drain::{Drain, Finished};
 use crate::egress::Egress;
 use crate::fleet::exchange::Exchange;
 use crate::notify::{self, Inbox};
-use crate::proxy::{Inner, Outgoing, Proxy};
+use crate::proxy::{Inner, Outgoing, Proxy, WaysOut};
 use crate::published;
 use crate::quota::Quotas;
-use crate::server::{Hooks, Server};
+use crate::server::Server;
 use crate::telemetry::access_log::AccessLogHandle;
 use crate::telemetry::{LimitName, Telemetry};
 use crate::tls::Authority;
 use crate::tls::outbound::Outbound;
 
 use fleet::Beginning;
+use hooks::{answer_panic, hooks};
 use listeners::Listeners;
+use peers::Neighbours;
 use source::VERSION;
 use state::Running;
 
@@ -48,9 +46,11 @@ mod evidence;
 mod failure;
 mod fleet;
 mod fleet_view;
+mod hooks;
 mod listeners;
 mod notices;
 mod orders;
+mod peers;
 mod publication;
 mod record;
 mod source;
@@ -88,7 +88,8 @@ impl Gateway {
         let record = record::open(&config, &source.environment)?;
         let exchange = Exchange::new(&config)?;
         let beginning = Beginning::of(exchange, &config, &source.environment, record.found())?;
-        let listeners = Listeners::bind(&config.listen)?;
+        let listeners = Listeners::bind(&config)?;
+        let neighbours = Neighbours::new(&config)?;
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
         let (publisher, recorder) = publication::open(&config, &egress);
@@ -102,13 +103,17 @@ impl Gateway {
         let (desk, inbox) = notify::open(&config)?;
         closures::restore(&config, &quotas);
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
+        let peer_limits = Arc::new(ArcSwap::from_pointee(peers::limits(&config)));
         let config = Arc::new(config);
         let proxy_service = Proxy::new(
             published::in_force(&config, &publisher.states()),
             authority,
             quotas.clone(),
             days.clone(),
-            Arc::clone(&egress),
+            WaysOut {
+                egress: Arc::clone(&egress),
+                peers: neighbours.peers.clone(),
+            },
             Arc::clone(&telemetry),
             drain.clone(),
         );
@@ -129,6 +134,8 @@ impl Gateway {
             telemetry,
             drain,
             limits,
+            peer_limits,
+            neighbours,
             log,
             fleet: OnceLock::new(),
         };
@@ -196,6 +203,7 @@ impl Gateway {
             admin,
             metrics,
             public,
+            peer,
         } = listeners;
         let mut threads = serve_admin(&running, admin, metrics, commands.0, &end)?;
         if let Some(listener) = public {
@@ -210,6 +218,9 @@ impl Gateway {
         let verdicts = running.egress.verifier().first_rounds();
         let _ = tokio::time::timeout(FIRST_VERDICTS_MAX, verdicts).await;
         serve_proxy(&running, proxy)?;
+        if let Some(listener) = peer {
+            peers::serve(&running, listener)?;
+        }
         let orders = orders::obey(Arc::clone(&running), commands.1, signals);
         let result = tokio::select! {
             finished = orders => Ok(finished),
@@ -288,6 +299,9 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(closures::keep(Arc::clone(running)));
     background.spawn(publication::watch(Arc::clone(running)));
     background.spawn(evidence::watch(Arc::clone(&running.recorder)));
+    if let Some(peers) = running.neighbours.peers.clone() {
+        background.spawn(async move { peers.watch().await });
+    }
 }
 
 fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Result<()> {
@@ -310,20 +324,4 @@ fn serve_proxy(running: &Arc<Running>, listeners: Vec<TcpListener>) -> io::Resul
         tokio::spawn(async move { server.serve(listener, service).await });
     }
     Ok(())
-}
-
-fn hooks(proxy: &Proxy, telemetry: &Arc<Telemetry>) -> Hooks {
-    let (proxy, telemetry) = (proxy.clone(), Arc::clone(telemetry));
-    Hooks {
-        bare_answer: Arc::new(move |status, client| proxy.answer_unreadable(status, client)),
-        limit_hit: Arc::new(move |detail| {
-            if let Some(limit) = LimitName::of(detail) {
-                telemetry.limit_hit(limit);
-            }
-        }),
-    }
-}
-
-fn answer_panic(_panic: Box<dyn Any + Send + 'static>) -> Response<Full<Bytes>> {
-    Proxy::answer_panic()
 }

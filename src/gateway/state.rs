@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
+use super::peers::{self, Neighbours};
 use super::source::Source;
 use crate::config::Config;
 use crate::config::Limits;
@@ -40,6 +41,8 @@ pub(super) struct Running {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) drain: Drain,
     pub(super) limits: Arc<ArcSwap<Limits>>,
+    pub(super) peer_limits: Arc<ArcSwap<Limits>>,
+    pub(super) neighbours: Neighbours,
     pub(super) log: AccessLogHandle,
     /// Set before the first call is served, where hosts share permits.
     pub(super) fleet: OnceLock<Fleet>,
@@ -88,6 +91,13 @@ impl Running {
                 return refused(vec![format!("{file}:1:1: inspect.ca_key: {error}")]);
             }
         };
+        let neighbours = match self.neighbours.prepare(&config) {
+            Ok(tls) => tls,
+            Err(error) => {
+                let file = self.source.path.display();
+                return refused(vec![format!("{file}:1:1: fleet.peer: {error}")]);
+            }
+        };
         if let Err(error) = logging::set_level(&config.log) {
             return refused(vec![error.to_string()]);
         }
@@ -96,6 +106,8 @@ impl Running {
         self.egress.trust(tls);
         self.limits.store(Arc::new(config.limits.clone()));
         self.server.limits_changed();
+        self.peer_limits.store(Arc::new(peers::limits(&config)));
+        self.neighbours.reload(&config, neighbours);
         self.quotas.reload(&config);
         if let Some(fleet) = self.fleet.get() {
             fleet.reload(&config, workers);

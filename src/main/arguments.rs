@@ -85,7 +85,8 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: NotifyVerb,
     },
-    /// Make the private authority of [inspect], or print what callers are to trust.
+    /// Make the private authority of [inspect] or the hosts' certificates of [fleet.peer], or print what
+    /// callers are to trust.
     #[command(subcommand)]
     Ca(Ca),
     /// Read a caller's token from standard input and print its token_sha256; the line end is not
@@ -185,6 +186,10 @@ pub(crate) enum Ca {
     /// Make an authority that can sign for kintone's zones and for nothing else: DIR/ca.pem, which
     /// callers are to trust, and DIR/ca.key, its key, with mode 0600. Nothing is written over.
     Init(NewCa),
+    /// Make the certificates by which the hosts of [fleet] know each other when one hands a call to
+    /// another: DIR/HOST.pem and DIR/HOST.key for each HOST, signed by DIR/peers-ca.pem, which is made
+    /// if it is not there. Nothing is written over.
+    Peers(NewPeers),
     /// Print the certificates that callers are to trust, as PEM: the one that signs, then those of
     /// ca_next.
     Print(ConfigFile),
@@ -208,6 +213,20 @@ pub(crate) struct NewCa {
     pub(crate) zones: Vec<String>,
     /// How many days it holds
     #[arg(long, value_name = "DAYS", default_value_t = 1825, value_parser = value_parser!(u32).range(1..=36_500))]
+    pub(crate) days: u32,
+}
+
+/// Certificates of hosts to make.
+#[derive(Args)]
+pub(crate) struct NewPeers {
+    /// The folder for the files; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// The name of a host in [fleet] hosts; may be repeated
+    #[arg(long = "host", value_name = "HOST", required = true)]
+    pub(crate) hosts: Vec<String>,
+    /// How many days their certificates hold
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = value_parser!(u32).range(1..=3650))]
     pub(crate) days: u32,
 }
 

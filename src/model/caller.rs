@@ -100,6 +100,14 @@ impl RequestId {
         }))
     }
 
+    /// Reads what `Display` writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let spelled = <[u8; 20]>::try_from(text.as_bytes()).ok()?;
+        let is_digit = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'v');
+        spelled.iter().all(is_digit).then_some(Self(spelled))
+    }
+
     /// The identifier as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -150,6 +158,18 @@ impl Priority {
     }
 }
 
+impl Credential {
+    /// Reads what `Display` writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "certificate" => Some(Self::Certificate),
+            "network" => Some(Self::Network),
+            number => number.parse().ok().map(Self::Token),
+        }
+    }
+}
+
 impl fmt::Display for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -183,6 +203,11 @@ mod tests {
         assert_eq!(RequestId::from_random(0).as_str(), "0".repeat(20));
         assert_eq!(RequestId::from_random(u128::MAX).as_str(), "v".repeat(20));
         assert_ne!(RequestId::from_random(1), RequestId::from_random(2));
+        let id = RequestId::from_random(0x1234_5678_9abc);
+        assert_eq!(RequestId::parse(id.as_str()), Some(id));
+        for bad in ["", "0", &"w".repeat(20), &"0".repeat(21)] {
+            assert_eq!(RequestId::parse(bad), None, "{bad:?}");
+        }
     }
 
     #[test]
@@ -192,6 +217,13 @@ mod tests {
         }
         for priority in Priority::ALL {
             assert_eq!(Priority::parse(priority.label()), Some(priority));
+        }
+        for credential in [
+            Credential::Token(2),
+            Credential::Certificate,
+            Credential::Network,
+        ] {
+            assert_eq!(Credential::parse(&credential.to_string()), Some(credential));
         }
         assert_eq!(Mode::parse("Forward"), None);
     }

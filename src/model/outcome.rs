@@ -145,6 +145,13 @@ pub enum Denial {
     DailyBudget(Option<DailyFigures>),
     /// No published address can be used.
     EgressUnavailable(Detail),
+    /// The account accepts this line of the published list, and it cannot be used; `detail` says why.
+    LineUnavailable {
+        /// The line, the first one where it accepts several.
+        line: Published,
+        /// Why it cannot be used.
+        detail: Detail,
+    },
     /// No published address can be used that the account accepts.
     AddressRefused(Refusing),
     /// This host is shutting down.
@@ -276,6 +283,13 @@ pub enum Detail {
     LocalPorts,
     EarlierCalls,
     Memory,
+    // Other hosts.
+    HandoverUnreadable,
+    PeerUnreachable,
+    PeerTls,
+    PeerNotReady,
+    PeerBusy,
+    PeerLost,
     // Maintenance.
     MaintenanceSeen,
     MaintenancePlanned,
@@ -407,7 +421,9 @@ impl Denial {
             Self::QueueFull(_) => Code::QueueFull,
             Self::WaitExceeded(_) => Code::WaitExceeded,
             Self::DailyBudget(_) => Code::DailyBudget,
-            Self::EgressUnavailable(_) | Self::AddressRefused(_) => Code::EgressUnavailable,
+            Self::EgressUnavailable(_) | Self::LineUnavailable { .. } | Self::AddressRefused(_) => {
+                Code::EgressUnavailable
+            }
             Self::Draining => Code::Draining,
             Self::Overloaded(_) => Code::Overloaded,
             Self::AccountMaintenance(..) => Code::AccountMaintenance,
@@ -419,6 +435,7 @@ impl Denial {
     pub const fn detail(self) -> Option<Detail> {
         match self {
             Self::BadRequest { detail, .. }
+            | Self::LineUnavailable { detail, .. }
             | Self::AuthenticationRequired(detail)
             | Self::DestinationForbidden(detail)
             | Self::CallerForbidden(detail)
@@ -451,6 +468,7 @@ impl Denial {
             | Self::AccountUnknown
             | Self::DailyBudget(_)
             | Self::EgressUnavailable(_)
+            | Self::LineUnavailable { .. }
             | Self::AddressRefused(_)
             | Self::Draining
             | Self::Overloaded(_)
@@ -644,6 +662,12 @@ labels!(Detail {
     LocalPorts = "local_ports",
     EarlierCalls = "earlier_calls",
     Memory = "memory",
+    HandoverUnreadable = "handover_unreadable",
+    PeerUnreachable = "peer_unreachable",
+    PeerTls = "peer_tls",
+    PeerNotReady = "peer_not_ready",
+    PeerBusy = "peer_busy",
+    PeerLost = "peer_lost",
     MaintenanceSeen = "maintenance_seen",
     MaintenancePlanned = "maintenance_planned",
     DnsNotFound = "dns_not_found",

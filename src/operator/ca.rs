@@ -54,6 +54,17 @@ pub enum CaError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file cannot be read.
+    #[error("{path} cannot be read: {source}")]
+    Read {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The name of a host cannot stand in a certificate.
+    #[error("--host {0:?} is no name that can stand in a certificate, such as \"gw-a\"")]
+    Host(String),
     /// A zone is no domain.
     #[error("--zone {0:?} is no domain such as \"cybozu.com\", in lower case")]
     Zone(String),
@@ -91,15 +102,7 @@ pub fn init(order: &CaOrder, now: Timestamp) -> Result<String, CaError> {
         life: order.life,
     };
     let made = made.create(now)?;
-    let folder = &order.out;
-    let unwritable = |source| CaError::Write {
-        path: folder.clone(),
-        source,
-    };
-    let mut folders = DirBuilder::new();
-    folders.recursive(true).mode(0o755);
-    folders.create(folder).map_err(unwritable)?;
-    let folder = folder.canonicalize().map_err(unwritable)?;
+    let folder = make_folder(&order.out)?;
     let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
     if certificate.symlink_metadata().is_ok() {
         return Err(CaError::Exists(certificate));
@@ -128,8 +131,20 @@ fn is_lower_label(label: &str) -> bool {
     is_label(label) && !label.bytes().any(|b| b.is_ascii_uppercase())
 }
 
+/// Makes a folder if it is not there; its whole path.
+pub(super) fn make_folder(folder: &Path) -> Result<PathBuf, CaError> {
+    let unwritable = |source| CaError::Write {
+        path: folder.to_owned(),
+        source,
+    };
+    let mut folders = DirBuilder::new();
+    folders.recursive(true).mode(0o755);
+    folders.create(folder).map_err(unwritable)?;
+    folder.canonicalize().map_err(unwritable)
+}
+
 /// Writes a file that is not there yet, down to the disk.
-fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
+pub(super) fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
     let failed = |source: io::Error| {
         if source.kind() == io::ErrorKind::AlreadyExists {
             return CaError::Exists(path.to_owned());

@@ -18,9 +18,11 @@ use super::wording::{self, Written};
 use crate::config::Config;
 use crate::drain::Stage;
 use crate::egress::{Addresses, Preview, preview};
-use crate::kintone::domain::Destination;
-use crate::model::{Account, Client, Code, Denial, Detail};
-use crate::proxy::{Asked, Judged, Language, Place, Proof, Reason, Rules, Step, Way, judge};
+use crate::kintone::domain::{Destination, Door};
+use crate::model::{Account, Client, Code, Denial, Detail, Published};
+use crate::proxy::{
+    Asked, Judged, Language, Owner, Place, Proof, Reason, Rules, Step, Way, judge, owners,
+};
 use crate::published::{current, in_force};
 use crate::quota::{Ask, Budget, Closure, Terms};
 use crate::tls::Authority;
@@ -154,7 +156,7 @@ impl Explainer {
             Way::Call(judged) => judged,
             Way::Me(..) | Way::Trust | Way::Help => return Ok(Allowed::OwnPage),
             Way::Ready => {
-                let usable = self.leave_from(steps);
+                let usable = self.leave_from(&[], steps);
                 usable.map_err(|denial| refused(Reason::Denied(denial)))?;
                 return Ok(Allowed::OwnPage);
             }
@@ -209,10 +211,17 @@ impl Explainer {
         }
     }
 
-    /// Whether an address of this host can be used.
-    fn leave_from(&self, steps: &mut Vec<Taken>) -> Result<(), Denial> {
-        self.addresses.choose()?;
-        let text = wording::addresses(&self.addresses);
+    /// Whether an address of this host can be used, or another host's, of those that are `accepted`.
+    fn leave_from(&self, accepted: &[Published], steps: &mut Vec<Taken>) -> Result<(), Denial> {
+        let config = &self.rules.config;
+        let text = match self.addresses.choose_of(accepted) {
+            Ok(_) => wording::addresses(&self.addresses, accepted),
+            Err(denial) => {
+                let owners = owners(config, accepted);
+                let Owner { host, address } = owners.into_iter().next().ok_or(denial)?;
+                format!("handed to {host}, which leaves from {address}; the rest is decided there")
+            }
+        };
         steps.push(Taken::new(ADDRESS, OK, text));
         Ok(())
     }
@@ -244,8 +253,16 @@ impl Explainer {
     /// quota, the destination's address.
     fn way_out(&self, judged: &Judged, steps: &mut Vec<Taken>) -> Result<(), Denial> {
         let config = &self.rules.config;
-        self.leave_from(steps)?;
-        let Destination { host, account, .. } = &judged.destination;
+        let Destination {
+            host,
+            account,
+            door,
+        } = &judged.destination;
+        let accepted = match door {
+            Door::Plain => config.accepted_by(account),
+            Door::ClientCertificate => &[],
+        };
+        self.leave_from(accepted, steps)?;
         steps.push(Taken::new(CIRCUIT, OK, self.served(account)?));
         let quota = config.quota_of(account);
         let weight = match judged.mode {

@@ -3,6 +3,7 @@
 
 pub mod addresses;
 pub mod ca;
+pub mod ca_peers;
 pub mod doctor;
 pub mod echo;
 pub mod evidence;

@@ -7,8 +7,8 @@ use http::Method;
 
 use super::question::Question;
 use crate::config::{AccountPolicy, Caller, Config, TenantRule};
-use crate::egress::{Addresses, Presence, Preview};
-use crate::model::{Account, Client, Credential, Denial, Detail, Host, Mode, Priority};
+use crate::egress::{AddressSnapshot, Addresses, Presence, Preview};
+use crate::model::{Account, Client, Credential, Denial, Detail, Host, Mode, Priority, Published};
 use crate::proxy::{Identity, Options, Reason, Scheme, Target};
 use crate::quota::{Ask, Budget, Terms};
 
@@ -102,10 +102,12 @@ pub(super) fn circuit(written: Written) -> String {
 }
 
 /// The addresses that the call can leave from.
-pub(super) fn addresses(addresses: &Addresses) -> String {
+pub(super) fn addresses(addresses: &Addresses, accepted: &[Published]) -> String {
+    let is_accepted =
+        |address: &AddressSnapshot| accepted.is_empty() || accepted.contains(&address.published);
     let usable = addresses
         .snapshots()
-        .filter(|address| address.is_usable())
+        .filter(|address| address.is_usable() && is_accepted(address))
         .map(|address| format!("{} (bind {})", address.published, address.bind));
     format!("leaves from {}", list(usable))
 }

@@ -18,6 +18,7 @@ use super::carriage::{Carriage, read_without_caller};
 use super::exchange::{Exchange, Head};
 use super::headers::strip_trailers;
 use super::newborn::Newborn;
+use super::returning::Returning;
 use crate::drain::{Drain, Stage};
 use crate::model::{Cause, Code, Detail, Outcome};
 use crate::server::Connection;
@@ -30,6 +31,8 @@ pub enum Answer {
     Whole(Full<Bytes>),
     /// kintone's.
     Stream(Box<Stream>),
+    /// Another host's, which has the call.
+    Handed(Box<Returning>),
 }
 
 /// A body of kintone's, frame by frame.
@@ -271,6 +274,7 @@ impl Body for Answer {
                     .poll_frame(context)
                     .map_err(|never| match never {});
             }
+            Self::Handed(returning) => return returning.poll_piece(context),
             Self::Stream(stream) => stream,
         };
         let mut polled = match stream.held.pop() {
@@ -294,12 +298,14 @@ impl Body for Answer {
         match self {
             Self::Whole(full) => full.is_end_stream(),
             Self::Stream(stream) => stream.is_end_stream(),
+            Self::Handed(returning) => returning.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(full) => full.size_hint(),
+            Self::Handed(returning) => returning.size_hint(),
             Self::Stream(stream) => {
                 let held = stream.held.iter().filter_map(Frame::data_ref);
                 let held: u64 = held.map(|chunk| chunk.len() as u64).sum();

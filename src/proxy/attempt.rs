@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::carriage::Carriage;
+use super::elsewhere::source;
 use super::exchange::Head;
 use super::fault::Fault;
 use super::flight::{Expectation, Flight, silence};
@@ -115,7 +116,7 @@ impl Journey<'_> {
             let published = self.source.published;
             self.shared.telemetry.connected(published, result);
         }
-        match self.shared.egress.choose() {
+        match source(self.shared, self.call) {
             Ok(other) if reason.code() == Code::EgressUnavailable && other != self.source => {
                 self.leave_from(other);
                 Ok(())

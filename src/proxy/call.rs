@@ -10,8 +10,8 @@ use super::message::Language;
 use super::options::Options;
 use super::reply::{After, Reason, Story};
 use super::shared::Rules;
-use crate::kintone::domain::Destination;
-use crate::model::RequestId;
+use crate::kintone::domain::{Destination, Door};
+use crate::model::{Mode, Published, RequestId};
 use crate::quota::Ask;
 use crate::server::Connection;
 
@@ -23,6 +23,10 @@ pub(crate) struct Call {
     pub(crate) options: Options,
     pub(crate) destination: Destination,
     pub(crate) language: Language,
+    /// The way in.
+    pub(crate) mode: Mode,
+    /// From where it is to leave, if another host has handed it over.
+    pub(crate) wanted: Option<Published>,
 }
 
 /// The caller has left: there is nobody to answer.
@@ -44,7 +48,27 @@ impl Call {
             identity: judged.identity,
             options: judged.options,
             destination: judged.destination,
+            mode: judged.mode,
             language,
+            wanted: None,
+        }
+    }
+
+    /// The same for a call that another host has handed over, and that is to leave from `wanted`.
+    pub(crate) fn leaving_from(self, wanted: Published) -> Self {
+        Self {
+            wanted: Some(wanted),
+            ..self
+        }
+    }
+
+    /// The addresses that it may leave from; any where none is named. A host that asks for a client
+    /// certificate lets its clients in from anywhere.
+    pub(crate) fn accepted(&self) -> &[Published] {
+        match (&self.wanted, self.destination.door) {
+            (Some(wanted), _) => std::slice::from_ref(wanted),
+            (None, Door::ClientCertificate) => &[],
+            (None, Door::Plain) => self.rules.config.accepted_by(&self.destination.account),
         }
     }
 

@@ -42,7 +42,7 @@ struct Open {
     caller: Option<Arc<KnownCaller>>,
     /// Why it was refused, with the figures.
     reason: Option<Reason>,
-    /// It is no call of its own: nothing is told of it.
+    /// It is no call of its own, or another host's: nothing is told of it.
     untold: bool,
 }
 
@@ -200,6 +200,21 @@ impl Exchange {
     /// It came to its end without being a call: others have records of their own.
     pub(crate) fn forget(mut self) {
         self.open.untold = true;
+    }
+
+    /// Another host has it from here on, and tells of it.
+    pub(crate) fn told_elsewhere(&mut self) {
+        self.open.untold = true;
+    }
+
+    /// No other host has it, or none that is known to tell of it.
+    pub(crate) fn told_here(&mut self) {
+        self.open.untold = false;
+    }
+
+    /// How long ago its head came.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.open.started.elapsed()
     }
 
     /// For how long kintone had the call, all tries together.

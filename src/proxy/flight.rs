@@ -184,11 +184,7 @@ fn pass_interim_on(
 fn interim_head(status: StatusCode, received: Version, mut headers: HeaderMap) -> Vec<u8> {
     headers::to_caller(&mut headers, status, received, Trailers::Dropped);
     headers.remove(header::CONTENT_LENGTH);
-    let reason = status.canonical_reason().unwrap_or_default();
-    let mut wire = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
-    wire::write_fields(&mut wire, &headers);
-    wire.extend_from_slice(b"\r\n");
-    wire
+    wire::interim(status, &headers)
 }
 
 /// Completes when kintone has owed an answer for `limit`: since the head, or since the last byte of

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 
 use super::answer::{Answer, Cargo, Delivery, HowEnds, outcome_of};
 use super::call::{Call, CallerLeft, refuse};
+use super::elsewhere::source;
 use super::exchange::Exchange;
 use super::headers::{self, Hops, Trailers};
 use super::journey::{Delivered, End, Journey};
@@ -35,7 +36,7 @@ pub(crate) async fn carry(
     if headers::count_hop(&head.method, &mut head.headers) == Hops::Last {
         return Ok(answer_options(leftover::settle(&head, body), exchange));
     }
-    let end = match shared.egress.choose() {
+    let end = match source(shared, call) {
         Ok(source) => {
             Journey::new(shared, call, &mut exchange, head, body, source)
                 .travel()

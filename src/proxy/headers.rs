@@ -80,6 +80,34 @@ pub(crate) fn to_kintone(
     }
 }
 
+/// Makes a caller's headers into those by which a call is handed to another host of ours: nothing of
+/// this hop, nothing of the gateway, no credentials for it. The rest is the other host's to change.
+pub(crate) fn to_peer(headers: &mut HeaderMap, host: &Host, received: Version, framing: Framing) {
+    let trailers = Trailers::of(headers, received);
+    strip_hop(headers);
+    strip_own(headers);
+    headers.remove(PROXY_AUTHORIZATION);
+    if received == Version::HTTP_2 {
+        join_cookies(headers);
+    }
+    let host = HeaderValue::from_str(host.as_str()).expect("a host name is a valid field value");
+    headers.insert(HOST, host);
+    if trailers == Trailers::Taken {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if framing == Framing::Chunked {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+/// Takes out of another host's answer what belongs to the connection between the two.
+pub(crate) fn from_peer(headers: &mut HeaderMap, trailers: Trailers) {
+    strip_hop(headers);
+    if trailers == Trailers::Dropped {
+        headers.remove(TRAILER);
+    }
+}
+
 /// Puts cookies together that HTTP/2 may bring in pieces (RFC 9113 section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let pieces: Vec<_> = headers.get_all(COOKIE).iter().collect();

@@ -39,11 +39,11 @@ pub(crate) const fn actor(code: Code, detail: Option<Detail>) -> Actor {
         | Code::Overloaded
         | Code::UpstreamDns
         | Code::Internal => Actor::Operator,
-        Code::AccountMaintenance
-        | Code::UpstreamConnect
-        | Code::UpstreamTls
-        | Code::UpstreamTimeout
-        | Code::UpstreamReset => Actor::Kintone,
+        Code::UpstreamTimeout | Code::UpstreamReset => match detail {
+            Some(Detail::PeerLost) => Actor::Operator,
+            Some(_) | None => Actor::Kintone,
+        },
+        Code::AccountMaintenance | Code::UpstreamConnect | Code::UpstreamTls => Actor::Kintone,
     }
 }
 

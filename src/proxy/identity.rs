@@ -33,6 +33,8 @@ pub(crate) enum Proof<'a> {
     Headers(&'a HeaderMap),
     /// Nothing more: it was proved before, by the same rules.
     Known(&'a Identity),
+    /// Another host of the fleet says so, which has judged the proof by the same file.
+    Handed(&'a CallerName, Option<Credential>),
     /// Nothing: this proxy user name is taken at its word. For those who ask what would be decided,
     /// never for a request.
     Assumed(&'a str),
@@ -102,6 +104,7 @@ impl Directory {
         let headers = match proof {
             Proof::Headers(headers) => headers,
             Proof::Known(identity) => return Ok(identity.clone()),
+            Proof::Handed(name, credential) => return self.by_word(name, credential),
             Proof::Assumed(user) => return self.by_name(user, &Password::Assumed, client),
         };
         let mut credentials = headers.get_all(header::PROXY_AUTHORIZATION).iter();
@@ -158,6 +161,25 @@ impl Directory {
             }),
             None => refused(Detail::WrongToken),
         }
+    }
+
+    /// A caller that is taken at another host's word, if this host knows it too.
+    fn by_word(
+        &self,
+        name: &CallerName,
+        credential: Option<Credential>,
+    ) -> Result<Identity, IdentityError> {
+        let nobody = self.anonymous.as_ref().map(|(_, caller)| caller);
+        let caller = match credential {
+            Some(_) => self.named.get(name),
+            None => nobody.filter(|caller| caller.rule().name == *name),
+        };
+        let unknown = IdentityError::Unauthenticated(Detail::UnknownCaller);
+        Ok(Identity {
+            caller: Arc::clone(caller.ok_or(unknown)?),
+            credential,
+            options: Options::default(),
+        })
     }
 
     fn by_address(&self, client: Client) -> Result<Identity, IdentityError> {

@@ -39,6 +39,8 @@ pub(crate) struct Asked<'a> {
 pub(crate) enum Place<'a> {
     /// On a connection to the proxy.
     Proxy,
+    /// On a connection of another host of the fleet, which hands it over; it came that way in.
+    Handed(Mode),
     /// Inside an inspected connection.
     Inside {
         /// What its CONNECT named.
@@ -125,10 +127,11 @@ pub(crate) fn judge(
     let (identity, options) = authentication(rules, asked, target, said, &mut hear)?;
     let denied = |denial| (Reason::Denied(denial), after(target));
     let destination = destination(config, target, host).map_err(denied)?;
-    let mode = match target {
-        Target::Connect { .. } => rules.mode_of_connect(&identity, &destination),
-        Target::Inside { .. } => Mode::Inspect,
-        Target::Forward { .. } | Target::Own { .. } => Mode::Forward,
+    let mode = match (asked.place, target) {
+        (Place::Handed(mode), _) => mode,
+        (_, Target::Connect { .. }) => rules.mode_of_connect(&identity, &destination),
+        (_, Target::Inside { .. }) => Mode::Inspect,
+        (_, Target::Forward { .. } | Target::Own { .. }) => Mode::Forward,
     };
     hear(Step::Destined(&destination, mode));
     if mode != Mode::Tunnel && destination.door == Door::ClientCertificate {
@@ -151,7 +154,7 @@ pub(crate) fn judge(
 /// Reads the head, and what its headers say about the call.
 fn framing<'a>(asked: &Asked<'a>) -> Result<(Target<'a>, Options), Refused> {
     let read = match asked.place {
-        Place::Proxy => request::read(asked.head),
+        Place::Proxy | Place::Handed(_) => request::read(asked.head),
         Place::Inside { host, .. } => inner::read(asked.head, host),
     };
     let target = match (read, asked.fault) {
@@ -184,7 +187,7 @@ fn authentication(
     })?;
     hear(Step::Identified(&identity));
     let options = match asked.place {
-        Place::Proxy => said
+        Place::Proxy | Place::Handed(_) => said
             .or(identity.options.clone())
             .map_err(|error| (Reason::Options(error), After::Close))?,
         Place::Inside { options, .. } => said.within(options),

@@ -4,7 +4,9 @@
 use super::hint;
 use super::options::OptionsError;
 use super::reply::Reason;
-use crate::model::{Account, Actor, Code, DailyFigures, Denial, Detail, QuotaFigures, Refusing};
+use crate::model::{
+    Account, Actor, Code, DailyFigures, Denial, Detail, Published, QuotaFigures, Refusing,
+};
 
 /// The language of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +111,9 @@ fn english(reason: Reason) -> String {
     {
         return format!("app {app}: {requests} calls today, {budget} let through a day");
     }
+    if let Some((line, detail)) = line_of(reason) {
+        return format!("this account accepts {line}/32 alone, which cannot be used ({detail})");
+    }
     if let Reason::Denied(Denial::AddressRefused(Refusing { accepted, missing })) = reason {
         return format!(
             "it accepts {accepted}, which cannot be used now, and refuses {missing}; nothing was sent"
@@ -136,6 +141,11 @@ fn english(reason: Reason) -> String {
         Code::UpstreamDns => "kintone's name could not be resolved, nothing was sent",
         Code::UpstreamConnect => "kintone could not be reached, nothing was sent",
         Code::UpstreamTls => "no trusted TLS connection to kintone, nothing was sent",
+        Code::UpstreamTimeout | Code::UpstreamReset
+            if reason.detail() == Some(Detail::PeerLost) =>
+        {
+            "the host that has the address gave no answer, the outcome is unknown"
+        }
         Code::UpstreamTimeout => "kintone did not answer in time, the outcome is unknown",
         Code::UpstreamReset => "the connection to kintone broke, the outcome is unknown",
         Code::Internal => "internal error of the gateway",
@@ -167,6 +177,9 @@ fn japanese(reason: Reason) -> String {
             "アプリ {app} の本日の API 実行は {requests} 件で、1 日の上限は {budget} 件です"
         );
     }
+    if let Some((line, detail)) = line_of(reason) {
+        return format!("このドメインで許可されている {line}/32 を現在使用できません（{detail}）");
+    }
     if let Reason::Denied(Denial::AddressRefused(Refusing { accepted, missing })) = reason {
         return format!(
             "許可されている {accepted} は現在使用できず、{missing} は許可されていません。何も送信していません"
@@ -194,6 +207,11 @@ fn japanese(reason: Reason) -> String {
         Code::UpstreamDns => "kintone の名前を解決できません。何も送信していません",
         Code::UpstreamConnect => "kintone に接続できません。何も送信していません",
         Code::UpstreamTls => "kintone との TLS 接続を信頼できません。何も送信していません",
+        Code::UpstreamTimeout | Code::UpstreamReset
+            if reason.detail() == Some(Detail::PeerLost) =>
+        {
+            "その IP アドレスを持つホストから応答がありません。実行結果は不明です"
+        }
         Code::UpstreamTimeout => "kintone から時間内に応答がありません。実行結果は不明です",
         Code::UpstreamReset => "kintone との接続が切れました。実行結果は不明です",
         Code::Internal => "ゲートウェイの内部エラーです",
@@ -245,6 +263,14 @@ fn figures(reason: Reason) -> Option<QuotaFigures> {
 const fn daily_figures(reason: Reason) -> Option<DailyFigures> {
     match reason {
         Reason::Denied(Denial::DailyBudget(figures)) => figures,
+        Reason::Denied(_) | Reason::Failed(_) | Reason::Options(_) => None,
+    }
+}
+
+/// The line that the account accepts and that cannot be used, and why.
+const fn line_of(reason: Reason) -> Option<(Published, Detail)> {
+    match reason {
+        Reason::Denied(Denial::LineUnavailable { line, detail }) => Some((line, detail)),
         Reason::Denied(_) | Reason::Failed(_) | Reason::Options(_) => None,
     }
 }

@@ -11,13 +11,12 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
 use crate::config::Config;
 use crate::drain::{Drain, Stage};
-use crate::egress::Egress;
 use crate::kintone::call::template;
 use crate::kintone::cursor::Cursors;
 use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
@@ -29,9 +28,12 @@ use crate::tls::{Authority, trust_pem};
 
 pub use answer::Answer;
 pub use call::CallerLeft;
+pub use handing::Handing;
 pub use inspect::{Inner, InnerBody};
+pub use shared::WaysOut;
 pub use upload::Outgoing;
 
+pub(crate) use elsewhere::{Owner, owners};
 pub(crate) use identity::{Identity, Proof};
 pub(crate) use judge::{Asked, Judged, Place, Step, Way, judge};
 pub(crate) use message::Language;
@@ -43,6 +45,7 @@ pub(crate) use shared::Rules;
 use call::{Call, new_id, refuse};
 use exchange::Exchange;
 use inside::Inside;
+use notes::{language_of, note, write_down};
 use reply::{After, Story};
 use shared::Shared;
 
@@ -55,11 +58,17 @@ mod budget;
 mod call;
 mod carriage;
 mod connect;
+mod dispatch;
+mod elsewhere;
+mod errand;
 mod exchange;
 mod fault;
 mod flight;
 mod forward;
 mod gate;
+mod handed;
+mod handing;
+mod handover;
 mod headers;
 mod held;
 mod help;
@@ -76,18 +85,18 @@ mod me;
 mod message;
 mod moment;
 mod newborn;
+mod notes;
 mod options;
 mod passage;
+mod reception;
 mod relay;
 mod reply;
 mod request;
+mod returning;
 mod shared;
 mod tunnel;
 mod upload;
 mod wire;
-
-/// Longest `User-Agent` that is logged, in bytes.
-const USER_AGENT_MAX: usize = 256;
 
 /// The proxy. Clones are the same one.
 #[derive(Clone)]
@@ -103,7 +112,7 @@ impl Proxy {
         authority: Option<Arc<Authority>>,
         quotas: Quotas,
         days: Days,
-        egress: Arc<Egress<Outgoing>>,
+        WaysOut { egress, peers }: WaysOut,
         telemetry: Arc<Telemetry>,
         drain: Drain,
     ) -> Self {
@@ -117,6 +126,7 @@ impl Proxy {
                 telemetry,
                 drain,
                 cursors: Arc::new(Cursors::default()),
+                peers,
                 feed: OnceLock::new(),
             }),
         }
@@ -174,8 +184,10 @@ impl Proxy {
                 let mode = judged.mode;
                 let call = Call::new(rules, connection, judged, language);
                 match mode {
-                    Mode::Forward => forward::carry(shared, &call, head, body, exchange).await,
-                    Mode::Tunnel => tunnel::open(shared, call, on_upgrade, exchange).await,
+                    Mode::Forward => dispatch::carry(shared, &call, head, body, exchange).await,
+                    Mode::Tunnel => {
+                        dispatch::open(shared, call, (head, body), on_upgrade, exchange).await
+                    }
                     Mode::Inspect => Ok(inspect::open(
                         shared, &call, &head, on_upgrade, exchange, &inner,
                     )),
@@ -234,7 +246,7 @@ impl Proxy {
                 }
                 let mode = rules.mode_of_connect(&judged.identity, &judged.destination);
                 let call = Call::new(rules, connection, judged, language);
-                let mut answer = forward::carry(shared, &call, head, body, exchange).await;
+                let mut answer = dispatch::carry(shared, &call, head, body, exchange).await;
                 if let (Mode::Forward | Mode::Tunnel, Ok(answer)) = (mode, &mut answer) {
                     // It is not to be inspected any more: the caller's next connection will not be.
                     answer.extensions_mut().insert(Parting);
@@ -251,6 +263,17 @@ impl Proxy {
                 Ok(refuse(&mut exchange, reason, language, after).map(Answer::whole))
             }
         }
+    }
+
+    /// Answers one request of another host of the fleet, which hands a call over.
+    ///
+    /// # Errors
+    /// [`CallerLeft`] when nobody waits for the answer any more.
+    pub async fn handle_handed(
+        self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, CallerLeft> {
+        reception::take(&self.shared, request).await
     }
 
     /// The whole answer, as bytes, to a request that hyper could not read: `status` is what hyper
@@ -307,37 +330,6 @@ impl Proxy {
     }
 }
 
-/// Writes down what is known from the head alone.
-fn note(exchange: &mut Exchange, head: &Parts) {
-    let record = exchange.record();
-    record.method = Some(head.method.clone());
-    if head.method != Method::CONNECT && head.uri.authority().is_some() {
-        record.path = Some(template(head.uri.path()));
-    }
-    let text = |name| head.headers.get(name)?.to_str().ok();
-    record.user_agent =
-        text(header::USER_AGENT).map(|agent| agent.get(..USER_AGENT_MAX).unwrap_or(agent).into());
-    record.trace_id = text(header::HeaderName::from_static("traceparent"))
-        .and_then(trace_id)
-        .map(Into::into);
-}
-
-/// The trace ID of a W3C `traceparent`: the second of its four fields, 32 hexadecimal digits.
-fn trace_id(traceparent: &str) -> Option<&str> {
-    let id = traceparent.split('-').nth(1)?;
-    (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
-}
-
-/// Writes down what a step of the judgement found out.
-fn write_down(exchange: &mut Exchange, step: &Step<'_>) {
-    match step {
-        Step::Framed(target) => exchange.record().mode = target.mode(),
-        Step::Identified(identity) => exchange.identified(identity),
-        Step::Told(identity, options) => exchange.told(identity, options),
-        Step::Destined(destination, mode) => exchange.destined(&destination.account, *mode),
-    }
-}
-
 /// What callers are to trust, PEM.
 fn trust_page(rules: &Rules, exchange: Exchange) -> Response<Answer> {
     let text = rules.config.inspect.as_ref().map(trust_pem);
@@ -387,13 +379,4 @@ fn own_page(page: Bytes, kind: &'static str) -> Response<Answer> {
     let no_store = HeaderValue::from_static("no-store");
     headers.insert(header::CACHE_CONTROL, no_store);
     response
-}
-
-/// A CONNECT is answered in English: its sender is a library, which shows the text as it comes.
-fn language_of(head: &Parts) -> Language {
-    if head.method == Method::CONNECT {
-        Language::En
-    } else {
-        Language::of(&head.headers)
-    }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::model::{Priority, Purpose, Tenant};
 
@@ -16,7 +16,7 @@ const MAX_WAIT_MS: HeaderName = HeaderName::from_static("kintone-egress-max-wait
 const PURPOSE: HeaderName = HeaderName::from_static("kintone-egress-purpose");
 
 /// Longest wait that a call can ask for.
-const MAX_WAIT_MS_MAX: u64 = 600_000;
+pub(crate) const MAX_WAIT_MS_MAX: u64 = 600_000;
 
 /// What a caller said; `None` where it said nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -135,6 +135,30 @@ impl Options {
             max_wait: self.max_wait.or(user.max_wait),
             purpose: self.purpose.or(user.purpose),
         })
+    }
+}
+
+/// Writes what a call says into headers that say nothing of it.
+pub(crate) fn write(options: &Options, headers: &mut HeaderMap) {
+    let Options {
+        tenant,
+        priority,
+        max_wait,
+        purpose,
+    } = options;
+    let said = [
+        (TENANT, tenant.as_ref().map(ToString::to_string)),
+        (PRIORITY, priority.map(|of| of.label().to_owned())),
+        (
+            MAX_WAIT_MS,
+            max_wait.map(|wait| wait.as_millis().to_string()),
+        ),
+        (PURPOSE, purpose.as_ref().map(ToString::to_string)),
+    ];
+    for (name, value) in said {
+        if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+            headers.insert(name, value);
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::drain::Drain;
 use crate::egress::OpenConnection;
 use crate::model::{Code, Detail, Outcome};
 use crate::quota::{Owes, Permit, YieldGuard};
+use crate::server::Connection;
 use crate::telemetry::TunnelGauge;
 use crate::telemetry::live::Phase;
 
@@ -37,6 +38,8 @@ const CALLER_CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// An open tunnel.
 pub(crate) struct Passage {
     pub(crate) caller: Arc<TcpStream>,
+    /// The caller's, of which `caller` is the socket.
+    pub(crate) connection: Arc<Connection>,
     pub(crate) kintone: TcpStream,
     /// Counts the connection to kintone as open.
     pub(crate) open: OpenConnection,
@@ -204,7 +207,7 @@ impl Passage {
             }
             End::KintoneBroke => {
                 // The caller must see a break, not an end.
-                let _ = self.caller.set_zero_linger();
+                self.connection.break_off();
                 (
                     Outcome::Refused(Code::UpstreamReset),
                     Some(Detail::ResponseReset),
@@ -214,7 +217,7 @@ impl Passage {
             End::Yielded => (Outcome::TunnelIdle, Some(Detail::Yielded)),
             End::Life => (Outcome::TunnelLife, None),
             End::Silent => {
-                let _ = self.caller.set_zero_linger();
+                self.connection.break_off();
                 (
                     Outcome::Refused(Code::UpstreamTimeout),
                     Some(Detail::ResponseTimeout),

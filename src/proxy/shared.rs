@@ -5,11 +5,13 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 
 use super::allowlist::AllowlistHints;
+use super::handing::Handing;
 use super::identity::{Directory, Identity};
 use super::upload::Outgoing;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::egress::Egress;
+use crate::handover::Peers;
 use crate::kintone::cursor::Cursors;
 use crate::kintone::domain::Destination;
 use crate::model::Mode;
@@ -27,8 +29,18 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) drain: Drain,
     pub(crate) cursors: Arc<Cursors>,
+    /// The other hosts, where calls are handed to them.
+    pub(crate) peers: Option<Arc<Peers<Handing>>>,
     /// Where calls that end are told of.
     pub(crate) feed: OnceLock<Feed>,
+}
+
+/// The ways on which a call leaves.
+pub struct WaysOut {
+    /// To kintone, from an address of this host.
+    pub egress: Arc<Egress<Outgoing>>,
+    /// To the other hosts, where calls are handed to them.
+    pub peers: Option<Arc<Peers<Handing>>>,
 }
 
 /// What the configuration says, ready to be asked. Replaced whole by a reload; a call keeps the

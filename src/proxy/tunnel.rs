@@ -10,6 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use super::answer::Answer;
 use super::call::{Call, CallerLeft, refuse};
 use super::connect::{ClientHello, Unheard, grant, hear, say_goodbye};
+use super::elsewhere::source as source_of;
 use super::exchange::{Exchange, Head};
 use super::passage::Passage;
 use super::reply::{After, Reason};
@@ -72,10 +73,8 @@ async fn connect(
     call: &Call,
     exchange: &mut Exchange,
 ) -> Result<(Permit, Connected), Stop> {
-    let mut source = shared
-        .egress
-        .choose()
-        .map_err(|denial| Stop::Refused(Reason::Denied(denial)))?;
+    let mut source =
+        source_of(shared, call).map_err(|denial| Stop::Refused(Reason::Denied(denial)))?;
     let permit = admit(shared, call, exchange, source).await?;
     loop {
         exchange.phase(Phase::Dialling);
@@ -106,7 +105,7 @@ async fn connect(
         if let Some(result) = reason.detail().and_then(ConnectResult::of) {
             shared.telemetry.connected(source.published, result);
         }
-        match shared.egress.choose() {
+        match source_of(shared, call) {
             // As in forward: an address that left while the call waited is no reason to fail it,
             // while another is usable.
             Ok(other) if reason.code() == Code::EgressUnavailable && other != source => {
@@ -231,6 +230,7 @@ impl Tunnel {
         let upstream = &self.call.rules.config.upstream;
         let passage = Passage {
             caller: stream,
+            connection: Arc::clone(&connection),
             kintone: self.connected.stream,
             open: self.connected.open,
             permit: self.permit,

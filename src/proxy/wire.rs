@@ -1,7 +1,7 @@
 //! Answers as bytes of HTTP/1.1, for where hyper does not write them.
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
 use jiff::Timestamp;
 
@@ -22,6 +22,15 @@ pub(crate) fn to_bytes(response: &Response<Bytes>) -> Bytes {
     wire.extend_from_slice(own.as_bytes());
     wire.extend_from_slice(response.body());
     wire.into()
+}
+
+/// A 1xx head.
+pub(crate) fn interim(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut wire = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    write_fields(&mut wire, headers);
+    wire.extend_from_slice(b"\r\n");
+    wire
 }
 
 /// Writes the lines of a header section.

@@ -1,9 +1,11 @@
 //! One caller's connection, as its handler, its I/O adapter and its watchman share it.
 
+use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -32,7 +34,7 @@ pub struct Connection {
     terms: Arc<Terms>,
     /// Of a stream: cancelled when the caller resets it, while the socket stays open.
     reset: Option<CancellationToken>,
-    _hold: Hold,
+    hold: Hold,
 }
 
 /// What a connection keeps for as long as it lasts.
@@ -69,7 +71,7 @@ impl Connection {
             interim: Interim::default(),
             terms,
             reset: None,
-            _hold: Hold::Slot { _slot: slot },
+            hold: Hold::Slot { _slot: slot },
         }
     }
 
@@ -95,7 +97,7 @@ impl Connection {
             interim: Interim::default(),
             terms: Arc::clone(&outer.terms),
             reset,
-            _hold: Hold::Outer { _outer: outer },
+            hold: Hold::Outer { _outer: outer },
         }
     }
 
@@ -193,6 +195,16 @@ impl Connection {
     /// Sends the whole head of a 1xx answer, if that of the answer proper has not been handed over.
     pub fn inform(&self, head: &[u8]) {
         self.interim.push(head);
+    }
+
+    /// Makes the end of its socket, which is near, a break for the caller and no end: where the
+    /// socket is closed by TLS, TLS will not say that it was closed (RFC 8446 section 6.1).
+    pub fn break_off(&self) {
+        // Both fail only on a socket that is gone.
+        let _ = self.stream.set_zero_linger();
+        if let Hold::Outer { .. } = self.hold {
+            let _ = SockRef::from(&*self.stream).shutdown(Shutdown::Write);
+        }
     }
 
     pub(super) const fn interim(&self) -> &Interim {

@@ -41,6 +41,8 @@ impl fmt::Debug for Hooks {
 
 /// A caller's bytes as hyper sees them: its socket, or TLS over that.
 pub(super) struct Guard<T> {
+    /// Goes before the socket does.
+    breaker: Breaker,
     connection: Arc<Connection>,
     io: T,
     hooks: Hooks,
@@ -51,13 +53,9 @@ pub(super) struct Guard<T> {
 }
 
 impl<T> Guard<T> {
-    pub(super) const fn new(
-        connection: Arc<Connection>,
-        io: T,
-        hooks: Hooks,
-        head_size: usize,
-    ) -> Self {
+    pub(super) fn new(connection: Arc<Connection>, io: T, hooks: Hooks, head_size: usize) -> Self {
         Self {
+            breaker: Breaker(Arc::clone(&connection)),
             connection,
             io,
             hooks,
@@ -68,6 +66,13 @@ impl<T> Guard<T> {
 
     pub(super) const fn connection(&self) -> &Arc<Connection> {
         &self.connection
+    }
+
+    /// The bytes themselves, for whoever took the connection over.
+    pub(super) fn into_io(self) -> T {
+        let Self { breaker, io, .. } = self;
+        drop(breaker);
+        io
     }
 
     /// Takes note that hyper answers by itself, and with what we answer instead.
@@ -199,13 +204,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
     }
 }
 
-impl<T> Drop for Guard<T> {
+/// An answer that was begun and not ended must not look whole where its end is the close (RFC 9112
+/// section 8): the close becomes a reset.
+struct Breaker(Arc<Connection>);
+
+impl Drop for Breaker {
     fn drop(&mut self) {
-        // An answer that was begun and not ended must not look whole where its end is the close
-        // (RFC 9112 section 8): the close becomes a reset.
-        if self.connection.phase() == Phase::Busy {
+        if self.0.phase() == Phase::Busy {
             // It fails only on a socket that is gone already.
-            let _ = self.connection.stream().set_zero_linger();
+            let _ = self.0.stream().set_zero_linger();
         }
     }
 }

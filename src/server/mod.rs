@@ -22,6 +22,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 use nix::libc;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use tower::Service;
 
 use crate::config::Limits;
@@ -31,6 +33,8 @@ use crate::model::{Client, Detail};
 
 pub use connection::Connection;
 pub use guard::Hooks;
+pub use join::join;
+pub use peers::PeerName;
 pub use socket::Socket;
 pub use upgrade::{UpgradeError, Upgraded, upgraded};
 pub use within::{Parting, serve_within};
@@ -43,7 +47,9 @@ mod connection;
 mod guard;
 mod heads;
 mod interim;
+mod join;
 mod linger;
+mod peers;
 mod pulse;
 mod serve;
 mod slots;
@@ -112,6 +118,39 @@ impl Server {
             let Some(connection) = accepted else { continue };
             let serving = serve::serve_connection(connection, service.clone());
             tokio::spawn(self.terms.drain.track(serving));
+        }
+    }
+
+    /// Accepts from `listener` as [`Self::serve`] does. `shake_hands` answers TLS and says which host
+    /// is at the other end; without an answer of it within `limits.handshake_timeout` the connection
+    /// is closed, and nothing of it is read as HTTP.
+    pub async fn serve_peers<H, F, S, B>(&self, listener: TcpListener, shake_hands: H, service: S)
+    where
+        H: Fn(Socket) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Option<(PeerName, TlsStream<Socket>)>> + Send,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        S::Error: Into<Box<dyn StdError + Send + Sync>>,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let mut stopping = std::pin::pin!(self.terms.drain.stopping());
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut stopping => return,
+                accepted = self.accept(&listener) => accepted,
+            };
+            let Some(connection) = accepted else { continue };
+            let limit = self.terms.limits.load().handshake_timeout;
+            let (shake_hands, service) = (shake_hands.clone(), service.clone());
+            tokio::spawn(self.terms.drain.track(async move {
+                let socket = Socket::within(connection, Bytes::new());
+                let shaking = Box::pin(shake_hands(socket));
+                if let Ok(Some((peer, stream))) = timeout(limit, shaking).await {
+                    serve::serve_peer(stream, peer, service).await;
+                }
+            }));
         }
     }
 

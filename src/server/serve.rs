@@ -26,6 +26,7 @@ use crate::model::Detail;
 use super::connection::{Connection, Stay};
 use super::guard::{Guard, Hooks};
 use super::linger::{LINGER_TIME, end_here, has_unread, linger_after};
+use super::peers::PeerName;
 use super::pulse::{Expired, Phase};
 use super::socket::Socket;
 use super::within::Parting;
@@ -150,6 +151,37 @@ where
         End::Cut => return,
     }
     linger_after(&connection, &terms.drain).await;
+}
+
+/// Serves HTTP/1 on `stream` as [`serve_connection`] does, CONNECT included; the other side is another
+/// host of ours, which each request tells by `peer`.
+pub(super) async fn serve_peer<S, B>(stream: TlsStream<Socket>, peer: PeerName, service: S)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone,
+    S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let connection = Arc::clone(stream.get_ref().0.connection());
+    let terms = connection.terms();
+    let limits = terms.limits.load_full();
+    let service = service_fn(|mut request: Request<Incoming>| {
+        connection.call_begins();
+        request.extensions_mut().insert(peer.clone());
+        let connection = Arc::clone(&connection);
+        answer(connection, service.clone(), &terms.drain, request)
+    });
+    let hooks = terms.hooks.clone();
+    let guard = Guard::new(Arc::clone(&connection), stream, hooks, limits.head_size);
+    let http = builder(&limits)
+        .serve_connection(TokioIo::new(guard), service)
+        .with_upgrades();
+    match drive(&connection, pin!(http), &limits).await {
+        End::Done(_) if connection.is_granted() => {}
+        End::Done(_) => linger_after(&connection, &terms.drain).await,
+        End::Expired(expired) => expired.tell(&terms.hooks),
+        End::Idle | End::Cut => {}
+    }
 }
 
 /// Sends our last bytes, and TLS's word that they are.

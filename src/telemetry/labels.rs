@@ -97,6 +97,20 @@ words!(
 );
 
 words!(
+    /// What became of a call that was to be handed to another host.
+    HandedResult {
+        /// That host has answered it, well or with a refusal.
+        Answered = "answered",
+        /// Nothing was sent: that host cannot be reached, or is not ready.
+        Unreachable = "unreachable",
+        /// That host broke off without an answer: the outcome is unknown.
+        Lost = "lost",
+        /// The caller left before the answer.
+        CallerGone = "caller_gone",
+    }
+);
+
+words!(
     /// What a tunnel's ClientHello offers.
     Alpn {
         /// `http/1.1`, without `h2`.

@@ -126,6 +126,9 @@ fn write_times(line: &mut Vec<u8>, record: &Record) {
     socket(line, key!("client"), record.client.map(|it| it.0));
     text(line, key!("user_agent"), record.user_agent.as_deref());
     text(line, key!("trace_id"), record.trace_id.as_deref());
+    if let Some(host) = &record.handed_by {
+        text(line, key!("handed_by"), Some(host));
+    }
 }
 
 /// A string of a closed alphabet, which needs no escapes.

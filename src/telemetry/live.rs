@@ -38,6 +38,8 @@ pub enum Phase {
     Idle,
     /// The caller is gone; the end at kintone has not been seen.
     Settling,
+    /// Another host has it, and its permit.
+    Handed,
 }
 
 /// Who makes a call, once that is known.
@@ -209,10 +211,14 @@ impl Live {
                     Some(under_way) => under_way,
                     None => found.entry(account.clone()).or_default(),
                 };
-                if entry.phase() == Phase::Waiting {
-                    under_way.waiting += 1;
-                } else {
-                    under_way.in_flight += 1;
+                match entry.phase() {
+                    Phase::Waiting => under_way.waiting += 1,
+                    Phase::Handed => {}
+                    Phase::Dialling
+                    | Phase::Sent
+                    | Phase::Answering
+                    | Phase::Idle
+                    | Phase::Settling => under_way.in_flight += 1,
                 }
             }
         }
@@ -255,13 +261,14 @@ impl Drop for LiveCall {
 
 impl Phase {
     /// Every phase, in the order of a call's life.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Waiting,
         Self::Dialling,
         Self::Sent,
         Self::Answering,
         Self::Idle,
         Self::Settling,
+        Self::Handed,
     ];
 
     /// The word used in the API.
@@ -274,6 +281,7 @@ impl Phase {
             Self::Answering => "answering",
             Self::Idle => "idle",
             Self::Settling => "settling",
+            Self::Handed => "handed",
         }
     }
 }

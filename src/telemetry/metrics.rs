@@ -8,6 +8,9 @@ use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
+use super::labels::HandedResult;
+use crate::config::{CaCertificate, Config};
+
 /// What every metric's name begins with.
 pub const PREFIX: &str = "kintone_egress_";
 
@@ -216,6 +219,8 @@ metrics! {
         "Length of what this host tells the others beside permits. Bytes; maximum over hosts.";
     fleet_side_left_out: GaugeVec [] =
         "Topics that had no room in it. Topics; maximum over hosts.";
+    handed_total: IntCounterVec ["peer", "result"] =
+        "Calls that were to be handed to another host, since the account accepts only addresses of that host. Calls; sum over hosts.";
 
     inspect_ca_expiration_timestamp_seconds: GaugeVec ["ca"] =
         "When the first certificate of the private authority ends: of the one that signs, and of those in ca_next. Seconds since 1970; minimum over hosts.";
@@ -253,6 +258,33 @@ metrics! {
         "Lines of the access log that were lost because it could not be written fast enough or at all. Lines; sum over hosts.";
     upstream_connects_total: IntCounterVec ["address", "result"] =
         "Attempts to connect to kintone. Attempts; sum over hosts.";
+}
+
+impl Metrics {
+    /// The end of the authority's certificates; of several in one place the first.
+    pub(super) fn show_expiration(&self, config: &Config) {
+        let expiration = &self.inspect_ca_expiration_timestamp_seconds;
+        expiration.reset();
+        let Some(inspect) = &config.inspect else {
+            return;
+        };
+        let end = |ca: &CaCertificate| ca.not_after.as_second();
+        let signing = inspect.ca_cert.certificates.iter().map(end).min();
+        let next = inspect.ca_next.iter().flat_map(|next| &next.certificates);
+        for (ca, end) in [("signing", signing), ("next", next.map(end).min())] {
+            if let Some(end) = end {
+                expiration.with_label_values(&[ca]).set(end as f64);
+            }
+        }
+    }
+
+    /// A call was to be handed to `peer`.
+    pub(super) fn handed(&self, peer: &str, result: HandedResult) {
+        // Hosts are few, and a call that is handed over costs a way between them: a look-up is nothing
+        // beside it.
+        let labels = [peer, result.label()];
+        self.handed_total.with_label_values(&labels).inc();
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 
-use crate::config::{CaCertificate, Config};
+use crate::config::Config;
 use crate::model::{Account, CallerName, Code, Detail, Outcome, Priority, Published};
 use accounts::{AccountTable, Series};
 use callers::{CallerTable, MODES, mode_label, mode_of, mode_place};
@@ -25,7 +25,7 @@ pub use fleet::{
     FleetAccountView, FleetPeerView, FleetPermits, FleetSideView, FleetStoreView, FleetView,
     PEER_UP_BEATS,
 };
-pub use labels::{Alpn, ConnectResult, Handshake, LimitName, Rejection, Retry};
+pub use labels::{Alpn, ConnectResult, HandedResult, Handshake, LimitName, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
 pub use views::{
@@ -189,6 +189,11 @@ impl Telemetry {
             .inc();
     }
 
+    /// A call was to be handed to `peer`.
+    pub fn handed(&self, peer: &str, result: HandedResult) {
+        self.metrics.handed(peer, result);
+    }
+
     /// A tunnel of `caller` carries bytes from here until the value is dropped.
     #[must_use]
     pub fn tunnel_opened(&self, caller: &CallerName, alpn: Alpn) -> TunnelGauge {
@@ -317,24 +322,7 @@ impl Telemetry {
             .config_last_reload_timestamp_seconds
             .with_label_values::<&str>(&[])
             .set(Timestamp::now().as_second() as f64);
-        self.show_expiration(config);
-    }
-
-    /// The end of the authority's certificates; of several in one place the first.
-    fn show_expiration(&self, config: &Config) {
-        let expiration = &self.metrics.inspect_ca_expiration_timestamp_seconds;
-        expiration.reset();
-        let Some(inspect) = &config.inspect else {
-            return;
-        };
-        let end = |ca: &CaCertificate| ca.not_after.as_second();
-        let signing = inspect.ca_cert.certificates.iter().map(end).min();
-        let next = inspect.ca_next.iter().flat_map(|next| &next.certificates);
-        for (ca, end) in [("signing", signing), ("next", next.map(end).min())] {
-            if let Some(end) = end {
-                expiration.with_label_values(&[ca]).set(end as f64);
-            }
-        }
+        metrics.show_expiration(config);
     }
 }
 

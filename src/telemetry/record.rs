@@ -1,6 +1,7 @@
 //! What there is to say about one call when it ends: the source of its log line and its metrics.
 
 use std::net::SocketAddrV4;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
@@ -82,6 +83,8 @@ pub struct Record {
     pub user_agent: Option<Box<str>>,
     /// The trace ID of `traceparent`.
     pub trace_id: Option<Box<str>>,
+    /// The host that handed it over.
+    pub handed_by: Option<Arc<str>>,
 }
 
 impl Record {
@@ -124,6 +127,7 @@ impl Record {
             client: None,
             user_agent: None,
             trace_id: None,
+            handed_by: None,
         }
     }
 }

@@ -17,6 +17,7 @@ pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
     let settings = AccountSettings {
         enabled: true,
         quota: QuotaSettings::default(),
+        accepts: Vec::new(),
         contacts: Vec::new(),
         tenants: BTreeMap::new(),
     };
@@ -68,6 +69,7 @@ pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
             hosts: vec!["gw-a".into()],
             redis: None,
             exchange: Exchange::default(),
+            peer: None,
         },
         verify: None,
         notify: None,

@@ -55,6 +55,7 @@ fn full() -> Record {
         client: Some(Client(([10, 1, 2, 3], 50_000).into())),
         user_agent: Some("curl/8 \"q\" \\ \u{7f}\n企業".into()),
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
+        handed_by: None,
         ..Record::new(RequestId::from_random(1))
     }
 }
@@ -77,6 +78,15 @@ fn a_full_line() {
         "\n",
     );
     assert_eq!(line_of(&full()), expected);
+}
+
+#[test]
+fn a_call_that_was_handed_over_says_by_whom() {
+    let handed = Record {
+        handed_by: Some("gw-b".into()),
+        ..full()
+    };
+    assert!(line_of(&handed).ends_with(",\"handed_by\":\"gw-b\"}\n"));
 }
 
 #[test]
@@ -103,7 +113,8 @@ fn what_is_unknown_is_null_and_every_field_is_there_in_order() {
 fn the_schema_knows_every_field_and_word() {
     let schema = schema();
     let properties = schema["properties"].as_object().unwrap();
-    assert_eq!(properties.len(), fields().len());
+    assert_eq!(properties.len(), fields().len() + 1);
+    assert!(properties.contains_key("handed_by"), "of some lines");
     assert!(fields().iter().all(|name| properties.contains_key(*name)));
     let words = |name: &str| -> Vec<String> {
         let words = properties[name]["enum"].as_array().unwrap();

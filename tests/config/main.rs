@@ -109,6 +109,9 @@ fn the_examples_switched_off_settings_are_valid() {
         ("inspect.ca_cert", "cannot be read"),
         ("inspect.ca_next", "cannot be read"),
         ("inspect.ca_key", "$CREDENTIALS_DIRECTORY"),
+        ("fleet.peer.cert", "cannot be read"),
+        ("fleet.peer.ca", "cannot be read"),
+        ("fleet.peer.key", "$CREDENTIALS_DIRECTORY"),
         ("notify.smtp", "$CREDENTIALS_DIRECTORY"),
         ("admin.token", "$CREDENTIALS_DIRECTORY"),
     ];

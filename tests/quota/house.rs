@@ -64,6 +64,7 @@ pub fn config(quota: QuotaSettings) -> Config {
             hosts: vec!["gw-a".into()],
             redis: None,
             exchange: Exchange::default(),
+            peer: None,
         },
         verify: None,
         notify: None,

@@ -36,7 +36,7 @@ const KEYS: &[(&str, &str)] = &[
     ),
     (
         "account.\"acme.cybozu.com\"",
-        "enabled concurrency contacts",
+        "enabled concurrency accepts contacts",
     ),
     (
         "account.\"acme.cybozu.com\".tenant.\"company-1\"",
@@ -52,6 +52,10 @@ const KEYS: &[(&str, &str)] = &[
          stall_timeout h2_streams account_series",
     ),
     ("fleet", "host hosts redis"),
+    (
+        "fleet.peer",
+        "listen cert key ca connect_timeout idle connections",
+    ),
     ("verify", "urls interval timeout unknown_for"),
     (
         "notify",

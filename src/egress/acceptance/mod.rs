@@ -88,6 +88,15 @@ impl Acceptance {
         }
     }
 
+    /// The next usable address, in turn, of those that are `accepted`, as the configuration has it; of
+    /// all where none is named.
+    ///
+    /// # Errors
+    /// [`Denial::LineUnavailable`], or [`Denial::EgressUnavailable`] where none is named.
+    pub fn among(&self, accepted: &[Published]) -> Result<Source, Denial> {
+        self.addresses.choose_of(accepted)
+    }
+
     /// Another way for a call that kintone's edge has refused at the addresses `tried`; `None` where
     /// none is known to be better.
     #[must_use]

@@ -116,12 +116,16 @@ fn ports(config: &Config, runs: bool, report: &mut Report) {
     let listen = &config.listen;
     let proxy = listen.proxy.iter().map(|address| ("proxy", *address));
     let some = |key, address: Option<SocketAddr>| address.map(|address| (key, address));
+    let peer = config.fleet.peer.as_ref();
+    let peer = peer.and_then(|peer| peer.listen.get(&config.fleet.host));
     let listeners = proxy
         .chain([("admin", listen.admin)])
         .chain(some("metrics", listen.metrics))
-        .chain(some("public", listen.public));
-    for (key, address) in listeners {
-        let what = format!("port {address} ([listen] {key})");
+        .chain(some("public", listen.public))
+        .map(|(key, address)| ("listen", key, address))
+        .chain(peer.map(|address| ("fleet.peer", "listen", *address)));
+    for (table, key, address) in listeners {
+        let what = format!("port {address} ([{table}] {key})");
         match TcpListener::bind(address) {
             Ok(_) if runs => report.finding(
                 what,

@@ -17,6 +17,7 @@ use customer::WayOut;
 
 mod customer;
 mod host;
+mod neighbours;
 mod report;
 
 /// Why nothing could be examined.
@@ -48,6 +49,7 @@ pub async fn examine(
         report.finding("published list", alarm);
     }
     host::examine(&config, &egress, now, &mut report).await;
+    neighbours::examine(&config, now, &mut report).await;
     match domain {
         Some(domain) => customer::examine(&config, &egress, domain, &mut report).await,
         None => report.note(
