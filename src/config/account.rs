@@ -52,6 +52,7 @@ fn settings(mut section: Section<'_>, base: &QuotaSettings, hosts: usize) -> Acc
     let tenants = tenants(&section.section("tenant"), &quota);
     let settings = AccountSettings {
         enabled: section.or("enabled", true, Value::flag),
+        probe: section.get("probe").and_then(|value| value.flag()),
         contacts: section.or("contacts", Vec::new(), contacts),
         quota,
         tenants,

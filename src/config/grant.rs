@@ -145,6 +145,8 @@ pub struct AccountSettings {
     pub enabled: bool,
     /// Its limits, merged with `[quota]`.
     pub quota: QuotaSettings,
+    /// Whether the gateway itself may ask it for a page; `None`: as `[acceptance]` says.
+    pub probe: Option<bool>,
     /// Mail addresses of the customer's administrators.
     pub contacts: Vec<String>,
     /// Tenants with a table of their own.

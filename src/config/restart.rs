@@ -20,6 +20,12 @@ impl Config {
         if self.fleet.redis.is_some() != running.fleet.redis.is_some() {
             self.fleet.redis.clone_from(&running.fleet.redis);
         }
+        if self.fleet.hosts != running.fleet.hosts {
+            // Which of them bind an address too follows from that.
+            for (address, before) in self.addresses.iter_mut().zip(&running.addresses) {
+                address.elsewhere.clone_from(&before.elsewhere);
+            }
+        }
         macro_rules! keep {
             ($($key:literal = $($field:ident).+),* $(,)?) => {$(
                 keep($key, self.$($field).+ != running.$($field).+);

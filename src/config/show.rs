@@ -289,6 +289,7 @@ fn quota(quota: &QuotaSettings) -> Table {
 fn account(settings: &AccountSettings) -> Value {
     let mut section = table([("enabled", settings.enabled.into())]);
     section.extend(quota(&settings.quota));
+    set_some(&mut section, "probe", settings.probe);
     set(&mut section, "contacts", settings.contacts.clone());
     let tenants = settings.tenants.iter().map(|(name, settings)| {
         let mut section = table([("weight", settings.weight.into())]);

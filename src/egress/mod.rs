@@ -20,6 +20,7 @@ use crate::config::{AddressState, Config};
 use crate::model::{Denial, Detail, Failure, Host, Published};
 use crate::tls::Outbound;
 
+pub use acceptance::file as acceptance_file;
 pub use acceptance::{Acceptance, Known, Standing, State, Taken, Way};
 pub use line::{Arrival, Fence};
 pub use nameserver::ResolverError;

@@ -35,7 +35,8 @@ pub(crate) async fn carry(
     if headers::count_hop(&head.method, &mut head.headers) == Hops::Last {
         return Ok(answer_options(leftover::settle(&head, body), exchange));
     }
-    let end = match shared.egress.choose() {
+    let acceptance = shared.egress.acceptance();
+    let end = match acceptance.source(&call.destination.account) {
         Ok(source) => {
             Journey::new(shared, call, &mut exchange, head, body, source)
                 .travel()

@@ -54,6 +54,7 @@ mod budget;
 mod call;
 mod carriage;
 mod connect;
+mod edge;
 mod exchange;
 mod fault;
 mod flight;

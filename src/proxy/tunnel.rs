@@ -15,6 +15,7 @@ use super::passage::Passage;
 use super::reply::{After, Reason};
 use super::shared::Shared;
 use crate::egress::{Connected, Source, Verdict};
+use crate::kintone::domain::{Destination, Door};
 use crate::model::{Code, Denial, Detail, Mode, Outcome};
 use crate::quota::{Ask, Permit, Term};
 use crate::server::{Connection, Upgraded, upgraded};
@@ -72,10 +73,8 @@ async fn connect(
     call: &Call,
     exchange: &mut Exchange,
 ) -> Result<(Permit, Connected), Stop> {
-    let mut source = shared
-        .egress
-        .choose()
-        .map_err(|denial| Stop::Refused(Reason::Denied(denial)))?;
+    let mut source =
+        source_for(shared, call).map_err(|denial| Stop::Refused(Reason::Denied(denial)))?;
     let permit = admit(shared, call, exchange, source).await?;
     loop {
         exchange.phase(Phase::Dialling);
@@ -106,14 +105,27 @@ async fn connect(
         if let Some(result) = reason.detail().and_then(ConnectResult::of) {
             shared.telemetry.connected(source.published, result);
         }
-        match shared.egress.choose() {
+        match source_for(shared, call) {
             // As in forward: an address that left while the call waited is no reason to fail it,
             // while another is usable.
             Ok(other) if reason.code() == Code::EgressUnavailable && other != source => {
                 source = other;
             }
+            Err(denial) if reason.code() == Code::EgressUnavailable => {
+                return Err(Stop::Refused(Reason::Denied(denial)));
+            }
             Ok(_) | Err(_) => return Err(Stop::Refused(reason)),
         }
+    }
+}
+
+/// The address that the tunnel leaves from. A host that asks for a client certificate lets its clients
+/// in from anywhere.
+fn source_for(shared: &Shared, call: &Call) -> Result<Source, Denial> {
+    let Destination { account, door, .. } = &call.destination;
+    match door {
+        Door::Plain => shared.egress.acceptance().source(account),
+        Door::ClientCertificate => shared.egress.choose(),
     }
 }
 

@@ -33,6 +33,8 @@ words!(
         StaleConnection = "stale_connection",
         /// The loan of permits on which it would have gone had ended before its first byte.
         LoanEnded = "loan_ended",
+        /// kintone's edge refused the address that it came from; it left from another one.
+        AddressRefused = "address_refused",
         /// The connection broke after sending; an effective GET, which is safe to repeat.
         Reset = "reset",
     }

@@ -17,6 +17,7 @@ pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
     let settings = AccountSettings {
         enabled: true,
         quota: QuotaSettings::default(),
+        probe: None,
         contacts: Vec::new(),
         tenants: BTreeMap::new(),
     };

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acceptance;
 mod addresses;
 mod alone;
 mod authority;

@@ -171,6 +171,7 @@ async fn weights_and_ceilings_of_tenants_hold() {
         AccountSettings {
             enabled: true,
             quota: QuotaSettings::default(),
+            probe: None,
             contacts: Vec::new(),
             tenants: [
                 (name("double"), tenant(2, None)),

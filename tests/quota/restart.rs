@@ -170,6 +170,7 @@ async fn a_tenants_ceiling_counts_what_it_left() {
     let tenants = [(Tenant::parse("company-1").expect("a name"), ceiling)];
     let account = kintone_egress::config::AccountSettings {
         enabled: true,
+        probe: None,
         contacts: Vec::new(),
         quota: config.quota.clone(),
         tenants: tenants.into(),

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::source::{Addresses, Source};
 use crate::config::{AddressState, Config};
@@ -19,6 +19,7 @@ pub use standing::{Standing, State, Taken};
 
 mod book;
 mod choice;
+pub mod file;
 mod standing;
 
 use book::Book;
@@ -31,6 +32,8 @@ pub struct Acceptance {
     list: Vec<Listed>,
     book: Book,
     turn: AtomicUsize,
+    /// More is known than what was last saved.
+    is_changed: AtomicBool,
 }
 
 /// A published address.
@@ -41,6 +44,9 @@ struct Listed {
     elsewhere: Vec<HostName>,
     is_active: AtomicBool,
 }
+
+/// So often at most a call that was refused elsewhere is tried at an address that was refused before.
+const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 
 impl Acceptance {
     /// Of the addresses of `config`; `addresses` are those of them that have a bind on this host.
@@ -55,6 +61,7 @@ impl Acceptance {
             list: list.collect(),
             book: Book::new(config.acceptance.accounts),
             turn: AtomicUsize::new(0),
+            is_changed: AtomicBool::new(false),
         }
     }
 
@@ -105,6 +112,9 @@ impl Acceptance {
         let is_changed = self
             .book
             .change(account, |known| known.at_mut(published).see(taken, now));
+        if is_changed {
+            self.set_changed();
+        }
         match (is_changed, taken) {
             (true, Taken::Accepted) => {
                 tracing::debug!(%account, %published, "the account takes the address");
@@ -114,6 +124,35 @@ impl Acceptance {
             }
             (false, Taken::Accepted | Taken::Refused) => {}
         }
+    }
+
+    /// Adds what was kept or what others have seen, the newest answers winning. Addresses that are not
+    /// published any more are left out.
+    pub fn take_over(&self, accounts: &[(Account, Known)]) {
+        let now = Timestamp::now();
+        let is_listed =
+            |address: Published| self.list.iter().any(|listed| listed.published == address);
+        for (account, other) in accounts {
+            self.book.change(account, |known| {
+                known.called = known.called.max(other.called.map(|called| called.min(now)));
+                let lines = other.lines.iter();
+                for (address, standing) in lines.filter(|(address, _)| is_listed(*address)) {
+                    if known.at_mut(*address).learn(standing, now) {
+                        self.set_changed();
+                    }
+                }
+            });
+        }
+    }
+
+    /// Whether more is known than when this was asked last.
+    pub fn take_changed(&self) -> bool {
+        self.is_changed.swap(false, Ordering::Relaxed)
+    }
+
+    /// More is known than what was saved.
+    pub fn set_changed(&self) {
+        self.is_changed.store(true, Ordering::Relaxed);
     }
 
     /// What is known of an account.
@@ -140,6 +179,7 @@ impl Acceptance {
     }
 
     fn choose(&self, known: &Known, tried: &[Published]) -> Choice {
+        let now = Timestamp::now();
         let candidates: Vec<_> = self
             .list
             .iter()
@@ -149,6 +189,7 @@ impl Acceptance {
                 published: listed.published,
                 standing: known.at(listed.published),
                 place: self.place(listed),
+                is_stale: !tried.is_empty() && is_stale(known.at(listed.published), now),
             })
             .collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -162,4 +203,9 @@ impl Acceptance {
             None => Place::Elsewhere(&listed.elsewhere),
         }
     }
+}
+
+fn is_stale(standing: Standing, now: Timestamp) -> bool {
+    let refused = standing.refused;
+    refused.is_some_and(|refused| now.duration_since(refused).abs() >= TRY_AGAIN)
 }

@@ -7,11 +7,13 @@ use crate::model::{Actor, Cause};
 pub use code::{ERROR_CODE, TOO_MANY_RUNNING, code_of, is_code};
 pub use coded::Coding;
 pub use cursor::CursorReader;
+pub use edge::{Edge, edge};
 pub use error::{BodyEnd, ErrorReader, OAuthError, Said};
 
 mod code;
 mod coded;
 mod cursor;
+mod edge;
 mod error;
 
 /// `X-ConcurrencyLimit-*` of an answer
