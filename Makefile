@@ -55,8 +55,8 @@ lab: ## the laboratory: real addresses in network namespaces, every packet check
 chaos: ## two gateways, a real Redis, and half an hour of faults (CHAOS_SECONDS, CHAOS_SEED)
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-1800} $(CARGO) test --locked --test chaos -- --nocapture
 
-model: ## the fleet's ledger under the model checker and the simulator, MODEL_EFFORT (20) times as long as in CI
-	MODEL_EFFORT=$${MODEL_EFFORT:-20} $(CARGO) test --locked -p kintone-egress-model -- --nocapture
+model: ## the fleet's ledger under the model checker and the simulator, MODEL_EFFORT (20) times as long as in CI; permits under loom
+	MODEL_EFFORT=$${MODEL_EFFORT:-20} $(CARGO) test --locked -p kintone-egress-model -p kintone-egress-loom -- --nocapture
 
 bench: ## benchmarks; with BENCH_HARNESS=FOLDER also beside other proxies (tests/bench/compare.sh)
 	$(CARGO) bench --locked -p kintone-egress-bench

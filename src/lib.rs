@@ -20,9 +20,10 @@
 //! | 3 | [`tls`] | TLS we originate and answer, the private CA, the ClientHello of a CONNECT | `config`, `kintone`, `model` |
 //! | 3 | [`quota`] | may this call go: permits, rate, fair queue, calls of the day; what is in flight, over restarts | `config`, `kintone`, `model` |
 //! | 3 | [`published`] | for customers: the list of addresses, its notice, its page and feeds | `config`, `kintone`, `model` |
+//! | 3 | [`notify`] | telling people: many failures, one beginning, one end | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
 //! | 4 | [`fleet`] | permits shared with other hosts: the ledger, its notice board, the beat | `quota`, `tls`, `config`, `model` |
-//! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool | `tls`, `config`, `model` |
+//! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool; what the internet sees | `tls`, `config`, `model` |
 //! | 5 | [`proxy`] | the life of a call | the floors below |
 //! | 5 | [`admin`] | what operators see and order | the floors below |
 //! | 6 | [`gateway`] | builds, wires, spawns, drains | everything above |
@@ -75,11 +76,23 @@
 //! public listener shows what was rendered of it. `egress` tells `gateway/evidence` the local address
 //! of each connection that stands, which `published/evidence` keeps by account and day.
 //!
+//! As which address a bind leaves only others can see: `egress/verify` asks echoes from each address in use,
+//! at the start, when it comes back and all the time, and shuts the gate of one that is seen as another, which
+//! every call passes (`egress/source`). What was proven is kept in the state directory for a restart.
+//!
+//! # Telling people
+//! A call that ends goes through `notify/feed`, which never makes it wait: a failure always, a success only
+//! where a failure of its account is followed. `notify/clerk`, one task, hears what it shows of each matter
+//! (`notify/sign`), when an episode begins and ends (`notify/episode`), and whether so many begin that the
+//! cause may be ours (`notify/brake`); letters become mails in the state directory (`notify/spool`), which
+//! `notify/post` brings to the server. What the clerk must know of the rest (`notify/surroundings`) is
+//! answered by `gateway/notices`.
+//!
 //! # What must always hold
 //! Every integration test checks these in one shared harness (`tests/support`).
 //!
 //! 1. Every packet to kintone leaves from a bind address of the configuration whose published address
-//!    is on the list as active; when none is usable, nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
+//!    is on the list as active and, with `[verify]`, seen so from outside; when none is usable, nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
 //! 2. At every instant the calls in flight for an account are at most its limit. (A permit is taken
 //!    before the first byte and given back after the last; [`quota::Permit`] settles when kintone's
 //!    end was not seen. `quota/record` holds it over the end of the process and of the machine,
@@ -98,7 +111,8 @@
 //! lends what it does not need, for a time. It takes the permits away from itself before it tells, and
 //! a borrower's calls begin before a moment that its own clock shows; so the store between the hosts is
 //! a notice board that may lose, delay, repeat or forget. `fleet/row` is what hosts tell each other,
-//! `fleet/share` what the ledger and `quota` do.
+//! `fleet/share` what the ledger and `quota` do. `fleet/side` is what hosts tell each other
+//! beside permits, over a connection of its own: no limit rests on it.
 //!
 //! # Absent on purpose
 //! `quota` knows no HTTP and no metrics; `egress` knows no quota; `telemetry` calls nobody back;
@@ -116,6 +130,7 @@ pub mod fleet;
 pub mod gateway;
 pub mod kintone;
 pub mod model;
+pub mod notify;
 pub mod operator;
 pub mod proxy;
 pub mod published;

@@ -14,19 +14,21 @@ use kintone_egress::config::file::{Environment, Loaded, load};
 use kintone_egress::config::place::Faults;
 use kintone_egress::config::show::effective_toml;
 use kintone_egress::config::token::{generate_token, hash_token};
-use kintone_egress::config::{AccessLog, Config};
+use kintone_egress::config::{AccessLog, Config, Log};
 use kintone_egress::descriptors;
-use kintone_egress::gateway::{Gateway, Source, listen_for_signals};
+use kintone_egress::gateway::{Gateway, Signal, Source, listen_for_signals};
 use kintone_egress::operator::addresses::{Addresses, Format};
 use kintone_egress::operator::ca::{self, CaOrder};
 use kintone_egress::operator::doctor::examine;
+use kintone_egress::operator::echo::{Echo, EchoOrder};
 use kintone_egress::operator::evidence::{Form, print};
 use kintone_egress::operator::explain::{Explainer, Question};
 use kintone_egress::operator::fleet::{AskError, Wish, ask};
+use kintone_egress::operator::notify;
 use kintone_egress::telemetry::access_log::AccessLogHandle;
 use kintone_egress::telemetry::logging;
 
-use arguments::{Arguments, Ca, Call, ConfigFile, FleetVerb, NewCa, Verb};
+use arguments::{Arguments, Ca, Call, ConfigFile, FleetVerb, NewCa, NotifyVerb, Verb};
 
 #[path = "main/arguments.rs"]
 mod arguments;
@@ -56,7 +58,9 @@ fn main() -> ExitCode {
         } => evidence(&file, &domain, day, json),
         Verb::Explain(call) => explain(*call),
         Verb::Doctor { file, domain } => doctor(&file, domain.as_deref()),
+        Verb::Echo(order) => echo(order),
         Verb::Fleet { verb } => fleet(verb),
+        Verb::Notify { verb } => notify(verb),
         Verb::Ca(Ca::Init(order)) => make_ca(order),
         Verb::Ca(Ca::Print(file)) => print_ca(&file),
         Verb::HashToken { generate } => print_token_hash(generate),
@@ -89,6 +93,48 @@ fn fleet(verb: FleetVerb) -> anyhow::Result<ExitCode> {
     }
 }
 
+fn notify(verb: NotifyVerb) -> anyhow::Result<ExitCode> {
+    match verb {
+        NotifyVerb::Test { file, address } => {
+            let Some(config) = read(&file, &Environment::from_process()) else {
+                return Ok(ExitCode::from(BAD_CONFIG));
+            };
+            let sending = notify::test(&config, &address, Timestamp::now());
+            write_out(&single_threaded()?.block_on(sending)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        NotifyVerb::Preview { file, cause } => {
+            let Some(config) = read(&file, &Environment::from_process()) else {
+                return Ok(ExitCode::from(BAD_CONFIG));
+            };
+            let text = notify::preview(&config, cause.as_deref(), Timestamp::now())?;
+            anyhow::ensure!(!text.is_empty(), "nobody is told of such a cause");
+            write_out(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        NotifyVerb::Held(file) => decide(&file, &notify::Wish::Held),
+        NotifyVerb::Release { file, cause } => decide(&file, &notify::Wish::Release(cause)),
+        NotifyVerb::Drop { file, cause } => decide(&file, &notify::Wish::Drop(cause)),
+    }
+}
+
+fn decide(file: &ConfigFile, wish: &notify::Wish) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    match single_threaded()?.block_on(notify::ask(&config, wish)) {
+        Ok(answer) => {
+            write_out(&answer)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error @ AskError::Refused(_)) => {
+            say(&format!("kintone-egress: {error}"));
+            Ok(ExitCode::from(REFUSED))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn doctor(file: &ConfigFile, domain: Option<&str>) -> anyhow::Result<ExitCode> {
     let Some(config) = read(file, &Environment::from_process()) else {
         return Ok(ExitCode::from(BAD_CONFIG));
@@ -99,6 +145,32 @@ fn doctor(file: &ConfigFile, domain: Option<&str>) -> anyhow::Result<ExitCode> {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(REFUSED),
     })
+}
+
+fn echo(order: arguments::EchoListener) -> anyhow::Result<ExitCode> {
+    logging::install(&Log::default(), logging::Format::of_stderr())?;
+    let echo = Echo::open(EchoOrder {
+        listen: order.listen,
+        tls: order.tls_cert.zip(order.tls_key),
+        connections: order.connections,
+    })?;
+    single_threaded()?.block_on(async {
+        let mut signals = listen_for_signals().context("cannot listen for signals")?;
+        let (reload, reloads) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Some(signal) = signals.recv().await {
+                match signal {
+                    Signal::End => return,
+                    Signal::Reload => drop(reload.send(()).await),
+                    Signal::ReopenLogs => {}
+                }
+            }
+        });
+        // Without a service manager there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        anyhow::Ok(echo.serve(reloads).await?)
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A runtime for a verb that asks something and ends.

@@ -5,6 +5,7 @@
 //! [`Order`] sent over a channel; whoever wires the gateway carries it out.
 
 pub use fleet::FleetOrder;
+pub use notify::{Decision, HeldMails};
 pub use order::{AfterDrain, Carried, Command, Order, Refusal};
 pub use routes::{read_only_router, router};
 pub use serve::{CONNECTIONS, spawn};
@@ -14,6 +15,7 @@ pub mod answers;
 pub mod days;
 pub mod fleet;
 pub mod guard;
+pub mod notify;
 pub mod order;
 pub mod page;
 pub mod ports;

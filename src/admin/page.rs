@@ -7,7 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 
 use super::answers::{AccountItem, Ready, Sort};
 use super::state::Admin;
-use crate::telemetry::{AddressView, LiveFilter, LiveSnapshot, Presence};
+use crate::telemetry::{AddressView, LiveFilter, LiveSnapshot, Presence, SeenWord};
 
 /// Accounts on the page; the API has all.
 const ACCOUNTS: usize = 25;
@@ -92,9 +92,16 @@ fn push_addresses(page: &mut String, addresses: &[AddressView]) {
          <th class=\"n\">Connections</th><th class=\"n\">Pooled</th></tr>",
     );
     for it in addresses {
-        let (class, word) = match it.presence {
-            Presence::Up => ("ok", "up"),
-            Presence::Absent => ("bad", "not on this host"),
+        let seen = it
+            .verification
+            .as_ref()
+            .map(|verification| verification.seen);
+        let (class, word) = match (it.presence, seen) {
+            (Presence::Absent, _) => ("bad", "not on this host"),
+            (Presence::Up, None) => ("ok", "up"),
+            (Presence::Up, Some(SeenWord::Published)) => ("ok", "up, verified"),
+            (Presence::Up, Some(SeenWord::Other)) => ("bad", "leaves as another address"),
+            (Presence::Up, Some(SeenWord::Unknown)) => ("bad", "not verified"),
         };
         push(
             page,

@@ -144,6 +144,7 @@ mod tests {
             state: "active",
             presence: Presence::Up,
             since: None,
+            verification: None,
             connections: 0,
             pooled: 0,
         }

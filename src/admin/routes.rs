@@ -24,6 +24,7 @@ use super::answers::{
 use super::days;
 use super::fleet;
 use super::guard::{self, Names, Refused};
+use super::notify;
 use super::order::{AfterDrain, Command, Order};
 use super::page;
 use super::state::Admin;
@@ -46,6 +47,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
     let guarded = Arc::clone(&admin);
     read_only_routes()
         .merge(fleet::routes())
+        .merge(notify::routes())
         .route("/", get(status_page))
         .route("/api/v1/config", get(config))
         .route("/api/v1/accounts", get(accounts))

@@ -6,15 +6,17 @@ use jiff::civil::Date;
 use tokio::sync::mpsc;
 
 use super::fleet::FleetOrder;
+use super::notify::{Decision, HeldMails};
 use super::order::Command;
 use super::ports::PortCount;
 use crate::config::{QuotaSettings, Secret};
 use crate::kintone::day::Day;
 use crate::model::Account;
-use crate::published::evidence::Statement;
+use crate::published::evidence::FleetStatement;
 use crate::quota::{ArchiveError, DayRow};
 use crate::telemetry::{
-    AccountView, AddressView, AppTodayView, Balance, FleetView, PublishedView, Telemetry, Views,
+    AccountView, AddressView, AppTodayView, Balance, FleetView, MailView, PublishedView, Telemetry,
+    Views,
 };
 
 /// A question to the rest of the gateway. It must answer without waiting.
@@ -28,9 +30,11 @@ pub type AskQuota = Box<dyn Fn(&Account) -> QuotaSettings + Send + Sync>;
 
 /// An order about another host, carried out at once.
 pub type OrderFleet = Box<dyn Fn(&FleetOrder) -> Result<(), String> + Send + Sync>;
+/// A decision about the mails held of a cause; how many those were. It may wait for the disk.
+pub type DecideMails = Arc<dyn Fn(&str, Decision) -> usize + Send + Sync>;
 /// What is known of the connections of an account, by its domain in lower case, on a day; or why it
 /// is not. It may wait for the disk.
-pub type AskEvidence = Arc<dyn Fn(&str, Date) -> Result<Statement, String> + Send + Sync>;
+pub type AskEvidence = Arc<dyn Fn(&str, Date) -> Result<FleetStatement, String> + Send + Sync>;
 /// What was counted for an account, by its domain in lower case, from the first of these days to the
 /// second. It may wait for the disk.
 pub type AskDays = Box<dyn Fn(&str, Day, Day) -> Result<Vec<DayRow>, ArchiveError> + Send + Sync>;
@@ -65,6 +69,12 @@ pub struct Admin {
     pub draining: Ask<bool>,
     /// How it stands in its fleet.
     pub fleet: Ask<FleetView>,
+    /// Mails to people, counted.
+    pub mail: Ask<MailView>,
+    /// The mails held, by cause.
+    pub held_mails: Ask<Vec<HeldMails>>,
+    /// Carries out what operators decide about the mails held of a cause; how many those were.
+    pub decide_mails: DecideMails,
     /// Carries out an order about another host; the fault if it is refused.
     pub order_fleet: OrderFleet,
     /// The configuration in force, secrets as `***`.
@@ -106,6 +116,7 @@ impl Admin {
             published: (self.published)(),
             draining: (self.draining)(),
             fleet: Some((self.fleet)()),
+            mail: (self.mail)(),
         }
     }
 }

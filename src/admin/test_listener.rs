@@ -22,7 +22,7 @@ use crate::model::{
 use crate::quota::{ArchiveError, DayRow};
 use crate::telemetry::test_support::config;
 use crate::telemetry::{
-    AccessLogHandle, AccountLoad, AccountView, AddressView, Balance, FleetView, Presence,
+    AccessLogHandle, AccountLoad, AccountView, AddressView, Balance, FleetView, MailView, Presence,
     PublishedView, Telemetry, TenantView, WaitingView,
 };
 
@@ -68,6 +68,9 @@ impl Running {
             published: Box::new(PublishedView::default),
             draining: Box::new(|| false),
             fleet: Box::new(FleetView::default),
+            mail: Box::new(MailView::default),
+            held_mails: Box::new(Vec::new),
+            decide_mails: Arc::new(|_, _| 0),
             order_fleet: Box::new(|_| Err("this host is alone".to_owned())),
             config_json: Box::new(|| json!({"admin": {"token": "***"}})),
             token: Box::new(move || token.map(|it| Secret::new(it.into()))),
@@ -195,6 +198,7 @@ pub(crate) fn address() -> AddressView {
         state: "active",
         presence: Presence::Up,
         since: Some(Duration::from_secs(60)),
+        verification: None,
         connections: 4,
         pooled: 3,
     }

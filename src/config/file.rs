@@ -13,8 +13,8 @@ use super::shape::Config;
 use super::source::{Source, beside};
 use super::token::sha256_hex;
 use super::{
-    acceptance, account, caller, circuit, egress, fleet, inspect, listen, public, quota, service,
-    unbuilt, upstream,
+    acceptance, account, caller, circuit, egress, fleet, inspect, listen, notify, public, quota,
+    service, unbuilt, upstream,
 };
 
 /// Largest file, in bytes.
@@ -159,7 +159,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
     let config = Config {
         limits: service::limits(&mut root),
         verify: service::verify(&mut root),
-        notify: service::notify(&mut root),
+        notify: notify::read(&mut root),
         admin: service::admin(&mut root),
         state_dir: service::state_dir(&mut root, &state_default),
         log: service::log(&mut root),

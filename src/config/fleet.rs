@@ -1,5 +1,6 @@
 //! `[fleet]`: which host this is, and among which hosts the limits are shared.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::credential::secret;
@@ -72,6 +73,8 @@ fn exchange(section: &mut Section<'_>) -> Exchange {
         loan,
         overrun: duration("overrun", usual.overrun, 1000, 600),
         evict_after: duration("evict_after", usual.evict_after, 10_000, DAY_S),
+        side_every: duration("side_every", usual.side_every, 2_000, 60),
+        side_rows: section.or("side_rows", usual.side_rows, |value| value.size(SIDE_ROWS)),
         ca_file: section.get("redis_ca_file").and_then(|value| value.path()),
         prefix: section.or("redis_prefix", usual.prefix, |value| prefix(value)),
     };
@@ -84,6 +87,9 @@ fn exchange(section: &mut Section<'_>) -> Exchange {
     }
     exchange
 }
+
+/// What a host may tell beside permits, in bytes.
+const SIDE_ROWS: RangeInclusive<u64> = 4 << 10..=16 << 20;
 
 /// A day, in seconds.
 const DAY_S: u64 = 24 * 60 * 60;

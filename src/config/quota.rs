@@ -99,7 +99,8 @@ fn check(section: &mut Section<'_>, quota: &mut QuotaSettings, hosts: usize) {
         section.warn(
             limit_key,
             format!(
-                "the part of each of {hosts} hosts in {ours} permits is 0, so no call could pass"
+                "the part of each of {hosts} hosts in {ours} permits is 0: only the first host's calls \
+                 can pass"
             ),
             format!("expected concurrency of at least headroom + {hosts}"),
         );

@@ -52,6 +52,8 @@ impl Config {
             "fleet.beat" = fleet.exchange.beat,
             "fleet.loan" = fleet.exchange.loan,
             "fleet.overrun" = fleet.exchange.overrun,
+            "fleet.side_rows" = fleet.exchange.side_rows,
+            "fleet.side_every" = fleet.exchange.side_every,
             "state.dir" = state_dir,
             "log.access" = log.access,
         }

@@ -1,4 +1,4 @@
-//! The small tables: `[limits]`, `[verify]`, `[notify]`, `[admin]`, `[state]`, `[log]`,
+//! The small tables: `[limits]`, `[verify]`, `[admin]`, `[state]`, `[log]`,
 //! `[drain]`.
 
 use std::path::{Path, PathBuf};
@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::credential::{secret, secret_url};
-use super::name;
+use super::credential::secret;
 use super::read::{Section, Value};
 use super::secret::Secret;
-use super::shape::{AccessLog, Admin, Drain, Language, Limits, Log, Notify, Verify};
+use super::shape::{AccessLog, Admin, Drain, Limits, Log, Verify};
 use super::source::shown;
 
 const MS: Duration = Duration::from_millis(1);
@@ -23,6 +22,9 @@ const HEAD_SIZE_MAX: u64 = 1 << 20;
 
 /// Shorter tokens can be guessed, in characters.
 const ADMIN_TOKEN_LENGTH_MIN: usize = 16;
+
+/// Longest wait for an echo, unless a third of `interval` is shorter.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads `[limits]`.
 pub(super) fn limits(root: &mut Section<'_>) -> Limits {
@@ -84,6 +86,16 @@ pub(super) fn verify(root: &mut Section<'_>) -> Option<Verify> {
     let unknown_for = section.or("unknown_for", 900 * SECOND, |value| {
         value.duration(SECOND..=7 * 24 * HOUR)
     });
+    let timeout = section.or("timeout", (interval / 3).min(ECHO_TIMEOUT), |value| {
+        value.duration(MS..=HOUR)
+    });
+    if timeout > interval / 2 {
+        section.fault(
+            "timeout",
+            "is more than half of `interval`",
+            "expected less, so that an echo that is asked in time can also answer in time",
+        );
+    }
     if unknown_for < interval {
         section.warn(
             "unknown_for",
@@ -95,6 +107,7 @@ pub(super) fn verify(root: &mut Section<'_>) -> Option<Verify> {
     Some(Verify {
         urls: several.into_iter().flatten().chain(single).collect(),
         interval,
+        timeout,
         unknown_for,
     })
 }
@@ -106,8 +119,9 @@ fn echo(value: &Value<'_>) -> Option<String> {
     let is_url = text.parse::<http::Uri>().is_ok_and(|url| {
         let authority = url.authority().map_or("", |authority| authority.as_str());
         matches!(url.scheme_str(), Some("http" | "https"))
-            && !authority.is_empty()
-            && !authority.contains('@')
+            && url.host().is_some_and(|host| !host.is_empty())
+            // It is asked by IPv4, which is what customers allow.
+            && !authority.contains(['@', '['])
     });
     if is_url {
         Some(text.to_owned())
@@ -117,29 +131,6 @@ fn echo(value: &Value<'_>) -> Option<String> {
             format!("expected {ECHO}, without credentials"),
         )
     }
-}
-
-/// Reads `[notify]`.
-pub(super) fn notify(root: &mut Section<'_>) -> Option<Notify> {
-    let mut section = root.section("notify");
-    if !section.is_present() {
-        return None;
-    }
-    let smtp = section.required("smtp", "expected such as \"smtp://127.0.0.1:25\"");
-    let smtp = smtp.and_then(|value| secret_url(&value, &["smtp", "smtps"]));
-    let from = section.required("from", "expected the sender's mail address");
-    let from = from.and_then(|value| name::mail(&value));
-    let operators = section.required("operators", "expected the operators' mail addresses");
-    let operators = operators.and_then(|value| value.list_of("mail addresses", name::mail));
-    let languages = [("ja", Language::Ja), ("en", Language::En)];
-    let language = section.or("language", Language::Ja, |value| value.word(&languages));
-    section.finish();
-    Some(Notify {
-        smtp: smtp?,
-        from: from?,
-        operators: operators?,
-        language,
-    })
 }
 
 /// Reads `[admin]`.

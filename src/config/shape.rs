@@ -15,6 +15,7 @@ use super::acceptance::Acceptance;
 use super::circuit::Circuit;
 use super::grant::{AccountSettings, Callers, NamePattern, QuotaSettings};
 use super::inspect::Inspect;
+use super::notify::Notify;
 use super::secret::Secret;
 use super::store::{Exchange, StoreUrl};
 
@@ -242,23 +243,12 @@ pub struct Fleet {
 pub struct Verify {
     /// Echoes of the caller's address.
     pub urls: Vec<String>,
-    /// How often.
+    /// What has changed is known within this time.
     pub interval: Duration,
+    /// Longest wait for an echo.
+    pub timeout: Duration,
     /// How long the last verdict stands without an answer.
     pub unknown_for: Duration,
-}
-
-/// `[notify]`.
-#[derive(Debug, Clone)]
-pub struct Notify {
-    /// The mail server.
-    pub smtp: Secret,
-    /// The sender.
-    pub from: String,
-    /// The operators.
-    pub operators: Vec<String>,
-    /// Which language stands first.
-    pub language: Language,
 }
 
 /// Language of texts for people.
@@ -328,6 +318,15 @@ impl Config {
         self.accounts
             .get(account)
             .map_or(&self.quota, |settings| &settings.quota)
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            access: AccessLog::Stdout,
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use toml::{Table, Value};
 use super::circuit::{Circuit, MaintenanceWindow};
 use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings, TenantRule};
 use super::inspect::Inspect;
+use super::notify;
 use super::shape::{
-    AccessLog, AccountPolicy, Config, EgressAddress, Language, Log, Notify, Public, StaticAnswer,
-    Upstream, Verify,
+    AccessLog, AccountPolicy, Config, EgressAddress, Log, Public, StaticAnswer, Upstream, Verify,
 };
 use super::table::{count, duration, set, set_some, strings, table};
 use super::unit::format_size;
@@ -56,7 +56,9 @@ fn effective(config: &Config) -> Table {
     set(&mut root, "limits", limits(config));
     set(&mut root, "fleet", fleet(config));
     set_some(&mut root, "verify", config.verify.as_ref().map(verify));
-    set_some(&mut root, "notify", config.notify.as_ref().map(notify));
+    let notify = config.notify.as_ref();
+    let notify = notify.map(|it| notify::show(it, HIDDEN));
+    set_some(&mut root, "notify", notify);
     let token = config.admin.token.as_ref();
     set_some(
         &mut root,
@@ -341,20 +343,8 @@ fn verify(verify: &Verify) -> Table {
     table([
         ("urls", verify.urls.clone().into()),
         ("interval", duration(verify.interval)),
+        ("timeout", duration(verify.timeout)),
         ("unknown_for", duration(verify.unknown_for)),
-    ])
-}
-
-fn notify(notify: &Notify) -> Table {
-    let language = match notify.language {
-        Language::Ja => "ja",
-        Language::En => "en",
-    };
-    table([
-        ("smtp", HIDDEN.into()),
-        ("from", notify.from.clone().into()),
-        ("operators", notify.operators.clone().into()),
-        ("language", language.into()),
     ])
 }
 
@@ -385,8 +375,11 @@ fn fleet(config: &Config) -> Table {
         ("loan", exchange.loan),
         ("overrun", exchange.overrun),
         ("evict_after", exchange.evict_after),
+        ("side_every", exchange.side_every),
     ] {
         set(&mut fleet, key, duration(value));
     }
+    let side_rows = format_size(exchange.side_rows as u64);
+    set(&mut fleet, "side_rows", side_rows);
     fleet
 }

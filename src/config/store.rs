@@ -63,6 +63,10 @@ pub struct Exchange {
     pub overrun: Duration,
     /// A host that was seen later than this ago cannot be evicted.
     pub evict_after: Duration,
+    /// The most that a host tells the others beside permits, in bytes.
+    pub side_rows: usize,
+    /// How often it does.
+    pub side_every: Duration,
 }
 
 /// Schemes, how they speak, and whether their servers are Sentinel's.
@@ -210,6 +214,8 @@ impl Default for Exchange {
             loan: Duration::from_secs(18),
             overrun: Duration::from_secs(60),
             evict_after: Duration::from_secs(300),
+            side_rows: 1 << 20,
+            side_every: Duration::from_secs(5),
         }
     }
 }

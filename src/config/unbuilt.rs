@@ -12,34 +12,16 @@ struct Unbuilt {
     path: &'static [&'static str],
     /// The value that asks for it; `None`: any.
     value: Option<&'static str>,
-    /// An error where ignoring it would weaken a promise.
-    severity: Severity,
 }
 
-const TABLE: [Unbuilt; 7] = [
+const TABLE: [Unbuilt; 3] = [
     ignored(&["listen", "proxy_tls"]),
     ignored(&["listen", "tls"]),
     ignored(&["caller", "certificate"]),
-    refused(&["verify"]),
-    ignored(&["notify"]),
-    ignored(&["account", "*", "contacts"]),
-    ignored(&["account", "*", "tenant", "*", "contacts"]),
 ];
 
 const fn ignored(path: &'static [&'static str]) -> Unbuilt {
-    Unbuilt {
-        path,
-        value: None,
-        severity: Severity::Warning,
-    }
-}
-
-const fn refused(path: &'static [&'static str]) -> Unbuilt {
-    Unbuilt {
-        path,
-        value: None,
-        severity: Severity::Error,
-    }
+    Unbuilt { path, value: None }
 }
 
 /// Reports every use of what is not built.
@@ -73,7 +55,7 @@ fn visit(source: &Source<'_>, table: &DeTable<'_>, unbuilt: &Unbuilt, path: &[&s
                         .value
                         .is_none_or(|word| asked.as_str() == Some(word)) =>
             {
-                say(source, unbuilt, value.span().start, &key);
+                say(source, value.span().start, &key);
             }
             DeValue::String(_)
             | DeValue::Integer(_)
@@ -86,16 +68,12 @@ fn visit(source: &Source<'_>, table: &DeTable<'_>, unbuilt: &Unbuilt, path: &[&s
     }
 }
 
-fn say(source: &Source<'_>, unbuilt: &Unbuilt, offset: usize, key: &str) {
-    let remedy = match unbuilt.severity {
-        Severity::Warning => "it has no effect",
-        Severity::Error => "it must be left out, since ignoring it would weaken a promise",
-    };
+fn say(source: &Source<'_>, offset: usize, key: &str) {
     source.report(
-        unbuilt.severity,
+        Severity::Warning,
         offset,
         key,
         "is not built in this version",
-        remedy,
+        "it has no effect",
     );
 }

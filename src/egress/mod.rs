@@ -4,7 +4,7 @@
 //! this order: the address is on this host, the name resolves, the answer is vetted, the address
 //! judged is the address dialled, TLS. Nothing is repeated here, and nothing is known of quotas.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use bytes::Bytes;
 use http_body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use ipnet::Ipv4Net;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
 use crate::config::{AddressState, Config};
@@ -29,11 +28,12 @@ pub use pool::Checkout;
 pub use preview::{Preview, preview};
 pub use reuse::{Kept, Reuse, SendError};
 pub use source::{AddressSnapshot, Addresses, OpenConnection, Presence, Source};
-pub use verdict::{ConnectError, Connected, Timings, Verdict};
+pub use verdict::{ConnectError, Connected, EgressError, Timings, Verdict};
 pub use witness::Witness;
 
 mod acceptance;
 mod dial;
+mod find;
 mod line;
 mod nameserver;
 mod observer;
@@ -43,35 +43,30 @@ mod resolve;
 mod reuse;
 mod source;
 mod verdict;
+pub mod verify;
 pub mod vet;
 mod witness;
 
+use find::Finder;
 use line::{Line, Wire};
 use nameserver::Nameservers;
 use observer::Observer;
 use pool::{Made, Pool, PoolLimits};
-use resolve::{Destinations, Resolved, Resolver};
+use resolve::Resolver;
 use source::Address;
+use verify::{Around, Rules, Verifier};
 
 /// The one way out. `B` is the body of requests to kintone.
 pub struct Egress<B> {
     addresses: Arc<Addresses>,
     acceptance: Acceptance,
-    resolver: Resolver,
-    allow_networks: Vec<Ipv4Net>,
+    finder: Finder,
     connect_timeout: Duration,
-    tls: ArcSwap<Outbound>,
+    tls: Arc<ArcSwap<Outbound>>,
     http: http1::Builder,
     pool: Arc<Pool<B>>,
     observer: Observer,
-}
-
-/// Why there is no way out.
-#[derive(Debug, thiserror::Error)]
-pub enum EgressError {
-    /// This host cannot resolve names, and the configuration has no static answer.
-    #[error(transparent)]
-    Resolver(#[from] ResolverError),
+    verifier: Verifier,
 }
 
 /// So many attempts of a query fit into `connect_timeout`, so that a lost datagram costs a quarter
@@ -88,7 +83,7 @@ const BUFFER_MAX: usize = 32 << 10;
 /// How often it is looked whether the addresses are on this host.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-impl<B> Egress<B> {
+impl<B: Send + 'static> Egress<B> {
     /// Reads what the configuration says, and looks which addresses are on this host.
     ///
     /// # Errors
@@ -98,27 +93,41 @@ impl<B> Egress<B> {
         let nameservers = Nameservers::system(upstream.connect_timeout / ATTEMPTS_IN_TIME);
         let statics = upstream.resolve.clone();
         let resolver = Resolver::new(statics, nameservers, upstream.connect_timeout)?;
-        let addresses = Arc::new(Addresses::new(&config.addresses));
+        let rules = config.verify.as_ref().map(Rules::new);
+        let addresses = Arc::new(match &rules {
+            Some(_) => Addresses::unproven(&config.addresses),
+            None => Addresses::new(&config.addresses),
+        });
         let acceptance = Acceptance::new(config, Arc::clone(&addresses));
-        let limits = PoolLimits {
-            idle: upstream.pool_idle,
-            life: upstream.pool_life,
-            per_host: upstream.pool_per_host,
-            total: upstream.pool_total,
-        };
         let mut http = http1::Builder::new();
         http.preserve_header_case(true)
             // A proxy removes them (RFC 9112 section 5.1).
             .allow_spaces_after_header_name_in_responses(true)
             .max_header_size(config.limits.head_size)
             .max_buf_size(config.limits.head_size.max(BUFFER_MAX));
-        Ok(Arc::new(Self {
-            resolver,
+        let pool = Arc::new(Pool::new(PoolLimits::of(upstream), Arc::clone(&addresses)));
+        let tls = Arc::new(ArcSwap::from_pointee(tls));
+        let around = Around {
+            addresses: Arc::clone(&addresses),
+            resolver: resolver.clone(),
             allow_networks: upstream.allow_networks.clone(),
+            tls: Arc::clone(&tls),
+            close: {
+                let pool = Arc::clone(&pool);
+                Box::new(move |bind| pool.close(bind))
+            },
+        };
+        Ok(Arc::new(Self {
+            verifier: Verifier::new(rules, around),
+            finder: Finder {
+                resolver,
+                allow_networks: upstream.allow_networks.clone(),
+                addresses: Arc::clone(&addresses),
+            },
             connect_timeout: upstream.connect_timeout,
-            tls: ArcSwap::from_pointee(tls),
+            tls,
             http,
-            pool: Arc::new(Pool::new(limits, Arc::clone(&addresses))),
+            pool,
             addresses,
             acceptance,
             observer: Observer::default(),
@@ -128,8 +137,8 @@ impl<B> Egress<B> {
     /// The next usable address, in turn.
     ///
     /// # Errors
-    /// [`Denial::EgressUnavailable`] if none is in use or none of those is on this host. Then
-    /// nothing may leave.
+    /// [`Denial::EgressUnavailable`] if none is in use, or none of those is on this host and, with
+    /// `[verify]`, seen from outside as published. Then nothing may leave.
     pub fn choose(&self) -> Result<Source, Denial> {
         self.addresses.choose()
     }
@@ -146,6 +155,19 @@ impl<B> Egress<B> {
         for left in self.addresses.obey(states) {
             self.pool.close(left);
         }
+    }
+
+    /// Whether calls can leave as `published` from this host at this instant: it is in use, here, and
+    /// with `[verify]` seen from outside as published. It costs a few atomic loads.
+    #[must_use]
+    pub fn is_usable(&self, published: Published) -> bool {
+        self.addresses.is_usable(published)
+    }
+
+    /// Who asks how the internet sees the addresses.
+    #[must_use]
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
     }
 
     /// Tells `hear` of each connection from here on; the first one that is given stays.
@@ -173,7 +195,7 @@ impl<B> Egress<B> {
     /// [`Verdict`]: it cannot be resolved, or no place of it is allowed.
     pub async fn look_up(&self, host: &Host) -> Result<Vec<SocketAddrV4>, Verdict> {
         let mut timings = Timings::default();
-        let found = self.destinations(host, self.deadline(), &mut timings);
+        let found = self.finder.find(host, self.deadline(), &mut timings);
         Ok(found.await?.to_vec())
     }
 
@@ -237,7 +259,8 @@ impl<B> Egress<B> {
             .here(source)
             .map_err(|denial| fail(Verdict::Denied(denial), timings, None))?;
         let mut destinations = self
-            .destinations(host, deadline, &mut timings)
+            .finder
+            .find(host, deadline, &mut timings)
             .await
             .map_err(|verdict| fail(verdict, timings, None))?;
         destinations.retain(|to| !tried.contains(to));
@@ -247,6 +270,12 @@ impl<B> Egress<B> {
         let dialled = dialled.unwrap_or_else(|_| {
             let timeout = Verdict::Failed(Failure::Connect(Detail::ConnectTimeout));
             Err((timeout, destinations.last().copied()))
+        });
+        // It may have been shut meanwhile.
+        let dialled = dialled.and_then(|(stream, upstream)| {
+            let usable = self.addresses.usable(source.bind);
+            usable.map_err(|denial| (Verdict::Denied(denial), Some(upstream)))?;
+            Ok((stream, upstream))
         });
         match dialled {
             Ok((stream, upstream)) => {
@@ -261,7 +290,7 @@ impl<B> Egress<B> {
             }
             Err((verdict, upstream)) => {
                 match verdict {
-                    Verdict::Denied(Denial::EgressUnavailable(_)) => {
+                    Verdict::Denied(Denial::EgressUnavailable(Detail::AddressAbsent)) => {
                         address.set(Presence::Absent);
                         self.pool.close(source.bind);
                     }
@@ -272,42 +301,6 @@ impl<B> Egress<B> {
                 Err(fail(verdict, timings, upstream))
             }
         }
-    }
-
-    /// The addresses of `host` that may be dialled.
-    async fn destinations(
-        &self,
-        host: &Host,
-        deadline: Instant,
-        timings: &mut Timings,
-    ) -> Result<Destinations, Verdict> {
-        let started = Instant::now();
-        let resolved = timeout_at(deadline, self.resolver.resolve(host))
-            .await
-            .unwrap_or(Err(Detail::DnsTimeout));
-        let mut destinations = match resolved {
-            Ok(Resolved::Static(destinations)) => destinations,
-            Ok(Resolved::Looked(destinations)) => {
-                timings.dns = Some(started.elapsed());
-                destinations
-            }
-            Err(detail) => {
-                timings.dns = Some(started.elapsed());
-                return Err(Verdict::Failed(Failure::Dns(detail)));
-            }
-        };
-        destinations.retain(|to| self.may_dial(*to.ip()));
-        if destinations.is_empty() {
-            let denial = Denial::DestinationForbidden(Detail::AddressForbidden);
-            return Err(Verdict::Denied(denial));
-        }
-        Ok(destinations)
-    }
-
-    /// kintone is never at an address of this host, whatever a name server says.
-    fn may_dial(&self, to: Ipv4Addr) -> bool {
-        let networks = &self.allow_networks;
-        vet::is_allowed(to, networks) && (!self.addresses.has(to) || vet::is_within(to, networks))
     }
 }
 
@@ -389,6 +382,12 @@ where
             upstream: Some(upstream),
         };
         let stream = shaken.map_err(failed)?;
+        // It may have been shut meanwhile.
+        self.here(source).map_err(|denial| ConnectError {
+            verdict: Verdict::Denied(denial),
+            timings,
+            upstream: Some(upstream),
+        })?;
         let (sender, connection) = self
             .http
             .handshake(TokioIo::new(stream))

@@ -21,6 +21,7 @@ use super::reuse::{Kept, Reuse, SendError};
 use super::source::{Addresses, Source};
 use super::verdict::Timings;
 use super::witness::Witness;
+use crate::config::Upstream;
 use crate::model::{Bind, Host, Table};
 
 /// A connection to kintone in the hands of one call. Dropping it closes the connection.
@@ -94,6 +95,18 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How long a connection just given back may take to become ready. Its task needs to be polled
 /// once; when it takes longer, kintone has not finished with it.
 const READY_WAIT: Duration = Duration::from_millis(100);
+
+impl PoolLimits {
+    /// By the configuration.
+    pub(super) const fn of(upstream: &Upstream) -> Self {
+        Self {
+            idle: upstream.pool_idle,
+            life: upstream.pool_life,
+            per_host: upstream.pool_per_host,
+            total: upstream.pool_total,
+        }
+    }
+}
 
 impl<B> Pool<B> {
     pub(super) fn new(limits: PoolLimits, addresses: Arc<Addresses>) -> Self {
@@ -221,7 +234,7 @@ impl<B> Pool<B> {
     fn put(&self, host: Host, bind: Bind, idle: Idle<B>) -> Kept {
         let mut shelves = self.lock();
         // Looked at under the lock: an address is marked absent before its shelves are emptied.
-        if self.addresses.usable(bind).is_err() {
+        if !self.addresses.may_keep(bind, idle.born) {
             return Kept::Closed;
         }
         if shelves.total >= self.limits.total {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
 use super::dial;
+use super::verify::{Gate, Seen, Verification};
 use crate::config::{AddressState, EgressAddress};
 use crate::model::{Bind, Denial, Detail, Published};
 
@@ -42,6 +43,8 @@ pub struct AddressSnapshot {
     pub presence: Presence,
     /// Since when.
     pub since: Instant,
+    /// What echoes say of it; `None` without `[verify]`.
+    pub verification: Option<Verification>,
     /// Connections to kintone that are open, idle ones included. Each uses one local port.
     pub open: usize,
     /// Those of them that are idle.
@@ -65,6 +68,9 @@ pub(super) struct Address {
     /// Its place in [`AddressState::ALL`].
     state: AtomicU8,
     is_up: AtomicBool,
+    gate: Gate,
+    /// Connections made before, in milliseconds since `born`, may leave as another address.
+    distrusted_ms: AtomicU64,
     /// When it was looked last, in milliseconds since `born`.
     looked_ms: AtomicU64,
     born: Instant,
@@ -76,16 +82,34 @@ pub(super) struct Address {
 /// leaves on an old one may be lost.
 const LOOK_GOOD_FOR_MS: u64 = 10;
 
+/// What keeps an address from being used, what is nearest to usable last: that is what has to be put
+/// right.
+const HINDRANCES: [Detail; 4] = [
+    Detail::NoAddress,
+    Detail::AddressAbsent,
+    Detail::AddressUnverified,
+    Detail::AddressMismatch,
+];
+
 impl Addresses {
     /// Looks once which of them are on this host, by binding a socket to each; nothing is sent.
     #[must_use]
     pub fn new(configured: &[EgressAddress]) -> Self {
+        Self::gated(configured, Gate::open)
+    }
+
+    /// The same, each used only once it was seen from outside as published.
+    pub(super) fn unproven(configured: &[EgressAddress]) -> Self {
+        Self::gated(configured, Gate::shut)
+    }
+
+    fn gated(configured: &[EgressAddress], gate: fn() -> Gate) -> Self {
         let list = configured.iter().filter_map(|address| {
             let source = Source {
                 published: address.published,
                 bind: address.bind?,
             };
-            Some(Arc::new(Address::new(source, address.state)))
+            Some(Arc::new(Address::new(source, address.state, gate())))
         });
         Self {
             list: list.collect(),
@@ -96,7 +120,8 @@ impl Addresses {
     /// The next usable address, in turn.
     ///
     /// # Errors
-    /// [`Denial::EgressUnavailable`] if none is in use or none of those is on this host.
+    /// [`Denial::EgressUnavailable`] if none is in use, or none of those is on this host and seen from
+    /// outside as published.
     pub fn choose(&self) -> Result<Source, Denial> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let usable = |address: &&Arc<Address>| address.is_usable();
@@ -106,13 +131,10 @@ impl Addresses {
         {
             return Ok(address.source);
         }
-        let mut states = self.list.iter().map(|address| address.state());
+        let hindrances = self.list.iter().filter_map(|address| address.hindrance());
+        let nearest = hindrances.max_by_key(|detail| HINDRANCES.iter().position(|it| it == detail));
         Err(Denial::EgressUnavailable(
-            if states.any(|state| state == AddressState::Active) {
-                Detail::AddressAbsent
-            } else {
-                Detail::NoAddress
-            },
+            nearest.unwrap_or(Detail::NoAddress),
         ))
     }
 
@@ -126,10 +148,40 @@ impl Addresses {
 
     /// The address behind `bind`, if it may be used at this instant.
     pub(super) fn usable(&self, bind: Bind) -> Result<&Arc<Address>, Denial> {
-        self.list
-            .iter()
-            .find(|address| address.source.bind == bind && address.is_usable())
-            .ok_or(Denial::EgressUnavailable(Detail::AddressAbsent))
+        let mut of_bind = self.list.iter().filter(|it| it.source.bind == bind);
+        of_bind
+            .clone()
+            .find(|address| address.is_usable())
+            .ok_or_else(|| {
+                let hindrance = of_bind.find_map(|address| address.hindrance());
+                let detail = hindrance.filter(|detail| *detail != Detail::NoAddress);
+                Denial::EgressUnavailable(detail.unwrap_or(Detail::AddressAbsent))
+            })
+    }
+
+    /// Whether a connection from `bind` that was made at `born` may be kept for another call.
+    pub(super) fn may_keep(&self, bind: Bind, born: Instant) -> bool {
+        self.usable(bind).is_ok_and(|address| address.trusts(born))
+    }
+
+    /// Whether calls can leave as `published` from this host at this instant.
+    pub(super) fn is_usable(&self, published: Published) -> bool {
+        let mut of = self.list.iter();
+        of.any(|address| address.source.published == published && address.is_usable())
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<Address>> {
+        self.list.clone()
+    }
+
+    /// Connections from `bind` that were made until now may leave as another address.
+    pub(super) fn distrust(&self, bind: Bind) {
+        let of_bind = self.list.iter().filter(|it| it.source.bind == bind);
+        of_bind.for_each(|address| {
+            let now = address.age_ms(Instant::now());
+            address.distrusted_ms.store(now, Ordering::Release);
+        });
     }
 
     /// The same for a call that is about to leave from it: it is looked whether the address is
@@ -178,9 +230,11 @@ impl Addresses {
 }
 
 impl Address {
-    fn new(source: Source, state: AddressState) -> Self {
+    fn new(source: Source, state: AddressState, gate: Gate) -> Self {
         Self {
             source,
+            gate,
+            distrusted_ms: AtomicU64::new(0),
             state: AtomicU8::new(state as u8),
             is_up: AtomicBool::new(dial::probe(source.bind) == Presence::Up),
             looked_ms: AtomicU64::new(0),
@@ -193,6 +247,9 @@ impl Address {
     /// Says what was found, at once and for all calls to come.
     pub(super) fn set(&self, presence: Presence) {
         let up = presence == Presence::Up;
+        if up && !self.is_up.load(Ordering::Acquire) {
+            self.gate.arrive();
+        }
         if self.is_up.swap(up, Ordering::AcqRel) == up {
             return;
         }
@@ -207,7 +264,7 @@ impl Address {
 
     /// Looks whether it is on this host, unless that was done a moment ago.
     fn look_again(&self) {
-        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = self.age_ms(Instant::now());
         let looked = self.looked_ms.load(Ordering::Relaxed);
         if now.saturating_sub(looked) >= LOOK_GOOD_FOR_MS {
             self.looked_ms.store(now, Ordering::Relaxed);
@@ -215,8 +272,48 @@ impl Address {
         }
     }
 
-    fn is_usable(&self) -> bool {
+    /// Whether it is in use and on this host, so that it is worth asking how the internet sees it.
+    pub(super) fn is_wanted(&self) -> bool {
         self.state() == AddressState::Active && self.is_up.load(Ordering::Acquire)
+    }
+
+    pub(super) fn source(&self) -> Source {
+        self.source
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    fn is_usable(&self) -> bool {
+        self.is_wanted() && self.gate.is_open()
+    }
+
+    /// Why it cannot be used, if that is so.
+    fn hindrance(&self) -> Option<Detail> {
+        if self.state() != AddressState::Active {
+            Some(Detail::NoAddress)
+        } else if !self.is_up.load(Ordering::Acquire) {
+            Some(Detail::AddressAbsent)
+        } else if self.gate.is_open() {
+            None
+        } else if let Some(Seen::Other(_)) = self.gate.seen() {
+            Some(Detail::AddressMismatch)
+        } else {
+            Some(Detail::AddressUnverified)
+        }
+    }
+
+    /// Whether a connection made at `born` is as good as a new one.
+    fn trusts(&self, born: Instant) -> bool {
+        let distrusted = self.distrusted_ms.load(Ordering::Acquire);
+        distrusted == 0 || self.age_ms(born) > distrusted
+    }
+
+    /// Milliseconds from its birth to `at`.
+    fn age_ms(&self, at: Instant) -> u64 {
+        let age = at.saturating_duration_since(self.born);
+        u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn state(&self) -> AddressState {
@@ -224,6 +321,9 @@ impl Address {
     }
 
     fn set_state(&self, state: AddressState) -> AddressState {
+        if state == AddressState::Active && self.state() != state {
+            self.gate.arrive();
+        }
         AddressState::ALL[usize::from(self.state.swap(state as u8, Ordering::AcqRel))]
     }
 
@@ -238,6 +338,7 @@ impl Address {
                 Presence::Absent
             },
             since: *self.since.lock().unwrap_or_else(PoisonError::into_inner),
+            verification: self.gate.verification(),
             open: self.open.load(Ordering::Relaxed),
             pooled: 0,
         }
@@ -245,10 +346,17 @@ impl Address {
 }
 
 impl AddressSnapshot {
+    /// Whether it is in use and on this host.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.state == AddressState::Active && self.presence == Presence::Up
+    }
+
     /// Whether calls can leave from it.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.state == AddressState::Active && self.presence == Presence::Up
+        let seen = self.verification.as_ref().map(|it| it.seen);
+        self.is_wanted() && seen.is_none_or(|seen| seen == Seen::Published)
     }
 }
 

@@ -5,8 +5,17 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use super::nameserver::ResolverError;
 use super::source::{OpenConnection, Source};
 use crate::model::{Denial, Detail, Failure};
+
+/// Why there is no way out.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// This host cannot resolve names, and the configuration has no static answer.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
+}
 
 /// A bare connection to kintone, for a tunnel.
 #[derive(Debug)]

@@ -119,6 +119,11 @@ impl Writer {
         self.0.extend_from_slice(text.as_bytes());
     }
 
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
     pub(super) fn list<T>(&mut self, list: &[T], each: impl Fn(&mut Self, &T)) {
         self.number(list.len() as u64);
         for item in list {
@@ -137,7 +142,7 @@ impl Writer {
     }
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     pub(super) fn number(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
@@ -172,6 +177,13 @@ impl Reader<'_> {
         let (text, rest) = self.0.split_at_checked(length as usize)?;
         self.0 = rest;
         from_utf8(text).ok().map(str::to_owned)
+    }
+
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = self.small()?;
+        let (bytes, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(bytes)
     }
 
     /// A list of at most `longest` items; memory is taken as they come.

@@ -16,6 +16,7 @@ use super::fleet::{Fleet, Shared};
 use super::ledger::{Access, Before, Heard, Kept, Ledger, Pace, Setup, Terms};
 use super::moment::Moment;
 use super::row::Row;
+use super::side::SideDriver;
 use crate::config::Config;
 use crate::quota::{Quotas, since_boot};
 
@@ -49,7 +50,8 @@ const UNACKED: Duration = Duration::from_secs(20);
 
 impl Driver {
     /// A fleet that begins, with its first beat: the look at the store takes a moment. `before` is what
-    /// an earlier start of this host left, `workers` how many threads serve calls.
+    /// an earlier start of this host left, `workers` how many threads serve calls. Both drivers are to
+    /// run, each as its own task.
     pub async fn begin(
         config: &Config,
         mut exchange: Exchange,
@@ -57,7 +59,7 @@ impl Driver {
         before: Before,
         keep: Keep,
         workers: u32,
-    ) -> (Fleet, Self) {
+    ) -> (Fleet, Self, SideDriver) {
         let kept = match &before {
             Before::Kept(kept) => kept.incarnation,
             Before::Nothing | Before::Unknown(_) => 0,
@@ -74,17 +76,27 @@ impl Driver {
             .filter_map(|row| Row::decode(row).ok());
         let stored = own.filter(|row| row.host == *host);
         let stored = stored.map(|row| row.stamp.incarnation).max().unwrap_or(0);
+        let incarnation = wall_clock_ms().max(kept + 1).max(stored + 1);
         let began_at = Moment::from_boot(since_boot());
         let setup = Setup {
             host: host.clone(),
             hosts: config.fleet.hosts.clone(),
             process: random_word(),
-            incarnation: wall_clock_ms().max(kept + 1).max(stored + 1),
+            incarnation,
             before,
             access,
             terms: terms(config, workers),
         };
-        let fleet = Fleet::new(Ledger::new(setup, began_at), began_at);
+        let settings = &config.fleet.exchange;
+        let fleet = Fleet::new(Ledger::new(setup, began_at), began_at, settings.side_rows);
+        let side = SideDriver::new(
+            Arc::clone(&fleet.0.side),
+            exchange.beside(config),
+            host,
+            &config.fleet.hosts,
+            incarnation,
+            settings.side_every,
+        );
         let mut driver = Self {
             nudged: exchange.nudged(),
             pressed: quotas.pressed(),
@@ -93,12 +105,12 @@ impl Driver {
             desk: Desk(quotas),
             keep,
             owed: None,
-            beat: config.fleet.exchange.beat,
+            beat: settings.beat,
             hosts: config.fleet.hosts.clone(),
             budget: Budget::new(),
         };
         driver.beat().await;
-        (fleet, driver)
+        (fleet, driver, side)
     }
 
     /// Beats for ever.
@@ -244,7 +256,7 @@ fn random_word() -> u64 {
     getrandom::u64().unwrap_or_else(|_| wall_clock_ms())
 }
 
-fn wall_clock_ms() -> u64 {
+pub(super) fn wall_clock_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as u64)
 }

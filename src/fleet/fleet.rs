@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::Notify;
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
 
 use super::driver::terms;
 use super::exchange::ExchangeError;
 use super::ledger::{Access, Ledger, View};
 use super::moment::Moment;
+use super::side::{Side, SideRow, SideView, Topic};
 use crate::config::{Config, StoreUrl};
 use crate::quota::since_boot;
 
@@ -26,6 +28,8 @@ pub(super) struct Shared {
     pub(super) ordered: Notify,
     /// Where the store is from now on.
     pub(super) moved: ArcSwapOption<StoreUrl>,
+    /// What hosts tell each other beside permits.
+    pub(super) side: Arc<Side>,
 }
 
 /// How the exchange stands.
@@ -46,6 +50,8 @@ pub struct FleetView {
     pub ledger: View,
     /// The store.
     pub store: StoreView,
+    /// What hosts tell each other beside permits.
+    pub side: SideView,
 }
 
 /// How the store stands.
@@ -98,14 +104,48 @@ pub enum OrderError {
 }
 
 impl Fleet {
-    pub(super) fn new(ledger: Ledger, began_at: Moment) -> Self {
+    pub(super) fn new(ledger: Ledger, began_at: Moment, side_bytes_max: usize) -> Self {
         Self(Arc::new(Shared {
             ledger: Mutex::new(ledger),
             began_at,
             store: Mutex::new(Store::default()),
             ordered: Notify::new(),
             moved: ArcSwapOption::empty(),
+            side: Arc::new(Side::new(side_bytes_max)),
         }))
+    }
+
+    /// Tells the other hosts this of `topic` from the next round on, until something else is told.
+    /// Contents beyond `[fleet] side_rows` together are left out, the last ones of [`Topic::ALL`]
+    /// first, and that is said.
+    pub fn post(&self, topic: Topic, content: Bytes) {
+        self.0.side.post(topic, content);
+    }
+
+    /// Tells the other hosts what `make` makes of `topic` in each round, from how many bytes there is
+    /// still room for: topics take theirs in the order of [`Topic::ALL`]. It may not block.
+    pub fn supply(&self, topic: Topic, make: impl Fn(usize) -> Bytes + Send + Sync + 'static) {
+        self.0.side.supply(topic, Arc::new(make));
+    }
+
+    /// What the other hosts have last told of `topic`, by host. A host that is gone stands here with
+    /// what it told last; one that has said nothing of it is absent.
+    #[must_use]
+    pub fn heard(&self, topic: Topic) -> Vec<SideRow> {
+        let now = Moment::from_boot(since_boot());
+        self.0.side.heard(topic, now)
+    }
+
+    /// Counts the rounds in which hosts tell each other: changed, something new may have been heard.
+    #[must_use]
+    pub fn rounds(&self) -> watch::Receiver<u64> {
+        self.0.side.rounds()
+    }
+
+    /// What all contents together may have at most, in bytes.
+    #[must_use]
+    pub fn side_bytes_max(&self) -> usize {
+        self.0.side.longest
     }
 
     /// How it stands now.
@@ -124,6 +164,7 @@ impl Fleet {
                 beats: store.beats,
                 failures: store.failures,
             },
+            side: self.0.side.view(now),
         }
     }
 
@@ -180,7 +221,9 @@ impl Fleet {
     /// Applies a new configuration: where the store is, and how long calls settle.
     pub fn reload(&self, config: &Config, workers: u32) {
         self.0.ledger().set_terms(terms(config, workers));
-        self.0.moved.store(config.fleet.redis.clone().map(Arc::new));
+        let url = config.fleet.redis.clone().map(Arc::new);
+        self.0.side.moved.store(url.clone());
+        self.0.moved.store(url);
         self.0.ordered.notify_one();
     }
 

@@ -7,7 +7,8 @@
 //!
 //! [`ledger`] is that protocol and knows neither clock nor network: time, rows and what is in use go
 //! in, rows and shares come out. [`row`] is what hosts tell each other, [`exchange`] the board on
-//! which they hang it. [`Driver`] beats: it reads, lets the ledger think, keeps and hangs up.
+//! which they hang it. [`Driver`] beats: it reads, lets the ledger think, keeps and hangs up. [`side`]
+//! is what hosts tell each other beside permits.
 
 pub mod code;
 pub mod exchange;
@@ -15,6 +16,7 @@ pub mod ledger;
 pub mod moment;
 pub mod row;
 pub mod share;
+pub mod side;
 
 pub use driver::{Driver, Keep};
 pub use fleet::{Fleet, FleetView, OrderError, StoreView};

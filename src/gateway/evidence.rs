@@ -1,5 +1,6 @@
-//! Where connections left from is written down.
+//! Where connections left from is written down, told to other hosts and heard from them.
 
+use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +9,17 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::days;
 use super::state::Running;
 use crate::config::Config;
 use crate::egress::Hear;
+use crate::fleet::Fleet;
+use crate::fleet::side::{SideRow, Topic};
 use crate::model::{Host, Published};
 use crate::published::Publisher;
-use crate::published::evidence::{Reader, Recorder, Statement, read_day};
+use crate::published::evidence::{
+    FleetStatement, Known, Reader, Recorder, Statement, Voice, read_day, told,
+};
 
 /// How often what was recorded goes to the disk: what a crash can lose.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
@@ -79,7 +85,7 @@ pub(super) async fn close(running: &Arc<Running>) {
 
 impl Running {
     /// What is known of an account's connections on a day. It may wait for the disk.
-    pub(super) fn evidence(&self, account: &str, day: Date) -> Result<Statement, String> {
+    pub(super) fn evidence(&self, account: &str, day: Date) -> Result<FleetStatement, String> {
         let now = Timestamp::now();
         let config = self.config.load();
         let live = self.recorder.today(day, now);
@@ -92,15 +98,74 @@ impl Running {
             None => read_day(&config.state_dir, day).map_err(|error| error.to_string())?,
         };
         let host = &config.fleet.host;
-        Ok(Statement::new(
-            account,
-            day,
-            recorded.as_ref(),
+        let own = Statement::new(account, day, recorded.as_ref(), host, now, reader);
+        let rows = self.fleet.get().map(|fleet| fleet.heard(Topic::Evidence));
+        let rows = rows.unwrap_or_default();
+        let mut told = Vec::new();
+        for other in config.fleet.hosts.iter().filter(|other| *other != host) {
+            let of_day = self.recorder.peers().day(other, day);
+            told.push((
+                other,
+                of_day.map_err(|error| format!("of {other}: {error}"))?,
+            ));
+        }
+        let is_heard = |host: &String| {
+            let mut rows = rows.iter();
+            rows.any(|row| row.host == *host && days::is_recent(&config, row))
+        };
+        let others = told.iter().map(|(host, told)| Known {
             host,
-            now,
-            reader,
-        ))
+            told: told.as_ref(),
+            voice: if is_heard(host) {
+                Voice::Heard
+            } else {
+                Voice::Silent
+            },
+        });
+        Ok(FleetStatement::new(own, day, others, now))
     }
+}
+
+/// Tells the other hosts what this one has recorded, in each round.
+pub(super) fn tell(running: &Running, fleet: &Fleet) {
+    let recorder = Arc::clone(&running.recorder);
+    fleet.supply(Topic::Evidence, move |room| {
+        let told = recorder.told(room, Timestamp::now());
+        told.unwrap_or_default().into()
+    });
+}
+
+/// Keeps what the other hosts tell of their records, for ever.
+pub(super) async fn hear(recorder: Arc<Recorder>, fleet: Fleet) {
+    let mut rounds = fleet.rounds();
+    let mut problems_before = Vec::new();
+    while rounds.changed().await.is_ok() {
+        let (recorder, rows) = (Arc::clone(&recorder), fleet.heard(Topic::Evidence));
+        let kept = tokio::task::spawn_blocking(move || keep(&recorder, &rows)).await;
+        let problems = kept.unwrap_or_default();
+        if problems != problems_before {
+            for (host, problem) in &problems {
+                tracing::error!(
+                    host,
+                    problem,
+                    "what a host tells of its connections is not kept"
+                );
+            }
+            problems_before = problems;
+        }
+    }
+}
+
+fn keep(recorder: &Recorder, rows: &[SideRow]) -> Vec<(String, String)> {
+    let mut problems = Vec::new();
+    for SideRow { host, content, .. } in rows.iter().filter(|row| !row.content.is_empty()) {
+        let kept = match told::decode(content) {
+            Ok(days) => recorder.peers().hear(host, days, Timestamp::now()),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        problems.extend(kept.err().map(|error| (host.clone(), error.to_string())));
+    }
+    problems
 }
 
 #[cfg(test)]

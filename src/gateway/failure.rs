@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::egress::EgressError;
+use crate::notify::label::SpoolError;
 use crate::quota::RecordError;
 use crate::telemetry::access_log::AccessLogError;
 use crate::tls::MintError;
@@ -28,6 +29,9 @@ pub enum BuildError {
     /// The way out cannot be built.
     #[error(transparent)]
     Egress(#[from] EgressError),
+    /// The mails in the state directory cannot be used.
+    #[error("[state] dir: {0}; give the gateway's user the right to write there")]
+    Spool(#[from] SpoolError),
     /// Trust anchors cannot be read.
     #[error(transparent)]
     Tls(#[from] TlsError),

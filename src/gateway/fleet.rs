@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::record;
 use super::state::Running;
+use super::{days, evidence, record};
 use crate::config::Config;
 use crate::config::file::Environment;
 use crate::fleet::exchange::Exchange;
@@ -84,10 +84,15 @@ pub(super) async fn begin(
         keep,
     } = beginning;
     let driver = Driver::begin(&config, exchange, quotas, before, keep, workers());
-    let (fleet, driver) = driver.await;
+    let (fleet, driver, side) = driver.await;
+    days::tell(running, &fleet);
+    background.spawn(days::hear(Arc::clone(running), fleet.clone()));
+    evidence::tell(running, &fleet);
+    background.spawn(evidence::hear(Arc::clone(&running.recorder), fleet.clone()));
     // Set once, here.
     let _ = running.fleet.set(fleet);
     background.spawn(driver.run());
+    background.spawn(side.run());
 }
 
 /// How many threads serve calls.

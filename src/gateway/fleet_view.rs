@@ -6,7 +6,8 @@ use crate::config::Config;
 use crate::fleet::FleetView as View;
 use crate::fleet::ledger::{Access, AccountView, PeerView};
 use crate::telemetry::{
-    FleetAccountView, FleetPeerView, FleetPermits, FleetStoreView, FleetView, PEER_UP_BEATS,
+    FleetAccountView, FleetPeerView, FleetPermits, FleetSideView, FleetStoreView, FleetView,
+    PEER_UP_BEATS,
 };
 
 /// How this host stands now.
@@ -40,7 +41,11 @@ pub(super) fn order(running: &Running, order: &FleetOrder) -> Result<(), String>
 }
 
 fn shared(alone: FleetView, config: &Config, view: View) -> FleetView {
-    let View { ledger, store } = view;
+    let View {
+        ledger,
+        store,
+        side,
+    } = view;
     let mut permits = FleetPermits::default();
     for account in &ledger.accounts {
         let of_account = permits_of(account);
@@ -52,7 +57,11 @@ fn shared(alone: FleetView, config: &Config, view: View) -> FleetView {
     let peers = ledger.peers.iter();
     let peers = peers.map(|peer| {
         let bad = store.bad_rows.iter().filter(|(host, _)| *host == peer.host);
-        peer_view(peer, config, bad.map(|(_, why)| why.clone()).collect())
+        let mut side = side.peers.iter().filter(|side| side.host == peer.host);
+        FleetPeerView {
+            side_age: side.next().map(|side| side.age),
+            ..peer_view(peer, config, bad.map(|(_, why)| why.clone()).collect())
+        }
     });
     FleetView {
         shares: true,
@@ -65,6 +74,14 @@ fn shared(alone: FleetView, config: &Config, view: View) -> FleetView {
         evicted: ledger.members.evicted,
         in_force: ledger.is_in_force,
         peers: peers.collect(),
+        side: FleetSideView {
+            age: side.age,
+            error: side.last_error,
+            failures: side.failures,
+            bytes: side.bytes,
+            left_out: side.left_out.iter().map(|topic| topic.name()).collect(),
+            bad_rows: side.bad_reads,
+        },
         store: FleetStoreView {
             up: store.is_up,
             age: store.age,
@@ -112,6 +129,7 @@ fn peer_view(peer: &PeerView, config: &Config, mut differs: Vec<String>) -> Flee
         host: peer.host.clone(),
         up: peer.age.is_some_and(|age| age <= silence_max),
         age: peer.age,
+        side_age: None,
         evicted: peer.is_evicted,
         differs,
     }

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::drain::{Drain, Finished};
 use crate::egress::Egress;
 use crate::fleet::exchange::Exchange;
+use crate::notify::{self, Inbox};
 use crate::proxy::{Inner, Outgoing, Proxy};
 use crate::published;
 use crate::quota::Quotas;
@@ -49,15 +50,21 @@ mod failure;
 mod fleet;
 mod fleet_view;
 mod listeners;
+mod notices;
 mod orders;
 mod publication;
 mod record;
 mod source;
 mod state;
+mod verification;
 mod views;
 
 /// Longest wait for the last lines of the access log.
 const LOG_FLUSH_MAX: Duration = Duration::from_secs(2);
+
+/// How long callers wait, at the start, for what echoes say of the addresses; after that they are told
+/// that none is usable.
+const FIRST_VERDICTS_MAX: Duration = Duration::from_secs(1);
 
 /// How many orders may wait to be carried out.
 const ORDERS: usize = 16;
@@ -68,6 +75,8 @@ pub struct Gateway {
     listeners: Listeners,
     /// Of a fleet that shares permits.
     beginning: Option<Beginning>,
+    /// What people are told of.
+    inbox: Inbox,
     commands: (mpsc::Sender<admin::Command>, mpsc::Receiver<admin::Command>),
 }
 
@@ -92,6 +101,7 @@ impl Gateway {
         let record = record.tell_full(move || limits_hit.limit_hit(LimitName::FlightRecord));
         let quotas = Quotas::recorded(&config, record);
         let days = days::open(&config, &telemetry)?;
+        let (desk, inbox) = notify::open(&config)?;
         closures::restore(&config, &quotas);
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
         let config = Arc::new(config);
@@ -116,6 +126,7 @@ impl Gateway {
             egress,
             publisher,
             recorder,
+            desk,
             changing: Mutex::default(),
             telemetry,
             drain,
@@ -128,6 +139,7 @@ impl Gateway {
             running,
             listeners,
             beginning,
+            inbox,
             commands: mpsc::channel(ORDERS),
         })
     }
@@ -177,6 +189,7 @@ impl Gateway {
             running,
             listeners,
             beginning,
+            inbox,
             commands,
         } = self;
         let (ended, end) = tokio::sync::watch::channel(());
@@ -192,9 +205,12 @@ impl Gateway {
         }
         let mut background = JoinSet::new();
         spawn_background(&running, &mut background);
+        notices::spawn(&running, inbox, &mut background);
         if let Some(beginning) = beginning {
             fleet::begin(&running, beginning, &mut background).await;
         }
+        let verdicts = running.egress.verifier().first_rounds();
+        let _ = tokio::time::timeout(FIRST_VERDICTS_MAX, verdicts).await;
         serve_proxy(&running, proxy)?;
         let orders = orders::obey(Arc::clone(&running), commands.1, signals);
         let result = tokio::select! {
@@ -267,6 +283,9 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(async move { quotas.drive().await });
     let egress = Arc::clone(&running.egress);
     background.spawn(async move { egress.watch().await });
+    let verifier = running.egress.verifier().clone();
+    let dir = running.config.load().state_dir.clone();
+    background.spawn(async move { verifier.run(&dir).await });
     background.spawn(days::drive(Arc::clone(running)));
     background.spawn(closures::keep(Arc::clone(running)));
     background.spawn(acceptance::keep(Arc::clone(running)));

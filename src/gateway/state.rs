@@ -12,6 +12,7 @@ use crate::config::file::{Loaded, load};
 use crate::drain::Drain;
 use crate::egress::Egress;
 use crate::fleet::Fleet;
+use crate::notify::Desk;
 use crate::proxy::{Outgoing, Proxy};
 use crate::published::evidence::Recorder;
 use crate::published::{Publisher, in_force};
@@ -33,6 +34,7 @@ pub(super) struct Running {
     pub(super) egress: Arc<Egress<Outgoing>>,
     pub(super) publisher: Arc<Publisher>,
     pub(super) recorder: Arc<Recorder>,
+    pub(super) desk: Desk,
     /// Held while a configuration or a list goes to the parts, so that an older one never comes last.
     pub(super) changing: Mutex<()>,
     pub(super) telemetry: Arc<Telemetry>,
@@ -102,6 +104,9 @@ impl Running {
         let states = self.publisher.states();
         self.egress.obey(&states);
         self.proxy.reload(in_force(&config, &states), authority);
+        if config.verify != self.config.load().verify {
+            self.egress.verifier().change(config.verify.as_ref());
+        }
         self.telemetry.reloaded(&config);
         self.config.store(config);
         let warnings = warnings.iter().map(ToString::to_string).collect();

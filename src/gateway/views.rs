@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::fleet_view;
+use super::notices;
 use super::source::VERSION;
 use super::state::Running;
+use super::verification;
 use crate::admin::ports::PortCount;
 use crate::admin::{Admin, Command, Readiness};
 use crate::config::show::effective_json;
@@ -95,6 +97,12 @@ pub(super) fn admin(
         readiness: ask(running, readiness),
         draining: ask(running, is_draining),
         fleet: ask(running, fleet_view::fleet),
+        mail: ask(running, notices::mail),
+        held_mails: ask(running, notices::held),
+        decide_mails: {
+            let running = Arc::clone(running);
+            Arc::new(move |cause, decision| notices::decide(&running, cause, decision))
+        },
         order_fleet: {
             let running = Arc::clone(running);
             Box::new(move |order| fleet_view::order(&running, order))
@@ -154,11 +162,9 @@ fn readiness(running: &Running) -> Readiness {
     }
     let fleet = running.fleet.get();
     reasons.extend(fleet.and_then(Fleet::unready));
-    let alarms = alarms(running);
-    Readiness {
-        reasons,
-        warnings: alarms.iter().map(ToString::to_string).collect(),
-    }
+    let mut warnings = verification::warnings(running);
+    warnings.extend(alarms(running).iter().map(ToString::to_string));
+    Readiness { reasons, warnings }
 }
 
 /// What operators must know of the list and of the evidence.
@@ -236,6 +242,7 @@ fn address(snapshot: &AddressSnapshot) -> AddressView {
             Presence::Absent => Shown::Absent,
         },
         since: Some(snapshot.since.elapsed()),
+        verification: snapshot.verification.as_ref().map(verification::view),
         connections: snapshot.open as u64,
         pooled: snapshot.pooled as u64,
     }

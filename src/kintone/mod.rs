@@ -5,4 +5,5 @@ pub mod call;
 pub mod cursor;
 pub mod day;
 pub mod domain;
+pub mod help;
 pub mod json;

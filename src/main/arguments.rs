@@ -1,6 +1,6 @@
 //! What may stand on the command line.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, value_parser};
@@ -70,11 +70,20 @@ pub(crate) enum Verb {
         /// A customer's domain, such as acme.cybozu.com
         domain: Option<String>,
     },
+    /// Answer each caller with the IPv4 address that it comes from, as text: an echo for [verify], to be
+    /// run on other hosts than the gateway's, where callers come without translation or proxy. SIGHUP
+    /// reads the certificate again
+    Echo(EchoListener),
     /// Say how this host stands in its fleet, or what becomes of another host. It asks the gateway that
     /// runs on this host under the same configuration.
     Fleet {
         #[command(subcommand)]
         verb: FleetVerb,
+    },
+    /// Try the mail server, see what people are told, or decide about mails that are held.
+    Notify {
+        #[command(subcommand)]
+        verb: NotifyVerb,
     },
     /// Make the private authority of [inspect], or print what callers are to trust.
     #[command(subcommand)]
@@ -112,11 +121,63 @@ pub(crate) enum FleetVerb {
     },
 }
 
+#[derive(Subcommand)]
+pub(crate) enum NotifyVerb {
+    /// Send a mail to ADDRESS by the server of [notify], at once. Exit status 1 if it does not take it
+    Test {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Where to, such as sre@example.com
+        address: String,
+    },
+    /// Print the letters that people may get, as this configuration makes them
+    Preview {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Only those of a cause, such as ip-not-allowlisted
+        #[arg(long)]
+        cause: Option<String>,
+    },
+    /// Print how many mails the gateway on this host holds, by cause
+    Held(ConfigFile),
+    /// Send the mails held of CAUSE
+    Release {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Such as ip-not-allowlisted
+        cause: String,
+    },
+    /// Remove the mails held of CAUSE: nobody is told
+    Drop {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Such as ip-not-allowlisted
+        cause: String,
+    },
+}
+
 #[derive(Args)]
 pub(crate) struct ConfigFile {
     /// The configuration, a TOML file
     #[arg(long = "config", value_name = "FILE")]
     pub(crate) path: PathBuf,
+}
+
+/// An echo.
+#[derive(Args)]
+pub(crate) struct EchoListener {
+    /// Where it listens, such as 0.0.0.0:8080; may be repeated
+    #[arg(long, value_name = "IP:PORT", required = true)]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Its certificate with the chain, PEM; without it, plain HTTP
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// How many callers are served at once; further ones wait
+    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = value_parser!(u32).range(1..=65_536))]
+    pub(crate) connections: u32,
 }
 
 #[derive(Subcommand)]

@@ -96,9 +96,9 @@ pub struct QuotaFigures {
 pub struct DailyFigures {
     /// The app whose budget is used up.
     pub app: AppId,
-    /// Its calls of today on this host, those under way included.
+    /// Its calls of today, those under way and those that other hosts have told of included.
     pub requests: u64,
-    /// How many this host lets through for a call of this urgency.
+    /// How many are let through for a call of this urgency.
     pub budget: u64,
     /// When counting starts anew.
     pub reopens_at: Timestamp,
@@ -267,6 +267,8 @@ pub enum Detail {
     // Local resources.
     NoAddress,
     AddressAbsent,
+    AddressUnverified,
+    AddressMismatch,
     AddressRefused,
     Connections,
     ConnectionsPerAddress,
@@ -633,6 +635,8 @@ labels!(Detail {
     SniMismatch = "sni_mismatch",
     NoAddress = "no_address",
     AddressAbsent = "address_absent",
+    AddressUnverified = "address_unverified",
+    AddressMismatch = "address_mismatch",
     AddressRefused = "address_refused",
     Connections = "connections",
     ConnectionsPerAddress = "connections_per_network_address",

@@ -1,4 +1,4 @@
-//! `evidence`: what this host recorded of an account's connections on a day.
+//! `evidence`: what this host recorded of an account's connections on a day, and what the others told.
 
 use std::io;
 
@@ -7,7 +7,9 @@ use jiff::civil::Date;
 
 use crate::config::Config;
 use crate::kintone::domain;
-use crate::published::evidence::{Reader, Statement, read_day};
+use crate::published::evidence::{
+    FleetStatement, Known, Reader, Statement, Voice, read_day, read_peer_day,
+};
 
 /// Why nothing can be stated.
 #[derive(Debug, thiserror::Error)]
@@ -57,19 +59,27 @@ fn state(
     domain: &str,
     day: Date,
     now: Timestamp,
-) -> Result<Statement, EvidenceError> {
+) -> Result<FleetStatement, EvidenceError> {
     let judged = domain::judge(domain, &config.upstream.zones);
     let account = judged.map_err(|_| EvidenceError::Account(domain.to_owned()))?;
     let account = account.account;
     let recorded = read_day(&config.state_dir, day);
     let recorded = recorded.map_err(|source| EvidenceError::Record { day, source })?;
     let host = &config.fleet.host;
-    Ok(Statement::new(
-        account.as_str(),
-        day,
-        recorded.as_ref(),
+    let account = account.as_str();
+    let own = Statement::new(account, day, recorded.as_ref(), host, now, Reader::Files);
+    let mut told = Vec::new();
+    for other in config.fleet.hosts.iter().filter(|other| *other != host) {
+        let of_day = read_peer_day(&config.state_dir, other, day);
+        told.push((
+            other,
+            of_day.map_err(|source| EvidenceError::Record { day, source })?,
+        ));
+    }
+    let others = told.iter().map(|(host, told)| Known {
         host,
-        now,
-        Reader::Files,
-    ))
+        told: told.as_ref(),
+        voice: Voice::Silent,
+    });
+    Ok(FleetStatement::new(own, day, others, now))
 }

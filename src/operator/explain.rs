@@ -257,11 +257,11 @@ impl Explainer {
             ..judged.identity.ask(&judged.options, account, weight)
         };
         let terms = Terms::of(config, &ask);
-        for text in wording::quota(&ask, &terms, judged.mode, quota.tunnel_h2_weight) {
+        for text in wording::quota(config, &ask, &terms, judged.mode, quota.tunnel_h2_weight) {
             steps.push(Taken::new(QUOTA, DEPENDS, text));
         }
         let budget = Budget::of(config, account);
-        let text = wording::budget(budget, ask.priority, judged.mode);
+        let text = wording::budget(config, budget, ask.priority, judged.mode);
         steps.push(Taken::new(QUOTA, DEPENDS, text));
         let preview = preview(&config.upstream, host)?;
         let result = match preview {

@@ -56,8 +56,8 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// [`AskError`], with the remedy.
 pub async fn ask(config: &Config, wish: &Wish) -> Result<String, AskError> {
     let address = config.listen.admin;
-    let asking = tokio::time::timeout(PATIENCE, exchange(config, wish));
-    let (status, body) = asking.await.map_err(|_| AskError::Silent(address))??;
+    let (method, path) = request(wish);
+    let (status, body) = talk(config, method, &path).await?;
     let strange = |what: String| AskError::Strange(address, what);
     let answer: serde_json::Value =
         serde_json::from_slice(&body).map_err(|error| strange(error.to_string()))?;
@@ -83,7 +83,25 @@ pub async fn ask(config: &Config, wish: &Wish) -> Result<String, AskError> {
     }
 }
 
-async fn exchange(config: &Config, wish: &Wish) -> Result<(StatusCode, Bytes), AskError> {
+/// What the gateway that runs on this host under `config` answers.
+///
+/// # Errors
+/// [`AskError`], but for what the answer says.
+pub(super) async fn talk(
+    config: &Config,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, Bytes), AskError> {
+    let asking = tokio::time::timeout(PATIENCE, exchange(config, method, path));
+    let silent = |_| AskError::Silent(config.listen.admin);
+    asking.await.map_err(silent)?
+}
+
+async fn exchange(
+    config: &Config,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, Bytes), AskError> {
     let address = config.listen.admin;
     let strange = |what: String| AskError::Strange(address, what);
     let stream = TcpStream::connect(address)
@@ -94,7 +112,7 @@ async fn exchange(config: &Config, wish: &Wish) -> Result<(StatusCode, Bytes), A
         .map_err(|error| strange(error.to_string()))?;
     let talking = async {
         let answer = sender
-            .send_request(request(config, wish, address)?)
+            .send_request(head(config, method, path)?)
             .await
             .map_err(|error| strange(error.to_string()))?;
         let status = answer.status();
@@ -111,13 +129,9 @@ async fn exchange(config: &Config, wish: &Wish) -> Result<(StatusCode, Bytes), A
     }
 }
 
-fn request(
-    config: &Config,
-    wish: &Wish,
-    address: SocketAddr,
-) -> Result<Request<Empty<Bytes>>, AskError> {
+fn request(wish: &Wish) -> (Method, String) {
     let name = |host: &str| utf8_percent_encode(host, NON_ALPHANUMERIC).to_string();
-    let (method, path) = match wish {
+    match wish {
         Wish::Status => (Method::GET, "/api/v1/fleet".to_owned()),
         Wish::Evict(host) => (
             Method::POST,
@@ -127,11 +141,14 @@ fn request(
             Method::POST,
             format!("/api/v1/fleet/admit?host={}", name(host)),
         ),
-    };
+    }
+}
+
+fn head(config: &Config, method: Method, path: &str) -> Result<Request<Empty<Bytes>>, AskError> {
     let mut request = Request::builder()
         .method(method)
         .uri(path)
-        .header(header::HOST, address.to_string());
+        .header(header::HOST, config.listen.admin.to_string());
     if let Some(token) = &config.admin.token {
         let credentials = format!("Bearer {}", token.expose());
         request = request.header(header::AUTHORIZATION, credentials);

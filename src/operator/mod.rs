@@ -4,9 +4,11 @@
 pub mod addresses;
 pub mod ca;
 pub mod doctor;
+pub mod echo;
 pub mod evidence;
 pub mod explain;
 pub mod fleet;
+pub mod notify;
 
 mod question;
 mod wording;

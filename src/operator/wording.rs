@@ -111,7 +111,13 @@ pub(super) fn addresses(addresses: &Addresses) -> String {
 }
 
 /// The limits that apply, a line each.
-pub(super) fn quota(ask: &Ask<'_>, terms: &Terms, mode: Mode, h2_weight: u32) -> Vec<String> {
+pub(super) fn quota(
+    config: &Config,
+    ask: &Ask<'_>,
+    terms: &Terms,
+    mode: Mode,
+    h2_weight: u32,
+) -> Vec<String> {
     let Terms {
         concurrency,
         headroom,
@@ -124,6 +130,12 @@ pub(super) fn quota(ask: &Ask<'_>, terms: &Terms, mode: Mode, h2_weight: u32) ->
     );
     if *hosts > 1 {
         let _ = write!(first, ", {hosts} hosts share the rest");
+        if config.fleet.redis.is_some() {
+            first.push_str(
+                "; that is its fixed part, and what it has lent or borrowed of late is in \
+                 /api/v1/fleet of the gateway that runs",
+            );
+        }
     }
     if ask.priority == Priority::Batch {
         let _ = write!(first, "; batch leaves {} alone", terms.reserve);
@@ -153,17 +165,22 @@ pub(super) fn quota(ask: &Ask<'_>, terms: &Terms, mode: Mode, h2_weight: u32) ->
 }
 
 /// What an app may do a day.
-pub(super) fn budget(budget: Budget, priority: Priority, mode: Mode) -> String {
+pub(super) fn budget(config: &Config, budget: Budget, priority: Priority, mode: Mode) -> String {
     let part = budget.part;
+    let whose = match (&config.fleet.redis, config.fleet.hosts.len()) {
+        (_, ..=1) => "",
+        (Some(_), _) => " on all hosts together, as far as they hear of each other",
+        (None, _) => " on this host, its part",
+    };
     match (mode, budget.limit(priority)) {
         (Mode::Tunnel, _) => {
             "calls a day: those in a tunnel are not seen and not counted".to_owned()
         }
         (Mode::Forward | Mode::Inspect, None) => {
-            format!("calls a day: {part} an app on this host, warned of and not refused")
+            format!("calls a day: {part} an app{whose}, warned of and not refused")
         }
         (Mode::Forward | Mode::Inspect, Some(limit)) => {
-            let mut text = format!("calls a day: {part} an app on this host, refused beyond");
+            let mut text = format!("calls a day: {part} an app{whose}, refused beyond");
             if priority == Priority::Batch {
                 let _ = write!(text, "; batch from {limit} on");
             }

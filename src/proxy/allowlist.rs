@@ -7,19 +7,8 @@ use http::HeaderValue;
 
 use super::hint;
 use crate::config::{AddressState, EgressAddress};
+use crate::kintone::help;
 use crate::model::Account;
-
-/// The help of cybozu.com and, beside it, of cybozu.cn.
-const CYBOZU: Pages = Pages {
-    en: "https://jp.cybozu.help/general/en/admin/list_security/list_access/ip_restrictions.html",
-    ja: "https://jp.cybozu.help/general/ja/admin/list_security/list_access/ip_restrictions.html",
-};
-
-/// The help of kintone.com.
-const KINTONE_COM: Pages = Pages {
-    en: "https://get.kintone.help/general/en/admin/list_security/list_access/ip_restrictions.html",
-    ja: "https://get.kintone.help/general/ja/admin/list_security/list_access/ip_restrictions.html",
-};
 
 /// The hints about the allowlist, as they stand in headers.
 pub(crate) struct AllowlistHints {
@@ -31,11 +20,6 @@ pub(crate) struct AllowlistHints {
 pub(crate) struct AllowlistHint {
     pub(crate) en: HeaderValue,
     pub(crate) ja: HeaderValue,
-}
-
-struct Pages {
-    en: &'static str,
-    ja: &'static str,
 }
 
 impl AllowlistHints {
@@ -56,14 +40,14 @@ impl AllowlistHints {
             let _ = write!(ja, "{to}{}/32", address.published);
         }
         Self {
-            cybozu: AllowlistHint::new(&en, &ja, &CYBOZU),
-            kintone_com: AllowlistHint::new(&en, &ja, &KINTONE_COM),
+            cybozu: AllowlistHint::new(&en, &ja, help::RESTRICTIONS_CYBOZU),
+            kintone_com: AllowlistHint::new(&en, &ja, help::RESTRICTIONS_KINTONE_COM),
         }
     }
 
     /// The one with the page for that account.
     pub(crate) fn of(&self, account: &Account) -> &AllowlistHint {
-        if account.as_str().ends_with(".kintone.com") {
+        if help::ip_restrictions(account) == help::RESTRICTIONS_KINTONE_COM {
             &self.kintone_com
         } else {
             &self.cybozu
@@ -72,16 +56,16 @@ impl AllowlistHints {
 }
 
 impl AllowlistHint {
-    fn new(en: &str, ja: &str, pages: &Pages) -> Self {
+    fn new(en: &str, ja: &str, page: help::Page) -> Self {
         let en = format!(
             "kintone's edge refused the call: most likely the customer's IP address restriction \
              does not allow {en}; all of them must be allowed, see {}",
-            pages.en
+            page.en
         );
         let ja = format!(
             "kintone の手前で拒否されました。お客様の IP アドレス制限で {ja} がすべて許可されているか確認してください。\
              設定方法は {} をご覧ください。",
-            pages.ja
+            page.ja
         );
         Self {
             en: hint::line_en(&en),
@@ -126,14 +110,17 @@ mod tests {
         ];
         let (en, ja) = of(&addresses, "acme.cybozu.com");
         assert!(en.contains("192.0.2.1/32 and 198.51.100.7/32;"), "{en}");
-        assert!(en.ends_with(CYBOZU.en), "{en}");
+        assert!(en.ends_with(help::RESTRICTIONS_CYBOZU.en), "{en}");
         assert!(ja.contains("192.0.2.1/32 と 198.51.100.7/32 が"), "{ja}");
-        assert!(ja.contains(CYBOZU.ja), "{ja}");
+        assert!(ja.contains(help::RESTRICTIONS_CYBOZU.ja), "{ja}");
         for planned in ["192.0.2.2", "192.0.2.3"] {
             assert!(!en.contains(planned) && !ja.contains(planned));
         }
         let (en, ja) = of(&addresses[..1], "acme.kintone.com");
         assert!(en.contains("does not allow 192.0.2.1/32;"), "{en}");
-        assert!(en.contains(KINTONE_COM.en) && ja.contains(KINTONE_COM.ja));
+        assert!(
+            en.contains(help::RESTRICTIONS_KINTONE_COM.en)
+                && ja.contains(help::RESTRICTIONS_KINTONE_COM.ja)
+        );
     }
 }

@@ -11,11 +11,14 @@ use super::identity::Identity;
 use super::known::{KnownCaller, Refusal};
 use super::options::Options;
 use super::reply::Reason;
+use super::shared::Shared;
 use crate::egress::Kept;
 use crate::kintone::answer::Concurrency;
 use crate::model::{Account, Cause, Client, Code, Denial, Detail, Mode, Outcome, RequestId};
+use crate::notify::Feed;
+use crate::notify::sign::{Seen, Waited};
 use crate::telemetry::live::{LiveCall, Phase, Who};
-use crate::telemetry::{LimitName, Record, Telemetry};
+use crate::telemetry::{LimitName, Record};
 
 /// The status of a call whose caller left before the head of its answer (nginx's convention).
 const CALLER_LEFT: u16 = 499;
@@ -33,7 +36,7 @@ struct Open {
     sent: Option<Instant>,
     /// How long earlier tries were there.
     upstream: Option<Duration>,
-    telemetry: Arc<Telemetry>,
+    shared: Arc<Shared>,
     live: LiveCall,
     /// Who calls, once that is known.
     caller: Option<Arc<KnownCaller>>,
@@ -45,20 +48,20 @@ struct Open {
 
 impl Exchange {
     /// Opens the record of a call whose head has just come.
-    pub(crate) fn open(telemetry: &Arc<Telemetry>, id: RequestId, client: Client) -> Self {
+    pub(crate) fn open(shared: &Arc<Shared>, id: RequestId, client: Client) -> Self {
         let started = Instant::now();
-        let live = telemetry.live().enter(id, client, started);
+        let live = shared.telemetry.live().enter(id, client, started);
         let mut record = Record::new(id);
         record.client = Some(client);
         record.status = Some(CALLER_LEFT);
-        let telemetry = Arc::clone(telemetry);
+        let shared = Arc::clone(shared);
         Self {
             open: Box::new(Open {
                 record,
                 started,
                 sent: None,
                 upstream: None,
-                telemetry,
+                shared,
                 live,
                 caller: None,
                 reason: None,
@@ -180,8 +183,8 @@ impl Exchange {
     pub(crate) fn kept(&self, kept: Kept) {
         match kept {
             Kept::Pooled | Kept::Closed => {}
-            Kept::HostFull => self.open.telemetry.limit_hit(LimitName::PoolPerHost),
-            Kept::PoolFull => self.open.telemetry.limit_hit(LimitName::PoolTotal),
+            Kept::HostFull => self.open.shared.telemetry.limit_hit(LimitName::PoolPerHost),
+            Kept::PoolFull => self.open.shared.telemetry.limit_hit(LimitName::PoolTotal),
         }
     }
 
@@ -242,6 +245,29 @@ impl Drop for Exchange {
                 tenant: record.tenant.clone(),
             });
         }
-        open.telemetry.end(record);
+        if let Some(feed) = open.shared.feed.get().filter(|feed| feed.is_on()) {
+            tell(feed, &record);
+        }
+        open.shared.telemetry.end(record);
     }
+}
+
+/// Tells the desk that tells people, unless it is a success that proves nothing to anybody.
+fn tell(feed: &Feed, record: &Record) {
+    let (Some(account), Some(mode)) = (&record.account, record.mode) else {
+        return;
+    };
+    if record.outcome == Outcome::Ok && !feed.is_followed(account) {
+        return;
+    }
+    let is_waiting = record.queued.is_some_and(|queued| !queued.is_zero());
+    feed.tell(Seen {
+        account: account.clone(),
+        tenant: record.tenant.clone(),
+        mode,
+        address: record.address,
+        outcome: record.outcome,
+        cause: record.cause,
+        waited: if is_waiting { Waited::Yes } else { Waited::No },
+    });
 }

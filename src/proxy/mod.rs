@@ -6,7 +6,7 @@
 //! calls and for `explain`; `journey` and `tunnel` do the rest, each with the one `admit` of its way
 //! in.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use crate::egress::Egress;
 use crate::kintone::call::template;
 use crate::kintone::cursor::Cursors;
 use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
+use crate::notify::Feed;
 use crate::quota::{Days, Quotas};
 use crate::server::{Connection, Parting};
 use crate::telemetry::Telemetry;
@@ -117,6 +118,7 @@ impl Proxy {
                 telemetry,
                 drain,
                 cursors: Arc::new(Cursors::default()),
+                feed: OnceLock::new(),
             }),
         }
     }
@@ -126,6 +128,11 @@ impl Proxy {
         let before = self.shared.rules.load();
         let rules = Rules::new(config, authority, Some(&before));
         self.shared.rules.store(rules);
+    }
+
+    /// Tells `feed` of each call that ends from here on; the first one stays.
+    pub fn tell(&self, feed: Feed) {
+        let _ = self.shared.feed.set(feed);
     }
 
     /// The authority in use.
@@ -151,7 +158,7 @@ impl Proxy {
             .extensions
             .remove::<Arc<Connection>>()
             .ok_or(CallerLeft)?;
-        let mut exchange = Exchange::open(&shared.telemetry, new_id(), connection.client());
+        let mut exchange = Exchange::open(shared, new_id(), connection.client());
         note(&mut exchange, &head);
         let rules = shared.rules.load_full();
         let language = language_of(&head);
@@ -207,7 +214,7 @@ impl Proxy {
         let extensions = &mut head.extensions;
         let connection = extensions.remove::<Arc<Connection>>().ok_or(CallerLeft)?;
         let inside = extensions.remove::<Arc<Inside>>().ok_or(CallerLeft)?;
-        let mut exchange = Exchange::open(&shared.telemetry, new_id(), connection.client());
+        let mut exchange = Exchange::open(shared, new_id(), connection.client());
         note(&mut exchange, &head);
         exchange.record().path = Some(template(head.uri.path()));
         let rules = shared.rules.load_full();
@@ -256,7 +263,7 @@ impl Proxy {
             431 => Detail::HeadTooLarge,
             _ => Detail::Unparsable,
         };
-        let mut exchange = Exchange::open(&self.shared.telemetry, new_id(), client);
+        let mut exchange = Exchange::open(&self.shared, new_id(), client);
         let reason = Reason::Denied(Denial::BadRequest { status, detail });
         wire::to_bytes(&refuse(&mut exchange, reason, Language::En, After::Close))
     }

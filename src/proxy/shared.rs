@@ -1,6 +1,6 @@
 //! What every call uses: the rules in force, the quotas, the way out.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
@@ -13,6 +13,7 @@ use crate::egress::Egress;
 use crate::kintone::cursor::Cursors;
 use crate::kintone::domain::Destination;
 use crate::model::Mode;
+use crate::notify::Feed;
 use crate::quota::{Days, Quotas};
 use crate::telemetry::Telemetry;
 use crate::tls::Authority;
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) drain: Drain,
     pub(crate) cursors: Arc<Cursors>,
+    /// Where calls that end are told of.
+    pub(crate) feed: OnceLock<Feed>,
 }
 
 /// What the configuration says, ready to be asked. Replaced whole by a reload; a call keeps the

@@ -1,11 +1,9 @@
 //! One account: its books behind a lock, and those who hold or await its permits.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
-use tokio::time::timeout_at;
 
 use crate::model::outcome::QuotaFigures;
 use crate::model::{Account, CallerName, Denial, Priority};
@@ -19,6 +17,7 @@ use super::health::Event;
 use super::in_use::Slot;
 use super::queue::Place;
 use super::share::{Standing, Term};
+use super::sync::{Mutex, MutexGuard, oneshot, timeout_at};
 use super::tenant::Ticket;
 use super::turned_away::refusal;
 use super::wakes::Wakes;

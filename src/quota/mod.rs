@@ -11,7 +11,7 @@
 //! less than 1 KiB.
 
 use std::io;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,8 +25,8 @@ pub use ask::Ask;
 pub use boottime::since_boot;
 pub use closures::{Closure, ClosuresError};
 pub use daily::{
-    AppToday, ArchiveError, Budget, Charge, DayClock, DayRow, Days, FoundCounts, Payer, Times,
-    Warning,
+    AppToday, ArchiveError, Budget, Charge, DayClock, DayRow, Days, FoundCounts, Payer, Silence,
+    Times, ToldError, Warning, Word,
 };
 pub use grant::Owes;
 pub use health::CircuitState;
@@ -46,6 +46,7 @@ use record::Record;
 use register::Register;
 use share::Standing;
 use shared::{SWEEP, Shared};
+use sync::RwLock;
 use wakes::Wakes;
 
 mod account;
@@ -78,6 +79,7 @@ mod share;
 mod shared;
 mod sharing;
 mod snapshot;
+mod sync;
 mod tenant;
 mod terms;
 mod turned_away;

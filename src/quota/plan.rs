@@ -10,6 +10,7 @@ use crate::config::{AccountPolicy, Circuit, Config, QuotaSettings, TenantSetting
 use crate::model::{Account, Priority, Tenant};
 
 use super::rate::RateLimit;
+use super::share::Claim;
 
 /// The limits of one account, shared by all accounts that have no table of their own.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(super) struct Plan {
     pub(super) rate: Option<RateLimit>,
     /// Hosts that share it, at least one.
     pub(super) hosts: u32,
+    /// What this host has where less than one permit for each of them is left.
+    claim: Claim,
     /// How long calls on a loan that has ended may still run.
     pub(super) overrun: Duration,
 }
@@ -45,11 +48,12 @@ const BATCH_WAIT: Duration = Duration::from_secs(600);
 impl Plans {
     /// The plans of a configuration.
     pub(super) fn new(config: &Config) -> Self {
-        let (hosts, overrun) = (hosts(config), config.fleet.exchange.overrun);
+        let overrun = config.fleet.exchange.overrun;
         let circuit = Arc::new(config.circuit.clone());
+        let place = Place::of(config);
         let own = config.accounts.iter().map(|(account, settings)| {
             let tenants = settings.tenants.clone();
-            let plan = Plan::new(&settings.quota, tenants, &circuit, (hosts, overrun));
+            let plan = Plan::new(&settings.quota, tenants, &circuit, place, overrun);
             (account.clone(), Arc::new(plan))
         });
         let disabled = config
@@ -62,7 +66,8 @@ impl Plans {
                 &config.quota,
                 BTreeMap::new(),
                 &circuit,
-                (hosts, overrun),
+                place,
+                overrun,
             )),
             own: own.collect(),
             disabled: disabled.cloned().collect(),
@@ -113,22 +118,25 @@ impl Plan {
         let tenants = settings.map(|settings| settings.tenants.clone());
         let tenants = tenants.unwrap_or_default();
         let circuit = Arc::new(config.circuit.clone());
-        let shared = (hosts(config), config.fleet.exchange.overrun);
-        Self::new(config.quota_of(account), tenants, &circuit, shared)
+        let overrun = config.fleet.exchange.overrun;
+        let place = Place::of(config);
+        Self::new(config.quota_of(account), tenants, &circuit, place, overrun)
     }
 
     fn new(
         quota: &QuotaSettings,
         tenants: BTreeMap<Tenant, TenantSettings>,
         circuit: &Arc<Circuit>,
-        (hosts, overrun): (u32, Duration),
+        place: Place,
+        overrun: Duration,
     ) -> Self {
         Self {
             circuit: Arc::clone(circuit),
-            rate: RateLimit::new(quota.rate, quota.burst, hosts),
+            rate: RateLimit::new(quota.rate, quota.burst, place.hosts),
             quota: Arc::new(quota.clone()),
             tenants,
-            hosts,
+            hosts: place.hosts,
+            claim: place.claim,
             overrun,
         }
     }
@@ -139,9 +147,13 @@ impl Plan {
         quota.concurrency.saturating_sub(quota.headroom).max(1)
     }
 
-    /// This host's part of the permits that are ours.
+    /// This host's fixed part of the permits that are ours: an equal one, rounded down. Where that is
+    /// nothing, what there is goes by the hosts' claims, so that together they use no more.
     pub(super) fn part_of(&self, permits: u32) -> u32 {
-        (permits / self.hosts).max(1)
+        match permits / self.hosts {
+            0 => self.claim.least(permits),
+            part => part,
+        }
     }
 
     /// Those of this host's permits that batch calls never take.
@@ -165,8 +177,66 @@ impl Plan {
     }
 }
 
-fn hosts(config: &Config) -> u32 {
-    u32::try_from(config.fleet.hosts.len())
-        .unwrap_or(u32::MAX)
-        .max(1)
+/// Where a host stands among those that share the accounts.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    hosts: u32,
+    claim: Claim,
+}
+
+impl Place {
+    fn of(config: &Config) -> Self {
+        let fleet = &config.fleet;
+        let rank = fleet.hosts.iter().position(|host| *host == fleet.host);
+        Self {
+            hosts: u32::try_from(fleet.hosts.len()).unwrap_or(u32::MAX).max(1),
+            claim: match (rank, fleet.hosts.len()) {
+                (Some(0), _) => Claim::First,
+                (Some(1), 2) => Claim::Second,
+                (_, _) => Claim::Never,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::file::{Environment, parse};
+
+    use super::*;
+
+    /// The fixed part of each of so many hosts in each number of permits up to `permits`.
+    fn parts(hosts: usize, permits: u32) -> Vec<Vec<u32>> {
+        let names: Vec<_> = (0..hosts).map(|host| format!("gw-{host}")).collect();
+        let plans = names.iter().map(|name| {
+            let text = format!(
+                "[[egress.address]]\npublished = \"18.177.83.94\"\n[callers]\nanonymous = true\n\
+                 [fleet]\nhosts = {names:?}\n"
+            );
+            let environment = Environment {
+                host_name: name.clone(),
+                ..Environment::default()
+            };
+            let loaded = parse(&text, Path::new("test.toml"), &environment).expect("valid");
+            Plan::of(&loaded.config, &Account::from_normal("acme.cybozu.com"))
+        });
+        let plans: Vec<_> = plans.collect();
+        let of = |permits| plans.iter().map(|plan| plan.part_of(permits)).collect();
+        (1..=permits).map(of).collect()
+    }
+
+    #[test]
+    fn fixed_parts_are_floors_and_a_rest_too_small_for_all_is_the_first_hosts() {
+        assert_eq!(parts(1, 3), [[1], [2], [3]]);
+        assert_eq!(parts(2, 5), [[1, 0], [1, 1], [1, 1], [2, 2], [2, 2]]);
+        assert_eq!(parts(3, 4), [[1, 0, 0], [1, 0, 0], [1, 1, 1], [1, 1, 1]]);
+        for hosts in 1..=5 {
+            for (index, parts) in parts(hosts, 100).into_iter().enumerate() {
+                let sum = parts.iter().sum::<u32>() as usize;
+                assert!((1..=index + 1).contains(&sum), "{parts:?} of {}", index + 1);
+            }
+        }
+    }
 }

@@ -19,7 +19,7 @@ impl<W> Books<W> {
             // kintone counted at some time between; so many of ours were live all the while.
             let ours = sending.fewest.min(self.in_use.live());
             self.heard_of_others(slot, running, ours);
-            self.prove_gone(sending.number, running.saturating_sub(ours), now);
+            self.prove_gone(slot, running.saturating_sub(ours), now);
         }
         let sample = self.sample(limit, running, sending.live);
         self.pressure.answered(now, sample);
@@ -60,9 +60,9 @@ impl<W> Books<W> {
         }
     }
 
-    /// Of the calls aborted before the call `number` was sent only `room` can still run.
-    fn prove_gone(&mut self, number: u64, room: u32, now: Moment) {
-        let mut gone = self.in_use.proved_gone(number, room);
+    /// Of the calls aborted before the call in this slot was sent only `room` can still run.
+    fn prove_gone(&mut self, slot: Slot, room: u32, now: Moment) {
+        let mut gone = self.in_use.proved_gone(slot, room);
         while gone > 0 && self.in_use.first_settling() <= gone {
             let grant = self.in_use.settle_first();
             gone -= grant.permits;

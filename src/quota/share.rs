@@ -111,7 +111,7 @@ impl PartOf {
 
 impl Claim {
     /// The permits of `ours` that are this host's whatever its share of them comes to.
-    const fn least(self, ours: u32) -> u32 {
+    pub(super) const fn least(self, ours: u32) -> u32 {
         match (self, ours) {
             (Self::First, 1..) | (Self::Second, 2..) => 1,
             (Self::First | Self::Second | Self::Never, _) => 0,

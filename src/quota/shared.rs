@@ -1,6 +1,6 @@
 //! The accounts in use or remembered, and what they share.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use super::closures::Closures;
 use super::pen::Pen;
 use super::record::Record;
 use super::register::Register;
+use super::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::wakes::Wakes;
 use crate::model::{Account, Priority};
 

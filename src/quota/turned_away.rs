@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use crate::model::Denial;
 
 use super::account::{Answer, Answers, Receiver, Waiter};
@@ -12,6 +10,7 @@ use super::clock::Moment;
 use super::entrant::Entrant;
 use super::forecast::{Forecast, Reason};
 use super::queue::Place;
+use super::sync::oneshot;
 use super::tenant::Ticket;
 
 impl Books<Waiter> {

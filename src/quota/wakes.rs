@@ -1,11 +1,12 @@
 //! What the clockwork has to look at next, and when: at most one entry an account.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::clock::Moment;
+use super::sync::{Mutex, MutexGuard};
 
 /// Values by the time at which they are due; each has a number of its own.
 #[derive(Debug)]

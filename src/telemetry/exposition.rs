@@ -9,9 +9,15 @@ use super::account_series::AccountLabel;
 use super::accounts::AccountTable;
 use super::apps_today;
 use super::fleet;
+use super::mail;
 use super::metrics::Metrics;
 use super::tenants::TenantShelf;
-use super::views::{AccountLoad, Balance, Circuit, Presence, PublishedView, Views};
+use super::views::{
+    AccountLoad, AddressView, Balance, Circuit, MailView, Presence, PublishedView, SeenWord, Views,
+};
+
+/// What an echo can say of an address.
+const ECHO_ANSWERS: [&str; 3] = ["published", "other", "none"];
 
 /// What must be remembered from one exposition to the next.
 #[derive(Debug, Default)]
@@ -23,6 +29,7 @@ pub struct Exposition {
 struct State {
     balance: Balance,
     dropped: u64,
+    mail: MailView,
     tenants: TenantShelf,
 }
 
@@ -42,10 +49,13 @@ impl Exposition {
         apps_today::set(metrics, accounts, &views.apps_today);
         set_closed(metrics, accounts, views);
         set_addresses(metrics, views);
+        set_verified(metrics, &views.addresses);
         set_published(metrics, &views.published);
         set_permits(metrics, &state.balance, &views.balance);
         fleet::set_gauges(metrics, views.fleet.as_ref());
         set_alone(&metrics.draining, f64::from(u8::from(views.draining)));
+        mail::set(metrics, &state.mail, &views.mail);
+        state.mail = views.mail;
         state.balance = views.balance;
         raise(&metrics.access_log_dropped_total, state.dropped, dropped);
         state.dropped = dropped;
@@ -185,6 +195,42 @@ fn set_addresses(metrics: &Metrics, views: &Views) {
     }
     if let Some(limit) = views.local_ports_limit {
         set_alone(&metrics.local_ports_limit, f64::from(limit));
+    }
+}
+
+fn set_verified(metrics: &Metrics, addresses: &[AddressView]) {
+    metrics.address_verified.reset();
+    metrics.address_verified_timestamp_seconds.reset();
+    metrics.echo_answers.reset();
+    for view in addresses {
+        let Some(verification) = &view.verification else {
+            continue;
+        };
+        let address = view.published.to_string();
+        let is_verified = verification.seen == SeenWord::Published;
+        set(
+            &metrics.address_verified,
+            &address,
+            f64::from(u8::from(is_verified)),
+        );
+        if let Some(at) = verification.proven_at {
+            let gauge = &metrics.address_verified_timestamp_seconds;
+            set(gauge, &address, at.as_millisecond() as f64 / 1000.0);
+        }
+        for (at, echo) in verification.echoes.iter().enumerate() {
+            let number = (at + 1).to_string();
+            let said = match echo.saw {
+                Some(saw) if saw == view.published.0 => "published",
+                Some(_) => "other",
+                None => "none",
+            };
+            for answer in ECHO_ANSWERS {
+                let gauge = metrics
+                    .echo_answers
+                    .with_label_values(&[number.as_str(), answer]);
+                gauge.add(f64::from(u8::from(answer == said)));
+            }
+        }
     }
 }
 

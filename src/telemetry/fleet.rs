@@ -32,6 +32,8 @@ pub struct FleetView {
     pub store: FleetStoreView,
     /// The sum over all accounts in which something is lent, borrowed or wanted.
     pub permits: FleetPermits,
+    /// What hosts tell each other beside permits.
+    pub side: FleetSideView,
     /// The other hosts.
     pub peers: Vec<FleetPeerView>,
     /// The accounts in which something is lent, borrowed or wanted.
@@ -52,6 +54,24 @@ pub struct FleetStoreView {
     pub beats: u64,
     /// Those of them that failed.
     pub failures: u64,
+}
+
+/// What hosts tell each other beside permits: the calls of the day, say.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct FleetSideView {
+    /// How long ago it last went both ways.
+    #[serde(rename = "age_ms", serialize_with = "milliseconds")]
+    pub age: Option<Duration>,
+    /// Why it failed last, while it has not succeeded since.
+    pub error: Option<String>,
+    /// How often it has failed.
+    pub failures: u64,
+    /// The length of what this host tells, in bytes.
+    pub bytes: usize,
+    /// What had no room in it (`[fleet] side_rows`).
+    pub left_out: Vec<&'static str>,
+    /// How often what another host told was of no use.
+    pub bad_rows: u64,
 }
 
 /// Permits by what they are.
@@ -77,6 +97,9 @@ pub struct FleetPeerView {
     /// How long ago its newest row came.
     #[serde(rename = "age_ms", serialize_with = "milliseconds")]
     pub age: Option<Duration>,
+    /// How old the newest is that it told beside permits.
+    #[serde(rename = "side_age_ms", serialize_with = "milliseconds")]
+    pub side_age: Option<Duration>,
     /// Whether it is evicted.
     pub evicted: bool,
     /// What of its configuration or its row differs from what this host expects.
@@ -113,9 +136,13 @@ pub(super) fn set_gauges(metrics: &Metrics, fleet: Option<&FleetView>) {
         &metrics.fleet_peer_differs,
         &metrics.fleet_store_up,
         &metrics.fleet_permits,
+        &metrics.fleet_side_age_seconds,
+        &metrics.fleet_side_bytes,
+        &metrics.fleet_side_left_out,
     ] {
         gauge.reset();
     }
+    metrics.fleet_side_bad_rows_total.reset();
     let Some(fleet) = fleet.filter(|fleet| fleet.shares) else {
         return;
     };
@@ -129,9 +156,20 @@ pub(super) fn set_gauges(metrics: &Metrics, fleet: Option<&FleetView>) {
             let age_s = age.as_secs_f64();
             set(&metrics.fleet_peer_age_seconds, &[&peer.host], age_s);
         }
+        if let Some(age) = peer.side_age {
+            let age_s = age.as_secs_f64();
+            set(&metrics.fleet_side_age_seconds, &[&peer.host], age_s);
+        }
         let differs = f64::from(u8::from(!peer.differs.is_empty()));
         set(&metrics.fleet_peer_differs, &[&peer.host], differs);
     }
+    set(&metrics.fleet_side_bytes, &[], fleet.side.bytes as f64);
+    let left_out = fleet.side.left_out.len() as f64;
+    set(&metrics.fleet_side_left_out, &[], left_out);
+    let bad_rows = metrics
+        .fleet_side_bad_rows_total
+        .with_label_values::<&str>(&[]);
+    bad_rows.inc_by(fleet.side.bad_rows);
     let up = f64::from(u8::from(fleet.store.up));
     set(&metrics.fleet_store_up, &[], up);
     let FleetPermits {

@@ -173,12 +173,14 @@ impl ConnectResult {
     /// How an attempt ended that failed for this reason; `None` for a reason of another kind.
     #[must_use]
     pub fn of(detail: Detail) -> Option<Self> {
-        const RESULTS: [(Detail, ConnectResult); 19] = [
+        const RESULTS: [(Detail, ConnectResult); 21] = [
             (Detail::DnsNotFound, ConnectResult::Dns),
             (Detail::DnsServfail, ConnectResult::Dns),
             (Detail::DnsTimeout, ConnectResult::Dns),
             (Detail::DnsFailed, ConnectResult::Dns),
             (Detail::AddressAbsent, ConnectResult::Bind),
+            (Detail::AddressUnverified, ConnectResult::Bind),
+            (Detail::AddressMismatch, ConnectResult::Bind),
             (Detail::LocalPorts, ConnectResult::Bind),
             (Detail::FileDescriptors, ConnectResult::Bind),
             (Detail::ConnectRefused, ConnectResult::Refused),

@@ -141,7 +141,7 @@ metrics! {
         "Permits of a tenant times how long they were held. Permit seconds; sum over hosts.";
 
     app_requests_today: GaugeVec ["account", "app"] =
-        "Calls of the 20 largest apps of an account since 09:00 Japan time. Calls; sum over hosts.";
+        "Calls of the 20 largest apps of an account since 09:00 Japan time. Calls; with [fleet] redis those of all hosts, take the maximum, else sum over hosts.";
     account_daily_per_app: GaugeVec ["account"] =
         "Calls that each app of an account may make a day, all hosts together. Calls; the same on every host, take the maximum.";
     daily_budget_warnings_total: IntCounterVec ["account", "percent"] =
@@ -162,7 +162,13 @@ metrics! {
         "Permits out: acquired less released. Permits; sum over hosts.";
 
     address_up: GaugeVec ["address"] =
-        "1 while the bind address of a published address is on this host and usable. Minimum over hosts that bind it.";
+        "1 while the bind address of a published address is on this host. Minimum over hosts that bind it.";
+    address_verified: GaugeVec ["address"] =
+        "1 while echoes see a published address as published, or saw it so within unknown_for; only with [verify]. Minimum over hosts that bind it.";
+    address_verified_timestamp_seconds: GaugeVec ["address"] =
+        "When an address was last seen as published. Seconds since 1970; minimum over hosts that bind it.";
+    echo_answers: GaugeVec ["echo", "answer"] =
+        "Addresses by what an echo, by its number in [verify] urls, said of them last: published, other, none. Addresses; sum over hosts.";
     address_connections: GaugeVec ["address"] =
         "Connections to kintone open from this address. Connections; sum over hosts.";
     local_ports_used: GaugeVec ["address"] =
@@ -198,6 +204,15 @@ metrics! {
     fleet_permits: GaugeVec ["state"] =
         "Permits of accounts in which something is lent, borrowed or wanted: own, lent, borrowed, stranded. Permits; sum over hosts.";
 
+    fleet_side_age_seconds: GaugeVec ["peer"] =
+        "How old the newest is that another host told beside permits. Seconds; maximum over hosts.";
+    fleet_side_bad_rows_total: IntCounterVec [] =
+        "How often what another host told beside permits was of no use. Rows read; sum over hosts.";
+    fleet_side_bytes: GaugeVec [] =
+        "Length of what this host tells the others beside permits. Bytes; maximum over hosts.";
+    fleet_side_left_out: GaugeVec [] =
+        "Topics that had no room in it. Topics; maximum over hosts.";
+
     inspect_ca_expiration_timestamp_seconds: GaugeVec ["ca"] =
         "When the first certificate of the private authority ends: of the one that signs, and of those in ca_next. Seconds since 1970; minimum over hosts.";
 
@@ -216,6 +231,15 @@ metrics! {
         "Where the published list is not what the configuration says. Alarms; maximum over hosts.";
     draining: GaugeVec [] =
         "1 while this host is out of rotation or shutting down. Hosts; the sum is how many are away.";
+
+    mails_total: IntCounterVec ["result"] =
+        "Mails to people: sent, given_up after retries, lost because the spool did not take them. Mails; sum over hosts.";
+    mails: GaugeVec ["state"] =
+        "Mails in the spool: queued, held until an operator decides, dead. Mails; sum over hosts.";
+    mail_overdue_seconds: GaugeVec [] =
+        "For how long the oldest mail of the queue should have been sent. Seconds; maximum over hosts.";
+    mail_signs_lost_total: IntCounterVec [] =
+        "Ended calls that were not judged for mails because too many waited. Calls; sum over hosts.";
 
     retries_total: IntCounterVec ["reason"] =
         "Calls that were sent to kintone again. Calls; sum over hosts.";

@@ -22,14 +22,15 @@ use metrics::Metrics;
 pub use access_log::{AccessLogError, AccessLogHandle, Flushed};
 pub use account_series::{AccountLabel, RecentFailure};
 pub use fleet::{
-    FleetAccountView, FleetPeerView, FleetPermits, FleetStoreView, FleetView, PEER_UP_BEATS,
+    FleetAccountView, FleetPeerView, FleetPermits, FleetSideView, FleetStoreView, FleetView,
+    PEER_UP_BEATS,
 };
 pub use labels::{Alpn, ConnectResult, Handshake, LimitName, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
 pub use views::{
-    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, Presence, PublishedView,
-    TenantView, Views, WaitingView,
+    AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, EchoView, MailView,
+    Presence, PublishedView, SeenWord, TenantView, VerificationView, Views, WaitingView,
 };
 
 pub mod access_log;
@@ -43,6 +44,7 @@ pub mod labels;
 pub mod line;
 pub mod live;
 pub mod logging;
+pub mod mail;
 pub mod metrics;
 pub mod record;
 pub mod sink;

@@ -2,6 +2,7 @@
 //! the status page. Whoever wires the gateway fills them from the quota and the egress.
 
 use std::fmt::Display;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -141,10 +142,52 @@ pub struct AddressView {
     /// How long it has been so.
     #[serde(rename = "since_ms", serialize_with = "milliseconds")]
     pub since: Option<Duration>,
+    /// What echoes say of it; `None` without `[verify]`.
+    pub verification: Option<VerificationView>,
     /// Connections to kintone open from it.
     pub connections: u64,
     /// Those of them that wait in the pool.
     pub pooled: u64,
+}
+
+/// How the internet sees an address.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerificationView {
+    /// In one word.
+    pub seen: SeenWord,
+    /// As which address, if as another one.
+    pub seen_as: Option<Ipv4Addr>,
+    /// When it was last seen as published, RFC 3339 in UTC.
+    #[serde(serialize_with = "shown_or_null")]
+    pub proven_at: Option<Timestamp>,
+    /// How long no echo has given a usable answer.
+    #[serde(rename = "silent_ms", serialize_with = "milliseconds")]
+    pub silent: Option<Duration>,
+    /// What each echo said last, in the order of the configuration.
+    pub echoes: Vec<EchoView>,
+}
+
+/// What an echo said last.
+#[derive(Clone, Debug, Serialize)]
+pub struct EchoView {
+    /// Its scheme, host and port.
+    pub echo: String,
+    /// The address that it saw.
+    pub saw: Option<Ipv4Addr>,
+    /// Why it said nothing that can be used.
+    pub trouble: Option<String>,
+}
+
+/// How the internet sees an address, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeenWord {
+    /// Nobody has said, or too long ago.
+    Unknown,
+    /// As published.
+    Published,
+    /// As another one.
+    Other,
 }
 
 /// Whether a bind address can be used.
@@ -178,6 +221,27 @@ pub struct PublishedView {
     pub alarms: Vec<(&'static str, usize)>,
 }
 
+/// What there is to count of mails to people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MailView {
+    /// To be sent.
+    pub queued: usize,
+    /// Held until an operator decides.
+    pub held: usize,
+    /// Undeliverable ones that are kept.
+    pub dead: usize,
+    /// For how long the oldest of those to be sent should have been.
+    pub overdue: Duration,
+    /// Taken by the server.
+    pub sent: u64,
+    /// Given up.
+    pub given_up: u64,
+    /// Not taken into the spool.
+    pub lost: u64,
+    /// Ended calls that were not judged.
+    pub signs_lost: u64,
+}
+
 /// Everything that the gauges are computed from.
 #[derive(Clone, Debug, Default)]
 pub struct Views {
@@ -199,6 +263,8 @@ pub struct Views {
     pub balance: Balance,
     /// How this host stands in its fleet.
     pub fleet: Option<FleetView>,
+    /// Mails to people.
+    pub mail: MailView,
 }
 
 /// Serializes what has a text form as that text.

@@ -127,7 +127,6 @@ fn a_file_with_many_faults_tells_them_all_in_order() {
         (7, 9, "quota.burst"),
         (8, 1, "quota.queu"),
         (10, 9, "log.level"),
-        (11, 1, "verify"),
         (11, 1, "verify.urls"),
         (12, 12, "verify.interval"),
     ];

@@ -111,7 +111,6 @@ fn the_examples_switched_off_settings_are_valid() {
         ("inspect.ca_key", "$CREDENTIALS_DIRECTORY"),
         ("notify.smtp", "$CREDENTIALS_DIRECTORY"),
         ("admin.token", "$CREDENTIALS_DIRECTORY"),
-        ("verify", "not built"),
     ];
     let found = faults(&switched_on);
     let errors = found
@@ -198,14 +197,7 @@ fn what_is_not_built_is_told_and_has_no_effect() {
         .iter()
         .filter(|fault| fault.problem.contains("not built"));
     let keys: Vec<_> = unbuilt.map(|fault| fault.key.as_str()).collect();
-    let expected = [
-        "listen.proxy_tls",
-        "listen.tls",
-        "caller[1].certificate",
-        "account.\"acme.cybozu.com\".contacts",
-        "account.\"acme.cybozu.com\".tenant.company-1.contacts",
-        "notify",
-    ];
+    let expected = ["listen.proxy_tls", "listen.tls", "caller[1].certificate"];
     assert_eq!(keys, expected);
     let others = loaded
         .warnings

@@ -177,7 +177,7 @@ fn explain_says_each_step_and_what_decides() {
     );
     for figure in [
         "80 of kintone's 100",
-        "calls a day: 10000 an app on this host, warned of and not refused",
+        "calls a day: 10000 an app, warned of and not refused",
         "5 a second",
         "3000 ms",
         "127.0.0.1:8443",

@@ -33,7 +33,7 @@ async fn begun(host: &str, url: &str) -> Fleet {
     let board = Exchange::new(&config).unwrap().unwrap();
     let quotas = Quotas::new(&config);
     let keep = Arc::new(|_: &[u8]| Ok(()));
-    let (fleet, _) = Driver::begin(&config, board, quotas, Before::Nothing, keep, 1).await;
+    let (fleet, ..) = Driver::begin(&config, board, quotas, Before::Nothing, keep, 1).await;
     fleet
 }
 

@@ -12,11 +12,15 @@ mod support;
 
 mod board;
 mod clock;
+mod days;
 mod evict;
+mod evidence;
 mod operate;
+mod outage;
 mod pair;
 mod process;
 #[path = "../e2e/schema.rs"]
 mod schema;
 mod sharing;
+mod side;
 mod store;

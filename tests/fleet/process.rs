@@ -4,6 +4,9 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use crate::pair::{Pair, Wish};
 use crate::store::until;
@@ -61,6 +64,28 @@ impl Process {
         let (_, page) = self.page("/api/v1/fleet").await;
         let fleet: serde_json::Value = serde_json::from_str(&page).unwrap();
         fleet["permits"][state].as_u64().unwrap()
+    }
+
+    /// Permits that it may use now, of all accounts.
+    pub(crate) async fn usable(&self) -> u64 {
+        self.permits("own").await + self.permits("borrowed").await
+    }
+
+    /// Waits until it may use as many permits as `condition` asks for; how long that took.
+    pub(crate) async fn until_usable(
+        &self,
+        limit: Duration,
+        condition: impl Fn(u64) -> bool,
+    ) -> Duration {
+        let begun = Instant::now();
+        loop {
+            let permits = self.usable().await;
+            if condition(permits) {
+                return begun.elapsed();
+            }
+            assert!(begun.elapsed() < limit, "never enough or few: {permits}");
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// kill -9.

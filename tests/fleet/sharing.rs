@@ -12,7 +12,7 @@ use crate::support::ACME;
 use crate::support::crowd::flood;
 
 pub(crate) const RECORDS: &str = "http://acme.cybozu.com/k/v1/records.json?app=1";
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn slow(base_ms: u64) -> TenantSettings {
     let mut tenant = TenantSettings::default();
@@ -122,37 +122,6 @@ async fn commands_do_not_grow_with_calls() {
     // What was saved up may be spent besides.
     assert!(per_s <= 15.0 + 40.0 / 6.0, "{per_s}");
     assert!(calls > commands * 4, "{calls} calls, {commands} commands");
-    a.leave().await;
-    b.leave().await;
-    pair.check();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_store_each_keeps_its_part_and_shares_again_when_it_is_back() {
-    let mut store = Store::start(&[]);
-    let pair = Pair::new(Wish {
-        fleet: "loan = \"3s\"\noverrun = \"1s\"\n".to_owned(),
-        redis: store.url(),
-        ..wish(&store)
-    })
-    .await;
-    let (a, b) = (pair.start("gw-a"), pair.start("gw-b"));
-    let caller = a.caller();
-    let begun = Instant::now();
-    let end = begun + Duration::from_secs(16);
-    let busy = tokio::spawn(async move { flood(&caller, 150, RECORDS, end).await });
-    until("one host has 95", PATIENCE, || a.allowed() >= 95).await;
-    store.kill();
-    let lapsed = until("the loan has ended", PATIENCE, || a.allowed() == 49).await;
-    println!("49 permits {lapsed:?} after the store was gone");
-    assert!(lapsed <= Duration::from_secs(4), "{lapsed:?}");
-    sleep(Duration::from_secs(3)).await;
-    assert_eq!(a.allowed(), 49);
-    store.resume();
-    let back = until("they share again", PATIENCE, || a.allowed() >= 95).await;
-    println!("shared again {back:?} after the store's return");
-    let tally = busy.await.unwrap();
-    assert!(tally.is_all_well(), "{:?}", tally.statuses);
     a.leave().await;
     b.leave().await;
     pair.check();

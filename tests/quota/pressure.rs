@@ -100,6 +100,13 @@ async fn aborted_calls_settle_until_proved_gone_or_long_enough() {
     calls[0].answered(Some(100), Some(50));
     assert_eq!(house.look().settling, 30);
     calls.remove(0).finish();
+    // Nor does one to a call that came to kintone perhaps before them.
+    let mut at_once = house.admit("a", CALL).await.expect("a permit");
+    at_once.sent();
+    at_once.answered(Some(100), Some(50));
+    at_once.finish();
+    assert_eq!(house.look().settling, 30);
+    sleep(1000 * MS).await;
     let mut later = house.admit("a", CALL).await.expect("a permit");
     later.sent();
     // 50 of ours are live; of 62 running calls at most 12 can be aborted ones.

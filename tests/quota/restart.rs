@@ -140,6 +140,12 @@ async fn an_answer_proves_calls_of_a_killed_process_over() {
     }
     kill(house, held, &machine);
     let (house, _) = machine.start(1, 1001);
+    let mut early = house.admit("a", CALL).await.expect("room");
+    early.sent();
+    early.answered(Some(100), Some(1));
+    early.finish();
+    assert_eq!(house.look().settling, 10, "some may still be under way");
+    sleep(1000 * MS).await;
     let mut permit = house.admit("a", CALL).await.expect("room");
     permit.sent();
     permit.answered(Some(100), Some(4));

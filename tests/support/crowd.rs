@@ -63,10 +63,20 @@ impl Tally {
 
 /// `size` callers, each over a connection of its own: GET after GET until `end`.
 pub async fn flood(caller: &Caller, size: usize, url: &str, end: Instant) -> Tally {
+    flood_while(caller, size, url, move || Instant::now() < end).await
+}
+
+/// The same while `goes_on` says so.
+pub async fn flood_while(
+    caller: &Caller,
+    size: usize,
+    url: &str,
+    goes_on: impl Fn() -> bool + Clone + Send + 'static,
+) -> Tally {
     let mut callers = JoinSet::new();
     for _ in 0..size {
-        let (caller, url) = (caller.clone(), url.to_owned());
-        callers.spawn(async move { keep_calling(&caller, &url, end).await });
+        let (caller, url, goes_on) = (caller.clone(), url.to_owned(), goes_on.clone());
+        callers.spawn(async move { keep_calling(&caller, &url, goes_on).await });
     }
     gather(callers).await
 }
@@ -89,10 +99,10 @@ pub async fn burst(caller: &Caller, size: usize, url: &str) -> Tally {
     gather(callers).await
 }
 
-async fn keep_calling(caller: &Caller, url: &str, end: Instant) -> Tally {
+async fn keep_calling(caller: &Caller, url: &str, goes_on: impl Fn() -> bool) -> Tally {
     let mut tally = Tally::default();
     let mut sender = caller.connect().await;
-    while Instant::now() < end {
+    while goes_on() {
         let request = caller.request(Method::GET, url, Bytes::new());
         tally.count(&exchange(&mut sender, request).await);
         if sender.ready().await.is_err() {

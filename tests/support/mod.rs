@@ -79,6 +79,8 @@ pub struct Plan {
     pub addresses: String,
     /// What the state directory remembers of the published list; nothing if empty.
     pub published: String,
+    /// What the state directory remembers of verified addresses; nothing if empty.
+    pub verified: String,
     /// Certificates that are trusted besides the simulator's, PEM.
     pub ca: String,
     /// What kintone's account [`ACME`] is like.
@@ -104,6 +106,7 @@ impl Default for Plan {
             listen: String::new(),
             addresses: String::new(),
             published: String::new(),
+            verified: String::new(),
             ca: String::new(),
             tenant: TenantSettings::default(),
             kintone: Options::default().listen,
@@ -190,10 +193,15 @@ impl House {
         std::fs::write(dir.path().join("ca.pem"), trusted).expect("writable");
         let config_path = dir.path().join("gateway.toml");
         std::fs::write(&config_path, config_text(&plan, sim.addr())).expect("writable");
-        if !plan.published.is_empty() {
-            let state = dir.path().join("state");
-            std::fs::create_dir(&state).expect("writable");
-            std::fs::write(state.join("published.json"), &plan.published).expect("writable");
+        for (file, kept) in [
+            ("published.json", &plan.published),
+            ("verified.json", &plan.verified),
+        ] {
+            if !kept.is_empty() {
+                let state = dir.path().join("state");
+                std::fs::create_dir_all(&state).expect("writable");
+                std::fs::write(state.join(file), kept).expect("writable");
+            }
         }
         let environment = Environment::default();
         let Loaded { config, .. } = load(&config_path, &environment).expect("a good configuration");

@@ -52,8 +52,12 @@ const KEYS: &[(&str, &str)] = &[
          stall_timeout h2_streams account_series",
     ),
     ("fleet", "host hosts redis"),
-    ("verify", "urls interval unknown_for"),
-    ("notify", "smtp from operators language"),
+    ("verify", "urls interval timeout unknown_for"),
+    (
+        "notify",
+        "smtp from operators language ca_file begins_after ends_after subjects_max signs_max brake_accounts \
+         brake_percent brake_window rest mails_max dead_max timeout retry retry_max give_up",
+    ),
     ("admin", "token"),
     ("state", "dir"),
     ("log", "level access"),

@@ -34,7 +34,7 @@ impl Backoff {
 }
 
 /// From 0 to 1; without randomness, 0: then hosts may come back together, which is no harm.
-fn random_part() -> f32 {
+pub(in crate::fleet) fn random_part() -> f32 {
     let drawn = getrandom::u32().unwrap_or(0);
     drawn as f32 / u32::MAX as f32
 }

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use redis::{ErrorKind, RedisError};
 
-use crate::fleet::row::ROW_BYTES_MAX;
-
 /// Why a beat did not take place. None repeats a credential or what the store said.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
@@ -40,7 +38,7 @@ pub enum ExchangeError {
         /// What the last one said.
         last: String,
     },
-    /// No answer within `[fleet] redis_response_timeout`.
+    /// No answer within `[fleet] redis_response_timeout`; for side rows, within `[fleet] side_every`.
     #[error("no answer within {} ms ([fleet] redis_response_timeout)", limit.as_millis())]
     ResponseTimeout {
         /// The limit.
@@ -53,10 +51,12 @@ pub enum ExchangeError {
     #[error("there is no connection to the store")]
     NotConnected,
     /// Our row is longer than a row may be.
-    #[error("this host's row has {bytes} bytes; {} are the most", ROW_BYTES_MAX)]
+    #[error("this host's row has {bytes} bytes; {longest} are the most")]
     RowTooLong {
         /// Its length.
         bytes: usize,
+        /// The most that it may have.
+        longest: usize,
     },
 }
 

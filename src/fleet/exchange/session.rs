@@ -13,48 +13,61 @@ use super::failure::ExchangeError;
 use super::sentinel;
 use super::way::{Allowance, Way};
 use crate::config::StoreServer;
-use crate::fleet::row::ROW_BYTES_MAX;
 
-/// A connection on which we have introduced ourselves and hear nudges.
+/// A connection on which we have introduced ourselves, and may hear nudges.
 #[derive(Debug)]
 pub(super) struct Session {
     connection: MultiplexedConnection,
     driver: AbortHandle,
     allowance: Allowance,
-    bytes_max: usize,
+    bounds: Bounds,
+}
+
+/// What comes over a connection at most, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// One row.
+    pub(super) row: usize,
+    /// One answer: every row at its longest, and what Redis says around them.
+    pub(super) answer: usize,
+}
+
+/// The channel on which nudges come, and who is told of them.
+#[derive(Debug, Clone)]
+pub(super) struct Nudges {
+    pub(super) channel: String,
+    pub(super) bell: Arc<Notify>,
 }
 
 impl Session {
     /// Connects to the store, which Sentinel may have to name first.
     pub(super) async fn open(
         way: &Way,
-        channel: &str,
-        nudged: &Arc<Notify>,
-        bytes_max: usize,
+        nudges: Option<&Nudges>,
+        bounds: Bounds,
     ) -> Result<Self, ExchangeError> {
         let server = match &way.url.sentinel {
             None => way.url.servers[0].clone(),
             Some(service) => sentinel::master(way, service).await?,
         };
-        let meeting = Self::meet(way, &server, channel, nudged, bytes_max);
+        let meeting = Self::meet(way, &server, nudges, bounds);
         way.in_time(meeting).await
     }
 
     async fn meet(
         way: &Way,
         server: &StoreServer,
-        channel: &str,
-        nudged: &Arc<Notify>,
-        bytes_max: usize,
+        nudges: Option<&Nudges>,
+        bounds: Bounds,
     ) -> Result<Self, ExchangeError> {
-        let allowance = Allowance::new(bytes_max);
+        let allowance = Allowance::new(bounds.answer);
         let stream = way.connect(server, allowance.clone()).await?;
-        let bell = Arc::clone(nudged);
+        let bell = nudges.map(|nudges| Arc::clone(&nudges.bell));
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_push_sender(move |push: PushInfo| {
-                if push.kind == PushKind::Message {
+                if let (PushKind::Message, Some(bell)) = (push.kind, &bell) {
                     bell.notify_one();
                 }
                 Ok::<_, RedisError>(())
@@ -66,9 +79,11 @@ impl Session {
             connection,
             driver,
             allowance,
-            bytes_max,
+            bounds,
         };
-        session.connection.subscribe(channel).await?;
+        if let Some(nudges) = nudges {
+            session.connection.subscribe(&nudges.channel).await?;
+        }
         Ok(session)
     }
 
@@ -80,7 +95,7 @@ impl Session {
     ) -> Result<Vec<Option<Bytes>>, ExchangeError> {
         let command = redis::cmd("MGET").arg(keys).to_owned();
         let rows: Vec<Value> = self.tell(&command, limit).await?;
-        let mut rows: Vec<_> = rows.into_iter().map(row_of).collect();
+        let mut rows: Vec<_> = rows.into_iter().map(|row| self.row_of(row)).collect();
         rows.resize(keys.len(), None);
         Ok(rows)
     }
@@ -115,10 +130,18 @@ impl Session {
         command: &redis::Cmd,
         limit: Duration,
     ) -> Result<T, ExchangeError> {
-        self.allowance.set(self.bytes_max);
+        self.allowance.set(self.bounds.answer);
         let asked = Self::ask(&mut self.connection, command);
         let answered = tokio::time::timeout(limit, asked).await;
         answered.unwrap_or(Err(ExchangeError::ResponseTimeout { limit }))
+    }
+
+    /// A row as it hung there; anything else is none.
+    fn row_of(&self, value: Value) -> Option<Bytes> {
+        let Value::BulkString(row) = value else {
+            return None;
+        };
+        (row.len() <= self.bounds.row).then(|| Bytes::from(row))
     }
 
     /// Asks whatever `command` asks.
@@ -134,12 +157,4 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.driver.abort();
     }
-}
-
-/// A row as it hung there; anything else is none.
-fn row_of(value: Value) -> Option<Bytes> {
-    let Value::BulkString(row) = value else {
-        return None;
-    };
-    (row.len() <= ROW_BYTES_MAX).then(|| Bytes::from(row))
 }

@@ -10,12 +10,14 @@ use jiff::civil::Date;
 use jiff::{Span, Timestamp};
 
 use super::day::{Day, LAYOUT, Run};
+use super::peers::Peers;
+use super::told;
 use crate::config::Evidence;
 use crate::published::calendar::{day, midnight, next_midnight};
 use crate::published::store::replace;
 
 /// The folder in the state directory.
-const FOLDER: &str = "evidence";
+pub(super) const FOLDER: &str = "evidence";
 
 /// Runs of one day that are told apart; beyond, the last one begins anew and what lay before it is a
 /// gap. A gateway that starts so often has other worries.
@@ -32,11 +34,14 @@ const DAY_BYTES_MAX: u64 = 64 << 20;
 pub struct Recorder {
     dir: PathBuf,
     book: Mutex<Book>,
+    peers: Peers,
 }
 
 #[derive(Debug)]
 struct Book {
     today: Day,
+    /// The day before, once it is over: other hosts may not have heard its end.
+    yesterday: Option<Day>,
     /// Days that have passed since they were written last.
     passed: Vec<Day>,
     accounts_max: usize,
@@ -56,7 +61,12 @@ enum End {
 /// # Errors
 /// The kernel's, or that the file is damaged or of another version.
 pub fn read_day(state: &Path, of: Date) -> io::Result<Option<Day>> {
-    let file = match File::open(state.join(FOLDER).join(name(of))) {
+    read_file(&state.join(FOLDER).join(name(of)), of)
+}
+
+/// What a file has of a day.
+pub(super) fn read_file(path: &Path, of: Date) -> io::Result<Option<Day>> {
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -90,17 +100,21 @@ impl Recorder {
             }
             None
         });
+        let yesterday = today.yesterday().ok();
+        let yesterday = yesterday.and_then(|day| read_day(state, day).ok().flatten());
         let mut today = known.unwrap_or_else(|| Day::new(today));
         begin(&mut today, now);
         let recorder = Self {
             dir,
             book: Mutex::new(Book {
                 today,
+                yesterday,
                 passed: Vec::new(),
                 accounts_max: settings.accounts,
                 keep_days: settings.keep_days,
                 trouble: None,
             }),
+            peers: Peers::new(state),
         };
         recorder.save(now);
         recorder
@@ -133,6 +147,12 @@ impl Recorder {
         self.write(now, End::Closed);
     }
 
+    /// What other hosts tell of their records.
+    #[must_use]
+    pub const fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
     /// Why the last writing failed, if it did.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
@@ -146,6 +166,20 @@ impl Recorder {
         book.turn(now);
         book.extend(now);
         (book.today.day == of).then(|| book.today.clone())
+    }
+
+    /// What other hosts are told: today and the day before, in at most `bytes_max` bytes; `None` if not
+    /// even its times fit.
+    #[must_use]
+    pub fn told(&self, bytes_max: usize, now: Timestamp) -> Option<Vec<u8>> {
+        let days: Vec<Day> = {
+            let mut book = self.book();
+            book.turn(now);
+            book.extend(now);
+            let days = [Some(&book.today), book.yesterday.as_ref()];
+            days.into_iter().flatten().cloned().collect()
+        };
+        told::encode(&days, bytes_max)
     }
 
     fn write(&self, now: Timestamp, end: End) {
@@ -202,7 +236,9 @@ impl Book {
         let begun = midnight(day(now));
         let mut today = Day::new(day(now));
         begin(&mut today, begun);
-        self.passed.push(std::mem::replace(&mut self.today, today));
+        let passed = std::mem::replace(&mut self.today, today);
+        self.yesterday = Some(passed.clone());
+        self.passed.push(passed);
         // A disk that takes nothing for days must not fill the memory.
         let more = self.passed.len().saturating_sub(PASSED_MAX);
         self.passed.drain(..more);
@@ -234,6 +270,8 @@ fn prune(dir: &Path, today: Date, keep_days: u16) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let stem = path.file_stem().and_then(|stem| stem.to_str());
+        // Those of other hosts have their names behind the day.
+        let stem = stem.map(|stem| stem.split_once('@').map_or(stem, |(day, _)| day));
         let of: Option<Date> = stem.and_then(|stem| stem.parse().ok());
         if of.is_some_and(|of| of < first) {
             fs::remove_file(&path)?;

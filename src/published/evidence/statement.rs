@@ -74,6 +74,8 @@ pub enum Why {
     NoRecord,
     /// The running gateway has not written it down yet; or it ended without a word.
     NotWritten,
+    /// Nothing was heard of that host: what it recorded then is known there.
+    NotHeard,
 }
 
 /// Where the days come from.
@@ -83,6 +85,8 @@ pub enum Reader {
     Running,
     /// The files, which may lie behind.
     Files,
+    /// What another host has told.
+    Told,
 }
 
 impl Statement {
@@ -144,8 +148,11 @@ fn gaps(
         at = at.max(run.until);
         why = if run.closed { Why::Stopped } else { Why::Lost };
     }
+    let is_unknown = recorded.is_none_or(|day| day.runs.is_empty());
     let why = match (why, is_over, reader) {
         (Why::Lost, false, Reader::Files) => Why::NotWritten,
+        (Why::Lost, _, Reader::Told) => Why::NotHeard,
+        (Why::NoRecord, _, Reader::Told) if is_unknown => Why::NotHeard,
         _ => why,
     };
     add(at, end, why);
@@ -173,6 +180,7 @@ impl Why {
             }
             Self::NoRecord => "no gateway ran here, or its record is gone",
             Self::NotWritten => "not written down yet, or the gateway ended without a word",
+            Self::NotHeard => "nothing was heard of this host; what it recorded is known there",
         }
     }
 }

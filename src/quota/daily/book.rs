@@ -8,7 +8,9 @@ use crate::kintone::day::Day;
 use crate::model::{Account, CountedApp, Table};
 use crate::quota::record::{Map, SLOTS, SlotNumber, Words as _};
 
+use super::elsewhere::{Elsewhere, Silence};
 use super::layout::{self, Field, Header, Key, Row};
+use super::told::{AppTold, Told};
 
 /// Most rows of one account a day; its calls beyond are counted under the app `other`. A purpose or
 /// a tenant more for each of an account's apps is a row more.
@@ -27,6 +29,8 @@ pub(super) struct Book {
     rows_of: Table<Account, u32>,
     vacant: Vec<SlotNumber>,
     next: u32,
+    /// Today's calls of other hosts.
+    pub(super) elsewhere: Arc<Elsewhere>,
 }
 
 /// Where calls are counted.
@@ -47,12 +51,23 @@ pub(super) struct AppDay {
     pub(super) charged: AtomicU64,
     /// Calls begun.
     pub(super) requests: AtomicU64,
-    /// What this host may send a day, when that was last asked.
+    /// Calls that other hosts have told of.
+    pub(super) elsewhere: AtomicU64,
+    /// Calls of all hosts when they were last all heard of.
+    agreed: AtomicU64,
+    /// The budget, when it was last asked for.
     pub(super) budget: AtomicU64,
     /// The highest warning given, in percent.
     pub(super) warned: AtomicU64,
     /// Where that is written down.
     flag: Option<SlotNumber>,
+}
+
+/// Whether what all hosts have told is what all of them have done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Agreed {
+    Yes,
+    No,
 }
 
 impl Book {
@@ -71,6 +86,7 @@ impl Book {
             rows_of: Table::default(),
             vacant: Vec::new(),
             next,
+            elsewhere: Arc::default(),
         };
         let mut taken = vec![false; next as usize];
         for row in found {
@@ -98,6 +114,7 @@ impl Book {
             self.rows.clear();
             self.apps.clear();
             self.rows_of.clear();
+            self.elsewhere = Arc::default();
         }
     }
 
@@ -151,6 +168,21 @@ impl Book {
     }
 
     /// Today's apps, in no order.
+    pub(super) fn told(&self) -> Told {
+        let apps = self.apps.values().map(|app| {
+            let of = (app.account.clone(), app.app);
+            let requests = app.requests.load(Ordering::Acquire);
+            let warned = app.warned.load(Ordering::Acquire);
+            (of, AppTold { requests, warned })
+        });
+        let apps = apps.filter(|(_, told)| told.requests > 0).collect();
+        Told {
+            day: self.day,
+            apps,
+        }
+    }
+
+    /// Today's apps that were called here, in no order.
     pub(super) fn apps(&self) -> Vec<Arc<AppDay>> {
         self.apps.values().cloned().collect()
     }
@@ -186,7 +218,8 @@ impl Book {
         let of = (key.account.clone(), key.app);
         let app = self.apps.entry(of).or_insert_with(|| {
             let (account, app) = (key.account.clone(), key.app);
-            Arc::new(AppDay::new(account, app, Some(slot)))
+            let app = AppDay::new(account, app, Some(slot));
+            Arc::new(app.known(&self.elsewhere))
         });
         app.charged.fetch_add(requests, Ordering::AcqRel);
         app.requests.fetch_add(requests, Ordering::AcqRel);
@@ -206,7 +239,10 @@ impl Book {
         Placed {
             slot: None,
             day: self.day,
-            app: app.unwrap_or_else(|| Arc::new(AppDay::new(key.account.clone(), key.app, None))),
+            app: app.unwrap_or_else(|| {
+                let app = AppDay::new(key.account.clone(), key.app, None);
+                Arc::new(app.known(&self.elsewhere))
+            }),
         }
     }
 
@@ -233,9 +269,42 @@ impl AppDay {
             app,
             charged: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            elsewhere: AtomicU64::new(0),
+            agreed: AtomicU64::new(0),
             budget: AtomicU64::new(u64::MAX),
             warned: AtomicU64::new(0),
             flag,
         }
+    }
+
+    /// One that is new here, with what other hosts have told of it.
+    fn known(self, elsewhere: &Elsewhere) -> Self {
+        let told = elsewhere.of(&(self.account.clone(), self.app));
+        self.elsewhere.store(told.requests, Ordering::Release);
+        self.agreed.store(told.requests, Ordering::Release);
+        self.warned.store(told.warned, Ordering::Release);
+        self
+    }
+
+    /// Other hosts have told this of it.
+    pub(super) fn hear(&self, told: AppTold, agreed: Agreed) {
+        self.elsewhere.store(told.requests, Ordering::Release);
+        self.warned.fetch_max(told.warned, Ordering::AcqRel);
+        if agreed == Agreed::Yes {
+            let all = self.charged.load(Ordering::Acquire) + told.requests;
+            self.agreed.store(all, Ordering::Release);
+        }
+    }
+
+    /// Calls of all hosts, as far as they have told.
+    pub(super) fn total(&self) -> u64 {
+        let here = self.requests.load(Ordering::Acquire);
+        here.saturating_add(self.elsewhere.load(Ordering::Acquire))
+    }
+
+    /// What hosts that are not heard of may use of `budget` without telling: their parts of what was
+    /// left when they were last heard.
+    pub(super) fn left_to(&self, silence: Silence, budget: u64) -> u64 {
+        silence.part_of(budget.saturating_sub(self.agreed.load(Ordering::Acquire)))
     }
 }

@@ -10,21 +10,24 @@ const WARNINGS: [u64; 4] = [80, 90, 95, 100];
 /// rest is for those that somebody waits for.
 const BATCH_PART: u64 = 95;
 
-/// An app's calls of a day, on this host.
+/// An app's calls of a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// This host's part of `daily_per_app`.
+    /// `daily_per_app`, where hosts tell each other of their calls; else this host's part of it.
     pub part: u64,
     /// What becomes of calls beyond.
     pub policy: DailyPolicy,
 }
 
 impl Budget {
-    /// The budget of each app of an account. While hosts do not share it, each has its fixed part.
+    /// The budget of each app of an account. Hosts without a store have their fixed parts of it.
     #[must_use]
     pub fn of(config: &Config, account: &Account) -> Self {
         let quota = config.quota_of(account);
-        let hosts = config.fleet.hosts.len().max(1) as u64;
+        let hosts = match &config.fleet.redis {
+            Some(_) => 1,
+            None => config.fleet.hosts.len().max(1) as u64,
+        };
         Self {
             part: (quota.daily_per_app / hosts).max(1),
             policy: quota.daily_policy,

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use smallvec::SmallVec;
 
 use crate::config::DailyPolicy;
-use crate::model::{Account, CountedApp, DailyFigures, Priority, Purpose, Tenant};
+use crate::kintone::day::Day;
+use crate::model::{Account, AppId, CountedApp, DailyFigures, Priority, Purpose, Tenant};
 
-use super::book::{Book, Placed};
+use super::book::{AppDay, Book, Placed};
 use super::budget::Budget;
 use super::layout::{Field, Key};
 use super::tally::{Places, Tally, Times};
@@ -65,6 +66,42 @@ enum Stage {
     Counted,
 }
 
+/// What is left of a limit.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// How many calls all hosts together may make.
+    limit: u64,
+    /// Those that others have told of.
+    elsewhere: u64,
+    /// Those that are left to hosts of which nothing is heard.
+    left: u64,
+}
+
+impl Room {
+    const ENDLESS: Self = Self {
+        limit: u64::MAX,
+        elsewhere: 0,
+        left: 0,
+    };
+
+    /// How many of them are this host's.
+    const fn here(self) -> u64 {
+        self.limit
+            .saturating_sub(self.elsewhere)
+            .saturating_sub(self.left)
+    }
+
+    /// What is told of an app with so many calls here.
+    fn figures(self, app: AppId, charged: u64, day: Day) -> DailyFigures {
+        DailyFigures {
+            app,
+            requests: charged.saturating_add(self.elsewhere),
+            budget: self.limit.saturating_sub(self.left),
+            reopens_at: day.ends(),
+        }
+    }
+}
+
 impl Charge {
     pub(super) fn new(tally: Arc<Tally>, payer: Payer, budget: Budget) -> Self {
         Self {
@@ -93,14 +130,10 @@ impl Charge {
         for (app, times) in apps {
             let placed = book.find(&self.key(*app));
             if let (Some(placed), CountedApp::Known(app)) = (placed, *app) {
-                let requests = placed.app.charged.load(Ordering::Acquire);
-                if requests.saturating_add(u64::from(*times)) > budget {
-                    return Err(DailyFigures {
-                        app,
-                        requests,
-                        budget,
-                        reopens_at: book.day.ends(),
-                    });
+                let charged = placed.app.charged.load(Ordering::Acquire);
+                let room = self.room(&placed.app, budget);
+                if charged.saturating_add(u64::from(*times)) > room.here() {
+                    return Err(room.figures(app, charged, book.day));
                 }
             }
         }
@@ -129,10 +162,13 @@ impl Charge {
         for (index, item) in state.items.iter().enumerate() {
             let app = &item.placed.app;
             app.budget.store(self.budget.part, Ordering::Relaxed);
-            let limit = match item.app {
-                CountedApp::Known(_) => limit.unwrap_or(u64::MAX),
-                CountedApp::Unknown | CountedApp::Other => u64::MAX,
+            let room = match (item.app, limit) {
+                (CountedApp::Known(_), Some(limit)) => self.room(app, limit),
+                (CountedApp::Known(_) | CountedApp::Unknown | CountedApp::Other, _) => {
+                    Room::ENDLESS
+                }
             };
+            let limit = room.here();
             let has_room = |charged: u64| {
                 let charged = charged.saturating_add(item.times);
                 (charged <= limit).then_some(charged)
@@ -140,13 +176,8 @@ impl Charge {
             let taken = app
                 .charged
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, has_room);
-            if let (Err(requests), CountedApp::Known(app)) = (taken, item.app) {
-                let figures = DailyFigures {
-                    app,
-                    requests,
-                    budget: limit,
-                    reopens_at: item.placed.day.ends(),
-                };
+            if let (Err(charged), CountedApp::Known(app)) = (taken, item.app) {
+                let figures = room.figures(app, charged, item.placed.day);
                 state.items[..index].iter().for_each(Item::release);
                 state.items.clear();
                 return Err(figures);
@@ -173,8 +204,8 @@ impl Charge {
                 map.add(Field::Begun.of(slot), item.times);
             });
             let app = &item.placed.app;
-            let requests = app.requests.fetch_add(item.times, Ordering::AcqRel) + item.times;
-            self.tally.judge(app, requests);
+            app.requests.fetch_add(item.times, Ordering::AcqRel);
+            self.tally.judge(app);
         }
         drop(book);
         self.tally.touch();
@@ -225,12 +256,11 @@ impl Charge {
                 .charged
                 .fetch_add(item.times, Ordering::AcqRel);
             item.count(&book);
-            let requests = item.placed.app.requests.load(Ordering::Acquire);
             item.placed
                 .app
                 .budget
                 .store(self.budget.part, Ordering::Relaxed);
-            self.tally.judge(&item.placed.app, requests);
+            self.tally.judge(&item.placed.app);
         }
         for item in &mut state.items {
             item.times *= tries;
@@ -240,6 +270,15 @@ impl Charge {
         drop(book);
         state.earlier = 0;
         state.items = items;
+    }
+
+    /// What this host may let through of `limit`, which all hosts share.
+    fn room(&self, app: &AppDay, limit: u64) -> Room {
+        Room {
+            limit,
+            elsewhere: app.elsewhere.load(Ordering::Acquire),
+            left: app.left_to(self.tally.silence(), self.budget.part),
+        }
     }
 
     fn key(&self, app: CountedApp) -> Key {

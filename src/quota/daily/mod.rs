@@ -9,25 +9,27 @@
 //! `layout` is the form of the counts in their file, which is mapped into memory: so they outlive
 //! kill -9 without a system call. `file` opens it. `book` knows where each count is, `tally` is the
 //! book behind its lock, and `archive` has the days that are over. `charge` is one call's part,
-//! `budget` what an app may use. After the end of the machine, what was counted since the last sync
+//! `budget` what an app may use. `told` is what hosts tell each other of a day, and `elsewhere` what
+//! they have heard: a budget is held against the calls of all. After the end of the machine, what was counted since the last sync
 //! ([`SYNC_EVERY`] at most, and what the kernel was writing) is lost.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::kintone::day::Day;
-use crate::model::{Account, CountedApp};
+use crate::model::{Account, CountedApp, Table};
 
 pub use archive::{ArchiveError, DayRow};
 pub use budget::Budget;
 pub use charge::{Charge, Payer};
+pub use elsewhere::{Silence, Word};
 pub use file::FoundCounts;
 pub use tally::{DayClock, Times, Warning};
+pub use told::ToldError;
 
 use super::record::RecordError;
 use book::Book;
@@ -37,9 +39,11 @@ mod archive;
 mod book;
 mod budget;
 mod charge;
+mod elsewhere;
 mod file;
 mod layout;
 mod tally;
+mod told;
 
 /// How often the counts are brought to disk.
 const SYNC_EVERY: Duration = Duration::from_secs(10);
@@ -58,7 +62,7 @@ pub struct AppToday {
     pub account: Account,
     /// The app.
     pub app: CountedApp,
-    /// Calls begun since 09:00 Japan time.
+    /// Calls begun since 09:00 Japan time, those that other hosts have told of included.
     pub requests: u64,
 }
 
@@ -95,13 +99,45 @@ impl Days {
     /// Today's apps, in no order.
     #[must_use]
     pub fn apps_today(&self) -> Vec<AppToday> {
-        let apps = self.0.today().apps();
-        let apps = apps.iter().map(|app| AppToday {
-            account: app.account.clone(),
-            app: app.app,
-            requests: app.requests.load(Ordering::Acquire),
+        let book = self.0.today();
+        let (apps, elsewhere) = (book.apps(), Arc::clone(&book.elsewhere));
+        drop(book);
+        let mut calls: Table<_, u64> = elsewhere
+            .apps()
+            .map(|(of, told)| (of.clone(), told.requests))
+            .collect();
+        for app in &apps {
+            calls.insert((app.account.clone(), app.app), app.total());
+        }
+        let calls = calls.into_iter().filter(|(_, requests)| *requests > 0);
+        let apps = calls.map(|((account, app), requests)| AppToday {
+            account,
+            app,
+            requests,
         });
-        apps.filter(|app| app.requests > 0).collect()
+        apps.collect()
+    }
+
+    /// What this host tells the others of its calls of today, in at most `bytes_max` bytes, and how many
+    /// apps found no room in it: those with the fewest calls.
+    #[must_use]
+    pub fn told(&self, bytes_max: usize) -> (Vec<u8>, usize) {
+        let told = self.0.today().told();
+        told.encode(bytes_max)
+    }
+
+    /// Takes what other hosts have told; of a host that says nothing, its last word of the day stands.
+    /// The words that are of no use are given back, with their host.
+    ///
+    /// While hosts are `silent`, an enforced budget leaves them their parts of what was left when all
+    /// were last heard.
+    pub fn hear(&self, words: &[Word<'_>], silence: Silence) -> Vec<(String, ToldError)> {
+        self.0.hear(words, silence)
+    }
+
+    /// Hosts will be heard of ([`Self::hear`]); none is yet.
+    pub fn expect(&self, silence: Silence) {
+        self.0.set_silence(silence);
     }
 
     /// What was counted for an account on the days `from` to `to`, by day, app, purpose and tenant.
@@ -164,3 +200,5 @@ impl Days {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_elsewhere;

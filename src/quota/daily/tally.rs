@@ -3,7 +3,7 @@
 use std::fmt;
 use std::mem;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -17,9 +17,11 @@ use crate::model::{Account, AppId, CountedApp};
 use crate::quota::record::{SlotNumber, Words as _};
 
 use super::archive::{self, ArchiveError, DayRow};
-use super::book::{AppDay, Book, Placed};
+use super::book::{Agreed, AppDay, Book, Placed};
 use super::budget;
+use super::elsewhere::{Silence, Word};
 use super::layout::{Key, Row};
+use super::told::ToldError;
 
 /// What time it is for kintone.
 #[derive(Debug, Clone, Copy)]
@@ -39,9 +41,9 @@ pub struct Warning {
     pub app: AppId,
     /// The part that was reached: 80, 90, 95 or 100.
     pub percent: u64,
-    /// Its calls of today on this host.
+    /// Its calls of today, those that other hosts have told of included.
     pub requests: u64,
-    /// How many this host may send a day.
+    /// How many it may make a day ([`super::Budget::part`]).
     pub budget: u64,
 }
 
@@ -59,6 +61,10 @@ pub(super) struct Tally {
     due: Mutex<Vec<Arc<AppDay>>>,
     pub(super) bell: Notify,
     touched: AtomicBool,
+    /// [`Silence`], packed.
+    silence: AtomicU64,
+    /// Whether other hosts were heard since the start.
+    has_heard: AtomicBool,
     /// Told of each call that finds no row of its own.
     full: Box<dyn Fn() + Send + Sync>,
     archive: PathBuf,
@@ -101,6 +107,8 @@ impl Tally {
             due: Mutex::default(),
             bell: Notify::new(),
             touched: AtomicBool::new(false),
+            silence: AtomicU64::new(Silence::NONE.packed()),
+            has_heard: AtomicBool::new(false),
             full,
             archive,
         }
@@ -145,8 +153,8 @@ impl Tally {
     }
 
     /// Sees whether somebody is to be told how many calls an app has made.
-    pub(super) fn judge(&self, app: &Arc<AppDay>, requests: u64) {
-        let due = budget::due(requests, app.budget.load(Ordering::Relaxed));
+    pub(super) fn judge(&self, app: &Arc<AppDay>) {
+        let due = budget::due(app.total(), app.budget.load(Ordering::Relaxed));
         let is_known = matches!(app.app, CountedApp::Known(_));
         if is_known && due > app.warned.load(Ordering::Relaxed) {
             self.due().push(Arc::clone(app));
@@ -162,7 +170,7 @@ impl Tally {
             let CountedApp::Known(id) = app.app else {
                 continue;
             };
-            let requests = app.requests.load(Ordering::Acquire);
+            let requests = app.total();
             let budget = app.budget.load(Ordering::Relaxed);
             let due = budget::due(requests, budget);
             let given = app.warned.fetch_max(due, Ordering::AcqRel);
@@ -186,8 +194,47 @@ impl Tally {
         let apps = self.today().apps();
         for app in &apps {
             app.budget.store(budget_of(&app.account), Ordering::Relaxed);
-            self.judge(app, app.requests.load(Ordering::Acquire));
+            self.judge(app);
         }
+    }
+
+    /// Takes what other hosts have told of their calls of today; the words that are of no use.
+    pub(super) fn hear(&self, words: &[Word<'_>], silence: Silence) -> Vec<(String, ToldError)> {
+        let (day, before) = {
+            let book = self.today();
+            (book.day, Arc::clone(&book.elsewhere))
+        };
+        let (elsewhere, bad) = before.hear(words, day);
+        let elsewhere = Arc::new(elsewhere);
+        let apps = {
+            let mut book = self.write();
+            if book.day != day {
+                return bad;
+            }
+            book.elsewhere = Arc::clone(&elsewhere);
+            book.apps()
+        };
+        let is_first = !self.has_heard.swap(true, Ordering::AcqRel);
+        // Before the first word an app's calls are those of this host: they are what is agreed on.
+        let agreed = if silence.silent == 0 || is_first {
+            Agreed::Yes
+        } else {
+            Agreed::No
+        };
+        for app in &apps {
+            app.hear(elsewhere.of(&(app.account.clone(), app.app)), agreed);
+        }
+        self.set_silence(silence.with(bad.len()));
+        bad
+    }
+
+    /// How many hosts are not heard of.
+    pub(super) fn silence(&self) -> Silence {
+        Silence::unpacked(self.silence.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_silence(&self, silence: Silence) {
+        self.silence.store(silence.packed(), Ordering::Release);
     }
 
     /// Puts days that are over into the archive, and deletes what is too old there. It blocks on the

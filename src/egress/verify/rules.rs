@@ -1,0 +1,90 @@
+//! How echoes are asked, and when.
+
+use std::time::Duration;
+
+use super::echo::Echo;
+use crate::config::Verify;
+
+/// How echoes are asked.
+#[derive(Debug)]
+pub(in crate::egress) struct Rules {
+    pub(super) echoes: Vec<Echo>,
+    pub(super) timeout: Duration,
+    pub(super) unknown_for: Duration,
+    interval: Duration,
+}
+
+/// Whether calls leave from an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Open,
+    Shut,
+}
+
+/// An address that is shut is asked for so many times as often, to be back soon.
+const SHUT_OFTENER: u32 = 6;
+
+impl Rules {
+    /// By the configuration.
+    pub(in crate::egress) fn new(verify: &Verify) -> Self {
+        Self {
+            echoes: verify
+                .urls
+                .iter()
+                .filter_map(|url| Echo::parse(url))
+                .collect(),
+            interval: verify.interval,
+            timeout: verify.timeout,
+            unknown_for: verify.unknown_for,
+        }
+    }
+
+    /// From the beginning of a round to the next: so that even where that one is answered at the last
+    /// moment, what has changed is known within `interval`; shortened by up to a quarter, so that hosts
+    /// do not ask together.
+    pub(super) fn pause(&self, now: Use) -> Duration {
+        let longest = self.interval.saturating_sub(self.timeout);
+        let longest = match now {
+            Use::Open => longest,
+            Use::Shut => longest.min(self.interval / SHUT_OFTENER),
+        };
+        longest - longest.mul_f32(random_part() / 4.0)
+    }
+}
+
+/// From 0 to 1; without randomness, 0: then hosts may ask together, which is no harm.
+fn random_part() -> f32 {
+    let drawn = getrandom::u32().unwrap_or(0);
+    drawn as f32 / u32::MAX as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(interval_ms: u64, timeout_ms: u64) -> Rules {
+        Rules::new(&Verify {
+            urls: vec!["https://echo.example/ip".to_owned()],
+            interval: Duration::from_millis(interval_ms),
+            timeout: Duration::from_millis(timeout_ms),
+            unknown_for: Duration::from_secs(900),
+        })
+    }
+
+    #[test]
+    fn what_has_changed_is_known_within_an_interval() {
+        for (interval, timeout) in [(30_000, 5000), (1000, 333), (1000, 500)] {
+            let rules = rules(interval, timeout);
+            for _ in 0..100 {
+                let used = rules.pause(Use::Open);
+                assert!(used + rules.timeout <= rules.interval, "{used:?}");
+                assert!(used >= (rules.interval - rules.timeout).mul_f32(0.74));
+                let unused = rules.pause(Use::Shut);
+                assert!(
+                    unused <= rules.interval / 6 && unused >= rules.interval / 9,
+                    "{unused:?}"
+                );
+            }
+        }
+    }
+}
