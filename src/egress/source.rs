@@ -21,6 +21,15 @@ pub struct Source {
     pub bind: Bind,
 }
 
+/// What leaves from an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Usage {
+    /// Calls: from one that is in use.
+    Calls,
+    /// A probe, which asks an account whether it takes the address: also from one that is planned.
+    Probe,
+}
+
 /// Whether a bind address is on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Presence {
@@ -159,6 +168,21 @@ impl Addresses {
             })
     }
 
+    /// As [`Self::usable`] and [`Self::usable_now`], for that usage.
+    pub(super) fn usable_for(&self, bind: Bind, usage: Usage) -> Result<&Arc<Address>, Denial> {
+        let planned = self.list.iter().find(|address| {
+            address.source.bind == bind && address.state() == AddressState::Planned
+        });
+        let (Usage::Probe, Some(address)) = (usage, planned) else {
+            return self.usable_now(bind);
+        };
+        address.look_again();
+        match address.hindrance_but_state() {
+            None => Ok(address),
+            Some(detail) => Err(Denial::EgressUnavailable(detail)),
+        }
+    }
+
     /// Whether a connection from `bind` that was made at `born` may be kept for another call.
     pub(super) fn may_keep(&self, bind: Bind, born: Instant) -> bool {
         self.usable(bind).is_ok_and(|address| address.trusts(born))
@@ -291,9 +315,16 @@ impl Address {
 
     /// Why it cannot be used, if that is so.
     fn hindrance(&self) -> Option<Detail> {
-        if self.state() != AddressState::Active {
+        if self.state() == AddressState::Active {
+            self.hindrance_but_state()
+        } else {
             Some(Detail::NoAddress)
-        } else if !self.is_up.load(Ordering::Acquire) {
+        }
+    }
+
+    /// The same, whether it is in use or not.
+    fn hindrance_but_state(&self) -> Option<Detail> {
+        if !self.is_up.load(Ordering::Acquire) {
             Some(Detail::AddressAbsent)
         } else if self.gate.is_open() {
             None

@@ -1,18 +1,30 @@
-//! Which accounts take which address, from one process to the next.
+//! Which accounts take which address: kept from one process to the next, and asked of those that tell
+//! nothing by themselves.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::state::Running;
 use crate::config::Config;
-use crate::egress::Egress;
+use crate::drain::Stage;
 use crate::egress::acceptance_file::{self as file, AcceptanceError};
-use crate::proxy::Outgoing;
+use crate::egress::{Egress, Pace, Source, Taken};
+use crate::model::Account;
+use crate::proxy::{Outgoing, Probed};
+use crate::telemetry::ProbeResult;
 
 /// How often what was learned goes to the disk: what a crash can lose.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+/// How often it is looked who is to be asked, at most and at least.
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(15);
+
+/// So often at least it is looked within the shortest time between two probes.
+const LOOKS: u32 = 20;
 
 /// Takes over what an earlier process has learned.
 pub(super) fn restore(config: &Config, egress: &Egress<Outgoing>) {
@@ -63,5 +75,53 @@ pub(super) async fn save(running: &Arc<Running>) {
     });
     if let Err(panic) = written.await {
         tracing::error!(%panic, "acceptance.json is not written");
+    }
+}
+
+/// Asks accounts whose answers nobody sees, and those that refuse an address, as rarely as the
+/// configuration says and so many at once. Never returns.
+pub(super) async fn probe(running: Arc<Running>) {
+    loop {
+        let config = running.config.load_full();
+        let acceptance = config.acceptance;
+        let shortest = acceptance
+            .probe_interval
+            .min(acceptance.probe_open_interval);
+        sleep((shortest / LOOKS).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX)).await;
+        if running.drain.stage() != Stage::Serving {
+            continue;
+        }
+        let pace = Pace {
+            interval: acceptance.probe_interval,
+            open_interval: acceptance.probe_open_interval,
+        };
+        let configured: Vec<_> = config.accounts.keys().cloned().collect();
+        let may_ask = |account: &Account| config.may_probe(account);
+        let due = running.egress.acceptance().due(&configured, pace, may_ask);
+        let mut asking = JoinSet::new();
+        for (account, source) in due {
+            while asking.len() >= acceptance.probes_at_once {
+                let _ = asking.join_next().await;
+            }
+            asking.spawn(ask(Arc::clone(&running), account, source));
+        }
+        while asking.join_next().await.is_some() {}
+    }
+}
+
+async fn ask(running: Arc<Running>, account: Account, source: Source) {
+    let probed = running.proxy.probe(&account, source).await;
+    running.telemetry.probed(
+        source.published,
+        match probed {
+            Probed::Unsent => ProbeResult::Unsent,
+            Probed::Sent(None) => ProbeResult::Unknown,
+            Probed::Sent(Some(Taken::Accepted)) => ProbeResult::Accepted,
+            Probed::Sent(Some(Taken::Refused)) => ProbeResult::Refused,
+        },
+    );
+    if let Probed::Sent(taken) = probed {
+        let acceptance = running.egress.acceptance();
+        acceptance.asked(&account, source.published, taken);
     }
 }

@@ -289,6 +289,7 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(days::drive(Arc::clone(running)));
     background.spawn(closures::keep(Arc::clone(running)));
     background.spawn(acceptance::keep(Arc::clone(running)));
+    background.spawn(acceptance::probe(Arc::clone(running)));
     background.spawn(publication::watch(Arc::clone(running)));
     background.spawn(evidence::watch(Arc::clone(&running.recorder)));
 }

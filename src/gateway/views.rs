@@ -88,6 +88,7 @@ pub(super) fn admin(
             PublishedView {
                 states: states.to_vec(),
                 alarms: alarms.to_vec(),
+                acceptance: running.egress.acceptance().counts(),
             }
         }),
         evidence: {

@@ -25,15 +25,21 @@ impl Journey<'_> {
         code: Option<&str>,
         cause: Option<Cause>,
     ) -> Option<Edge> {
-        let said = edge(figures, code, cause)?;
+        let acceptance = self.shared.egress.acceptance();
+        let account = &self.call.destination.account;
+        let Some(said) = edge(figures, code, cause) else {
+            acceptance.called(account);
+            return None;
+        };
         let taken = match said {
             // Whoever knows the password gets in from anywhere.
-            Edge::LetIn if has_second_door(&self.head.headers) => return Some(said),
+            Edge::LetIn if has_second_door(&self.head.headers) => {
+                acceptance.called(account);
+                return Some(said);
+            }
             Edge::LetIn => Taken::Accepted,
             Edge::TurnedAway => Taken::Refused,
         };
-        let acceptance = self.shared.egress.acceptance();
-        let account = &self.call.destination.account;
         acceptance.saw(account, self.source.published, taken);
         Some(said)
     }

@@ -30,6 +30,7 @@ use crate::tls::{Authority, trust_pem};
 pub use answer::Answer;
 pub use call::CallerLeft;
 pub use inspect::{Inner, InnerBody};
+pub use probe::Probed;
 pub use upload::Outgoing;
 
 pub(crate) use identity::{Identity, Proof};
@@ -79,6 +80,7 @@ mod moment;
 mod newborn;
 mod options;
 mod passage;
+mod probe;
 mod relay;
 mod reply;
 mod request;

@@ -94,6 +94,9 @@ async fn connect(
             Ok(connected) => {
                 let published = source.published;
                 shared.telemetry.connected(published, ConnectResult::Ok);
+                if call.destination.door == Door::Plain {
+                    shared.egress.acceptance().called(&call.destination.account);
+                }
                 return Ok((permit, connected));
             }
             Err(error) => error,

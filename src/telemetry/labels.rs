@@ -99,6 +99,20 @@ words!(
 );
 
 words!(
+    /// What came of asking an account whether it takes an address.
+    ProbeResult {
+        /// kintone itself answered.
+        Accepted = "accepted",
+        /// kintone's edge refused the address.
+        Refused = "refused",
+        /// No answer, or one that says neither.
+        Unknown = "unknown",
+        /// Nothing was sent: there was no permit at once, or no way.
+        Unsent = "unsent",
+    }
+);
+
+words!(
     /// What a tunnel's ClientHello offers.
     Alpn {
         /// `http/1.1`, without `h2`.

@@ -25,7 +25,7 @@ pub use fleet::{
     FleetAccountView, FleetPeerView, FleetPermits, FleetSideView, FleetStoreView, FleetView,
     PEER_UP_BEATS,
 };
-pub use labels::{Alpn, ConnectResult, Handshake, LimitName, Rejection, Retry};
+pub use labels::{Alpn, ConnectResult, Handshake, LimitName, ProbeResult, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
 pub use record::Record;
 pub use views::{
@@ -185,6 +185,14 @@ impl Telemetry {
         // Addresses are few and a connection costs a handshake: a look-up is nothing beside it.
         self.metrics
             .upstream_connects_total
+            .with_label_values(&[address.to_string().as_str(), result.label()])
+            .inc();
+    }
+
+    /// An account was asked whether it takes `address`.
+    pub fn probed(&self, address: Published, result: ProbeResult) {
+        self.metrics
+            .acceptance_probes_total
             .with_label_values(&[address.to_string().as_str(), result.label()])
             .inc();
     }

@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
-use kintone_sim::DeniedAnswer;
+use kintone_sim::{DeniedAnswer, TenantSettings};
+use tokio::time::Instant;
 
 use crate::support::caller::{Answer, Caller, read};
+use crate::support::invariants::check_refusal;
 use crate::support::{ACME, House, Plan, house};
 
 const RECORDS: &str = "https://acme.cybozu.com/k/v1/records.json?app=1";
@@ -187,4 +190,139 @@ async fn what_was_learned_outlives_the_process() {
     }
     let kept = std::fs::read_to_string(dir.path().join("acceptance.json")).unwrap();
     assert!(kept.contains(ACME) && kept.contains("refused"), "{kept}");
+}
+
+/// Probes at the pace of a test.
+const BRISK: &str = "[acceptance]\nprobe_interval = \"1s\"\nprobe_open_interval = \"1s\"\n";
+
+/// The probes that kintone saw of a domain.
+fn probes(house: &House, domain: &str) -> Vec<IpAddr> {
+    let is_probe = |agent: &str| agent.starts_with("kintone-egress-probe/");
+    let ledger = house.sim.ledger();
+    let calls = ledger.executions.iter();
+    calls
+        .filter(|call| call.host == domain && call.header("user-agent").any(is_probe))
+        .map(|call| call.peer.ip())
+        .collect()
+}
+
+#[tokio::test]
+async fn an_address_that_is_allowed_later_is_noticed_and_used_again() {
+    let plan = Plan {
+        tables: BRISK.to_owned(),
+        ..only(FIRST)
+    };
+    house(plan, async |house| {
+        all_go_by(&house, FIRST).await;
+        house.sim.update(ACME, |tenant| tenant.allow = None);
+        let sample = |address: &str, state: &str| {
+            let labels = format!("address=\"{address}\",state=\"{state}\"");
+            format!("kintone_egress_acceptance_accounts{{{labels}}}")
+        };
+        let both = [sample(FIRST, "accepted"), sample(SECOND, "accepted")];
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while house.metric(&both[1]).await != Some(1.0) {
+            assert!(Instant::now() < deadline, "it was never noticed");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(house.metric(&both[0]).await, Some(1.0));
+        assert_eq!(house.metric(&sample(SECOND, "refused")).await, Some(0.0));
+        let mut addresses = BTreeSet::new();
+        for _ in 0..4 {
+            let answer = house.caller().get(RECORDS).await;
+            addresses.insert(answer.header("kintone-egress-address").to_owned());
+        }
+        assert_eq!(addresses.len(), 2);
+        let ledger = house.sim.ledger();
+        let asked = ledger.executions.iter();
+        let bare = asked.filter(|call| call.header("user-agent").any(|it| it.contains("probe")));
+        assert!(bare.clone().count() > 0);
+        assert!(
+            bare.clone()
+                .all(|call| call.auth.is_empty() && !call.executed)
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn accounts_of_tunnels_are_asked_and_those_that_are_switched_off_never() {
+    let off = "[account.\"off.cybozu.com\"]\nprobe = false\n";
+    let plan = Plan {
+        tables: BRISK.to_owned() + off,
+        ..only(SECOND)
+    };
+    house(plan, async |house| {
+        let tenant = TenantSettings {
+            allow: Some(vec![bind_of(SECOND)]),
+            ..TenantSettings::default()
+        };
+        house.sim.tenant("off.cybozu.com", tenant);
+        for domain in [ACME, "off.cybozu.com"] {
+            let _tunnel = house.caller().open_tunnel(domain).await.unwrap();
+        }
+        house
+            .until("both addresses were asked", |house| {
+                let asked: BTreeSet<_> = probes(house, ACME).into_iter().collect();
+                asked.len() == 2
+            })
+            .await;
+        // What the gateway itself has learned: a tunnel leaves from the right one.
+        for _ in 0..4 {
+            let mut sender = house.caller().tunnel(ACME).await.unwrap();
+            let inner = Caller::inner(Method::GET, ACME, "/k/v1/records.json?app=1", "");
+            let answer = read(sender.send_request(inner).await.unwrap()).await;
+            assert_eq!(answer.unwrap().status, StatusCode::OK);
+        }
+        assert_eq!(probes(&house, "off.cybozu.com"), [] as [IpAddr; 0]);
+        assert!(!probes(&house, ACME).is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_only_an_address_that_is_down_is_accepted_the_missing_one_is_named() {
+    let absent = format!("[[egress.address]]\npublished = \"{FIRST}\"\nbind = \"203.0.113.9\"\n");
+    let usable = format!("[[egress.address]]\npublished = \"{SECOND}\"\nbind = \"127.0.1.241\"\n");
+    let dir = tempfile::tempdir().unwrap();
+    let at = "2026-11-26T00:00:00Z";
+    let kept = format!(
+        r#"{{"version":1,"accounts":[{{"account":"{ACME}","called":"{at}","addresses":[
+        {{"address":"{FIRST}","accepted":"{at}","since":"{at}"}}]}}]}}"#
+    );
+    std::fs::write(dir.path().join("acceptance.json"), kept).unwrap();
+    let plan = Plan {
+        addresses: absent + &usable,
+        tables: format!("[state]\ndir = \"{}\"\n", dir.path().display()),
+        ..only(FIRST)
+    };
+    house(plan, async |house| {
+        let first = house.caller().get(RECORDS).await;
+        assert_eq!(
+            first.status,
+            StatusCode::FORBIDDEN,
+            "nothing was known of it"
+        );
+        for language in ["en", "ja"] {
+            let mut request = house.caller().request(Method::GET, RECORDS, "");
+            let value = language.parse().unwrap();
+            request.headers_mut().insert("accept-language", value);
+            let answer = house.caller().send(request).await.unwrap();
+            check_refusal(
+                &answer,
+                503,
+                "GW_EGRESS_UNAVAILABLE",
+                "proxy_internal_error",
+            );
+            let body = answer.json();
+            let message = body["message"].as_str().unwrap();
+            assert!(message.contains(FIRST), "{message}");
+            assert!(message.contains("35.73.236.241/32"), "{message}");
+            assert_eq!(body["actor"], "customer");
+            let line = house.output.line_of(answer.id()).await;
+            assert_eq!(line["detail"], "address_refused");
+        }
+        assert_eq!(turned_away(&house), 1);
+    })
+    .await;
 }

@@ -95,6 +95,18 @@ impl Book {
         Some(known)
     }
 
+    /// Whether anything is known of it.
+    pub(super) fn has(&self, account: &Account) -> bool {
+        self.read().contains_key(account)
+    }
+
+    /// Shows all to `look`, in no order. It must not come back here.
+    pub(super) fn each(&self, look: &mut impl FnMut(&Account, &Known)) {
+        for (account, entry) in self.read().iter() {
+            look(account, &entry.known());
+        }
+    }
+
     /// What is known of all, in no order.
     pub(super) fn all(&self) -> Vec<(Account, Known)> {
         let accounts = self.read();

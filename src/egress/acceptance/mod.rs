@@ -9,16 +9,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::source::{Addresses, Source};
+use super::source::{Addresses, Presence, Source};
 use crate::config::{AddressState, Config};
 use crate::model::{Account, Denial, HostName, Published};
 
 pub use book::Known;
 pub use choice::Way;
+pub use due::Pace;
 pub use standing::{Standing, State, Taken};
 
 mod book;
 mod choice;
+mod due;
 pub mod file;
 mod standing;
 
@@ -109,9 +111,34 @@ impl Acceptance {
     /// Takes note of what an answer says of an account at an address.
     pub fn saw(&self, account: &Account, published: Published, taken: Taken) {
         let now = Timestamp::now();
-        let is_changed = self
-            .book
-            .change(account, |known| known.at_mut(published).see(taken, now));
+        let is_changed = self.book.change(account, |known| {
+            known.called = Some(now);
+            known.at_mut(published).see(taken, now)
+        });
+        self.tell(account, published, taken, is_changed);
+    }
+
+    /// The same of a probe; `None`: its answer says nothing.
+    pub fn asked(&self, account: &Account, published: Published, taken: Option<Taken>) {
+        let now = Timestamp::now();
+        let is_changed = self.book.change(account, |known| {
+            let standing = known.at_mut(published);
+            standing.asked = Some(now);
+            taken.is_some_and(|taken| standing.see(taken, now))
+        });
+        self.set_changed();
+        if let Some(taken) = taken {
+            self.tell(account, published, taken, is_changed);
+        }
+    }
+
+    /// A call has left for `account` whose answer tells nothing, or is seen by nobody here.
+    pub fn called(&self, account: &Account) {
+        let now = Timestamp::now();
+        self.book.change(account, |known| known.called = Some(now));
+    }
+
+    fn tell(&self, account: &Account, published: Published, taken: Taken, is_changed: bool) {
         if is_changed {
             self.set_changed();
         }
@@ -124,6 +151,55 @@ impl Acceptance {
             }
             (false, Taken::Accepted | Taken::Refused) => {}
         }
+    }
+
+    /// How many accounts take each published address, and how many refuse it.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(Published, &'static str, usize)> {
+        let states = [State::Accepted, State::Refused];
+        let listed = self.list.iter();
+        let mut counts: Vec<_> = listed
+            .flat_map(|listed| states.map(|state| (listed.published, state, 0)))
+            .collect();
+        self.book.each(&mut |_, known| {
+            for (address, state, count) in &mut counts {
+                *count += usize::from(known.at(*address).state() == *state);
+            }
+        });
+        counts
+            .into_iter()
+            .map(|(address, state, count)| (address, state.word(), count))
+            .collect()
+    }
+
+    /// Whom to ask from which address of this host: accounts that are called, and for planned
+    /// addresses also those of `more`, as far as `may_ask` says yes.
+    #[must_use]
+    pub fn due(
+        &self,
+        more: &[Account],
+        pace: Pace,
+        may_ask: impl Fn(&Account) -> bool,
+    ) -> Vec<(Account, Source)> {
+        let now = Timestamp::now();
+        let here: Vec<_> = self.addresses.snapshots().collect();
+        let mut due = Vec::new();
+        let mut look = |account: &Account, known: &Known| {
+            for address in here.iter().filter(|it| it.presence == Presence::Up) {
+                let at = (address.published, address.state);
+                if due::is_due(account, known, at, pace, now) && may_ask(account) {
+                    let source = Source {
+                        published: address.published,
+                        bind: address.bind,
+                    };
+                    due.push((account.clone(), source));
+                }
+            }
+        };
+        self.book.each(&mut look);
+        let unknown = more.iter().filter(|account| !self.book.has(account));
+        unknown.for_each(|account| look(account, &Known::default()));
+        due
     }
 
     /// Adds what was kept or what others have seen, the newest answers winning. Addresses that are not
