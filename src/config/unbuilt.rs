@@ -6,32 +6,21 @@ use toml::de::{DeTable, DeValue};
 use super::place::Severity;
 use super::source::{Source, join, quoted};
 
-/// One capability that is still to come.
-struct Unbuilt {
-    /// The key that asks for it; `*` is any one key, and a list is passed through to its tables.
-    path: &'static [&'static str],
-    /// The value that asks for it; `None`: any.
-    value: Option<&'static str>,
-}
-
-const TABLE: [Unbuilt; 3] = [
-    ignored(&["listen", "proxy_tls"]),
-    ignored(&["listen", "tls"]),
-    ignored(&["caller", "certificate"]),
+/// The keys that ask for it; `*` is any one key, and a list is passed through to its tables.
+const TABLE: [&[&str]; 3] = [
+    &["listen", "proxy_tls"],
+    &["listen", "tls"],
+    &["caller", "certificate"],
 ];
-
-const fn ignored(path: &'static [&'static str]) -> Unbuilt {
-    Unbuilt { path, value: None }
-}
 
 /// Reports every use of what is not built.
 pub(super) fn report(source: &Source<'_>, document: &DeTable<'_>) {
-    for unbuilt in &TABLE {
-        visit(source, document, unbuilt, unbuilt.path, "");
+    for path in TABLE {
+        visit(source, document, path, "");
     }
 }
 
-fn visit(source: &Source<'_>, table: &DeTable<'_>, unbuilt: &Unbuilt, path: &[&str], parent: &str) {
+fn visit(source: &Source<'_>, table: &DeTable<'_>, path: &[&str], parent: &str) {
     let Some((wanted, rest)) = path.split_first() else {
         return;
     };
@@ -41,21 +30,13 @@ fn visit(source: &Source<'_>, table: &DeTable<'_>, unbuilt: &Unbuilt, path: &[&s
         }
         let key = join(parent, &quoted(name.get_ref()));
         match value.get_ref() {
-            DeValue::Table(table) if !rest.is_empty() => visit(source, table, unbuilt, rest, &key),
+            DeValue::Table(table) if !rest.is_empty() => visit(source, table, rest, &key),
             DeValue::Array(entries) if !rest.is_empty() => {
                 for (index, entry) in entries.iter().enumerate() {
                     if let Some(table) = entry.get_ref().as_table() {
-                        visit(source, table, unbuilt, rest, &format!("{key}[{index}]"));
+                        visit(source, table, rest, &format!("{key}[{index}]"));
                     }
                 }
-            }
-            asked
-                if rest.is_empty()
-                    && unbuilt
-                        .value
-                        .is_none_or(|word| asked.as_str() == Some(word)) =>
-            {
-                say(source, value.span().start, &key);
             }
             DeValue::String(_)
             | DeValue::Integer(_)
@@ -63,7 +44,11 @@ fn visit(source: &Source<'_>, table: &DeTable<'_>, unbuilt: &Unbuilt, path: &[&s
             | DeValue::Boolean(_)
             | DeValue::Datetime(_)
             | DeValue::Array(_)
-            | DeValue::Table(_) => {}
+            | DeValue::Table(_) => {
+                if rest.is_empty() {
+                    say(source, value.span().start, &key);
+                }
+            }
         }
     }
 }

@@ -194,6 +194,14 @@ impl Addresses {
         of.any(|address| address.source.published == published && address.is_usable())
     }
 
+    /// Has the echoes asked soon how the internet sees `source`.
+    pub(super) fn doubt(&self, source: Source) {
+        let mut of = self.list.iter();
+        of.find(|it| it.source == source)
+            .into_iter()
+            .for_each(|it| it.gate.doubt());
+    }
+
     /// All of them.
     pub(super) fn all(&self) -> Vec<Arc<Address>> {
         self.list.clone()

@@ -142,6 +142,12 @@ impl Fleet {
         self.0.side.rounds()
     }
 
+    /// Tells the other hosts at once what there is to tell: before this host goes. It takes `limit` at the
+    /// most, and what comes of it is not told.
+    pub async fn tell_now(&self, limit: Duration) {
+        self.0.side.round(limit).await;
+    }
+
     /// What all contents together may have at most, in bytes.
     #[must_use]
     pub fn side_bytes_max(&self) -> usize {

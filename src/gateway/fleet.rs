@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::state::Running;
-use super::{days, evidence, record};
+use super::{days, evidence, publication, record};
 use crate::config::Config;
 use crate::config::file::Environment;
 use crate::fleet::exchange::Exchange;
@@ -20,6 +20,8 @@ use crate::quota::{Boot, Found, RecordError, since_boot};
 
 /// Where the ledger is kept, in the state directory.
 const FILE: &str = "fleet";
+/// How long a host that goes takes to tell the others its last word.
+const LAST_WORD_MAX: Duration = Duration::from_secs(1);
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 2 << 20;
 
@@ -87,12 +89,21 @@ pub(super) async fn begin(
     let (fleet, driver, side) = driver.await;
     days::tell(running, &fleet);
     background.spawn(days::hear(Arc::clone(running), fleet.clone()));
+    publication::tell(running, &fleet);
+    background.spawn(publication::hear(Arc::clone(running), fleet.clone()));
     evidence::tell(running, &fleet);
     background.spawn(evidence::hear(Arc::clone(&running.recorder), fleet.clone()));
     // Set once, here.
     let _ = running.fleet.set(fleet);
     background.spawn(driver.run());
     background.spawn(side.run());
+}
+
+/// Tells the other hosts what has become of this one, which has drained.
+pub(super) async fn take_leave(running: &Running) {
+    if let Some(fleet) = running.fleet.get() {
+        fleet.tell_now(LAST_WORD_MAX).await;
+    }
 }
 
 /// How many threads serve calls.

@@ -226,6 +226,7 @@ impl Gateway {
         evidence::close(&running).await;
         acceptance::save(&running).await;
         days::close(&running).await;
+        fleet::take_leave(&running).await;
         let log = running.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
         result

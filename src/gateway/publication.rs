@@ -10,10 +10,12 @@ use super::evidence;
 use super::state::Running;
 use crate::config::Config;
 use crate::egress::Egress;
+use crate::fleet::Fleet;
+use crate::fleet::side::{SideRow, Topic};
 use crate::proxy::Outgoing;
 use crate::published::calendar::next_midnight;
 use crate::published::evidence::Recorder;
-use crate::published::{Publisher, in_force};
+use crate::published::{Memory, Publisher, in_force};
 
 /// How often the list is judged beside the midnights of Japan: the clock may be set, and the disk may
 /// have been full.
@@ -46,6 +48,48 @@ pub(super) async fn watch(running: Arc<Running>) {
 fn until_next(now: Timestamp) -> Duration {
     let midnight = now.duration_until(next_midnight(now)).unsigned_abs();
     (midnight + Duration::from_millis(1)).min(JUDGE_EVERY)
+}
+
+/// Tells the other hosts what this one has published, in each round.
+pub(super) fn tell(running: &Running, fleet: &Fleet) {
+    let publisher = Arc::clone(&running.publisher);
+    fleet.supply(Topic::Published, move |_| publisher.told().into());
+}
+
+/// Learns from the other hosts since when addresses are published, for ever.
+pub(super) async fn hear(running: Arc<Running>, fleet: Fleet) {
+    let mut rounds = fleet.rounds();
+    let mut problems_before = Vec::new();
+    while rounds.changed().await.is_ok() {
+        let (learning, rows) = (Arc::clone(&running), fleet.heard(Topic::Published));
+        let learned = tokio::task::spawn_blocking(move || learn(&learning, &rows)).await;
+        let problems = learned.unwrap_or_default();
+        if problems != problems_before {
+            for (host, problem) in &problems {
+                tracing::error!(
+                    host,
+                    problem,
+                    "what a host tells of its published list is of no use"
+                );
+            }
+            problems_before = problems;
+        }
+    }
+}
+
+fn learn(running: &Running, rows: &[SideRow]) -> Vec<(String, String)> {
+    let now = Timestamp::now();
+    let (mut told, mut problems) = (Vec::new(), Vec::new());
+    for SideRow { host, content, .. } in rows {
+        match Memory::heard(content, now) {
+            Ok(memory) => told.push(memory),
+            Err(error) => problems.push((host.clone(), error.to_string())),
+        }
+    }
+    if running.publisher.learn(&told) {
+        running.publish(now);
+    }
+    problems
 }
 
 impl Running {

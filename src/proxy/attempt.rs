@@ -263,6 +263,9 @@ impl Journey<'_> {
             Said::OAuth(_) | Said::NoError | Said::Unreadable => (named, None),
         };
         self.exchange.failed_at_kintone(cause, code, id);
+        if cause == Cause::IpNotAllowlisted {
+            self.shared.egress.verifier().doubt(self.source);
+        }
         let told = self.told_of_account(cause);
         let edge = self.learn(running, code, Some(cause));
         if status == StatusCode::TOO_MANY_REQUESTS && code == Some(TOO_MANY_RUNNING) {

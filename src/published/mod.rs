@@ -5,7 +5,7 @@
 //! time, which addresses are on the [`list`] in which state; the gateway uses the active ones alone.
 //! [`documents`] renders the list, once for each change: [`serve`] answers with what was rendered,
 //! and `kintone-egress addresses` writes the same. [`publisher`] ties these together and keeps the
-//! memory on disk ([`store`]). [`evidence`] says from which addresses connections left.
+//! memory on disk ([`store`]). Hosts tell each other their memories ([`share`]). [`evidence`] says from which addresses connections left.
 
 pub use documents::{Document, Site};
 pub use judge::{Alarm, judge};
@@ -23,6 +23,7 @@ pub mod list;
 pub mod memory;
 pub mod publisher;
 pub mod serve;
+pub mod share;
 pub mod store;
 
 mod feeds;

@@ -1,7 +1,7 @@
 //! The list of a running gateway: judged at the start and as days pass, remembered, rendered.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -128,7 +128,7 @@ impl Publisher {
     /// Judges again, by what was published last. Tells whether another address is used than before.
     /// It may wait for the disk.
     pub fn refresh(&self, config: &Config, now: Timestamp) -> bool {
-        let mut remembering = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembering = self.remembering();
         let before = self.shown();
         let Judged {
             list,
@@ -165,10 +165,33 @@ impl Publisher {
         is_moved
     }
 
+    /// What hosts tell each other of what they published.
+    #[must_use]
+    pub fn told(&self) -> Vec<u8> {
+        self.remembering().memory.told()
+    }
+
+    /// Takes what other hosts know better. Whether anything was, so that the list is to be judged again
+    /// ([`Self::refresh`]).
+    pub fn learn(&self, told: &[Memory]) -> bool {
+        let mut remembering = self.remembering();
+        let before = remembering.memory.clone();
+        let learned = told
+            .iter()
+            .fold(before.clone(), |memory, told| memory.learned(told));
+        let is_new = learned != before;
+        remembering.memory = learned;
+        is_new
+    }
+
     /// What is published at this moment.
     #[must_use]
     pub fn shown(&self) -> Arc<Shown> {
         self.shown.load_full()
+    }
+
+    fn remembering(&self) -> MutexGuard<'_, Remembering> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state of each address at this moment.

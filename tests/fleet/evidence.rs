@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::pair::{Host, Pair, Wish};
+use crate::process::Process;
 use crate::schema;
 use crate::store::Store;
 use crate::support::ACME;
@@ -85,7 +86,20 @@ async fn a_statement_has_what_every_host_recorded_and_names_what_was_not_heard()
         (1, &"no_record".into()),
         "{said}"
     );
+    // One that drains says so with its last word: nothing is missing. One that is killed does not.
     b.leave().await;
+    let said = until(&a, "b has taken its leave", |said| {
+        last_gap(&said["others"][0])["why"] == "stopped"
+    })
+    .await;
+    assert_eq!(said["fleet"]["connections"], 7);
+    let mut b = Process::start(&pair, "gw-b", &pair.wish);
+    let is_heard = |said: &Value| {
+        let other = &said["others"][0];
+        last_gap(other)["to"] != other["to"]
+    };
+    until(&a, "b is back", is_heard).await;
+    b.kill();
     let said = until(&a, "b is missed", |said| {
         last_gap(&said["others"][0])["why"] == "not_heard"
     })

@@ -15,10 +15,12 @@ mod clock;
 mod days;
 mod evict;
 mod evidence;
+mod fairness;
 mod operate;
 mod outage;
 mod pair;
 mod process;
+mod published;
 #[path = "../e2e/schema.rs"]
 mod schema;
 mod sharing;

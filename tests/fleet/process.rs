@@ -54,6 +54,11 @@ impl Process {
         Caller::new(self.proxy, &self.ca_pem, "events", TOKEN)
     }
 
+    /// The same caller on behalf of a tenant.
+    pub(crate) fn caller_of(&self, tenant: &str) -> Caller {
+        Caller::new(self.proxy, &self.ca_pem, &format!("events+{tenant}"), TOKEN)
+    }
+
     /// A page of its admin listener.
     pub(crate) async fn page(&self, path: &str) -> (u16, String) {
         fetch_plain(self.admin, path).await

@@ -108,6 +108,15 @@ impl Store {
         });
     }
 
+    /// How often it has carried out this command so far.
+    pub(crate) fn calls_of(&self, command: &str) -> u64 {
+        let stats = self.tell(&["INFO", "commandstats"]);
+        let head = format!("cmdstat_{command}:calls=");
+        let line = stats.lines().find_map(|line| line.strip_prefix(&head));
+        let calls = line.and_then(|line| line.split(',').next());
+        calls.map_or(0, |calls| calls.parse().unwrap())
+    }
+
     /// Commands that it has carried out so far, scripts and connections included.
     pub(crate) fn commands(&self) -> u64 {
         let stats = self.tell(&["INFO", "stats"]);

@@ -10,7 +10,7 @@ use crate::echo::{
     Does, Echo, FIRST, FIRST_WRONG, INTERVAL, RIGHT, SECOND, WRONG, plan, shown, until_ready_is,
     verify,
 };
-use crate::support::{House, house};
+use crate::support::{House, Plan, house};
 
 const RECORDS: &str = "https://acme.cybozu.com/k/v1/records.json?app=1";
 
@@ -184,4 +184,34 @@ async fn reload(house: &House) {
     );
     let answer = crate::support::caller::ask_raw(house.admin, post.as_bytes()).await;
     assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
+}
+
+#[tokio::test]
+async fn a_refusal_by_kintones_edge_has_the_echoes_asked_soon() {
+    let echo = Echo::telling(RIGHT).await;
+    // By itself the next round comes after 6 s or more, for a doubt after 2 s.
+    let mut plan = Plan {
+        tables: verify(&[&echo])
+            .replace("\"1s\"", "\"12s\"")
+            .replace("\"3s\"", "\"60s\""),
+        ..Plan::default()
+    };
+    plan.tenant.allow = Some(vec![SECOND.1.parse().unwrap()]);
+    house(plan, async |house| {
+        let began = Instant::now();
+        sleep(Duration::from_millis(200)).await;
+        assert_eq!(echo.asked().len(), 2, "once for each address");
+        echo.now(Does::Tells(FIRST_WRONG));
+        for _ in 0..4 {
+            house.caller().get(RECORDS).await;
+        }
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(echo.asked().len(), 2, "not with every refusal");
+        until_seen(&house, "other").await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(echo.asked().len(), 3, "the other address is in no doubt");
+        assert_eq!(used(&house).await, BTreeSet::from([SECOND.0.to_owned()]));
+    })
+    .await;
 }

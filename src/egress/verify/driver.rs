@@ -110,6 +110,12 @@ impl Verifier {
         Some(self.ask(&rules, source, decide).await)
     }
 
+    /// Has the echoes asked soon how the internet sees `source`: kintone's edge has refused a call from
+    /// it, and the customer's list may not be what is wrong.
+    pub fn doubt(&self, source: Source) {
+        self.0.around.addresses.doubt(source);
+    }
+
     async fn follow(self, address: &Address, kept: &Arc<Mutex<Kept>>) {
         let mut changed = self.0.rules.subscribe();
         let (mut is_first, mut is_remembered) = (true, false);
@@ -145,6 +151,14 @@ impl Verifier {
                 let one_less = |waiting: &mut usize| *waiting = waiting.saturating_sub(1);
                 self.0.waiting.send_modify(one_less);
             }
+            let doubtful = match &rules {
+                Some(rules) => began + rules.pause_of_doubt(),
+                None => began,
+            };
+            let doubted = async {
+                sleep_until(doubtful).await;
+                address.gate().doubted().await;
+            };
             let next = [next, address.gate().lapses_at()]
                 .into_iter()
                 .flatten()
@@ -152,6 +166,7 @@ impl Verifier {
             tokio::select! {
                 told = changed.changed() => if told.is_err() { return },
                 () = address.gate().arrived() => {}
+                () = doubted => {}
                 () = until(next) => {}
             }
         }

@@ -30,6 +30,7 @@ pub(in crate::egress) struct Gate {
     is_open: AtomicBool,
     inner: Mutex<Inner>,
     wake: Notify,
+    doubt: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +62,7 @@ impl Gate {
             is_open: AtomicBool::new(true),
             inner: Mutex::default(),
             wake: Notify::new(),
+            doubt: Notify::new(),
         }
     }
 
@@ -97,6 +99,11 @@ impl Gate {
         self.wake.notify_one();
     }
 
+    /// Somebody has reason to believe that the internet sees the address as another one.
+    pub(in crate::egress) fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
     /// Everything that is known; `None` where nobody asks.
     pub(in crate::egress) fn verification(&self) -> Option<Verification> {
         let inner = self.lock();
@@ -112,6 +119,11 @@ impl Gate {
     /// Resolves when the address has come into use or back since this was last awaited.
     pub(super) async fn arrived(&self) {
         self.wake.notified().await;
+    }
+
+    /// Resolves when somebody has doubted since this was last awaited.
+    pub(super) async fn doubted(&self) {
+        self.doubt.notified().await;
     }
 
     /// From here on rounds decide; until the next one ends the gate stays as it is.

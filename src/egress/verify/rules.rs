@@ -39,6 +39,12 @@ impl Rules {
         }
     }
 
+    /// The shortest time from the beginning of a round to one that somebody's doubt asks for: a customer
+    /// who refuses every call must not have the echoes asked with every call.
+    pub(super) fn pause_of_doubt(&self) -> Duration {
+        self.interval / SHUT_OFTENER
+    }
+
     /// From the beginning of a round to the next: so that even where that one is answered at the last
     /// moment, what has changed is known within `interval`; shortened by up to a quarter, so that hosts
     /// do not ask together.

@@ -64,7 +64,11 @@ impl SideDriver {
                 Err(_) => self.every.min(RETRY),
             };
             self.side.note(done, Moment::from_boot(since_boot()));
-            sleep(pause.mul_f32(1.0 - JITTER + 2.0 * JITTER * random_part())).await;
+            let pause = pause.mul_f32(1.0 - JITTER + 2.0 * JITTER * random_part());
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.side.hurried.notified() => {}
+            }
         }
     }
 

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 
 use super::hearing::{Hearing, SideRow};
 use super::topic::Topic;
@@ -25,6 +27,8 @@ pub(in crate::fleet) struct Side {
     posted: Mutex<BTreeMap<Topic, Content>>,
     state: Mutex<State>,
     rounds: watch::Sender<u64>,
+    /// The next round is to be at once.
+    pub(super) hurried: Notify,
 }
 
 /// What is told of a topic.
@@ -55,6 +59,7 @@ impl Side {
             posted: Mutex::default(),
             state: Mutex::default(),
             rounds: watch::Sender::new(0),
+            hurried: Notify::new(),
         }
     }
 
@@ -72,6 +77,23 @@ impl Side {
 
     pub(in crate::fleet) fn rounds(&self) -> watch::Receiver<u64> {
         self.rounds.subscribe()
+    }
+
+    /// A whole round from here on, or as much of it as `limit` allows.
+    pub(in crate::fleet) async fn round(&self, limit: Duration) {
+        let whole = async {
+            let mut rounds = self.rounds();
+            // The row of one that is under way was perhaps written before.
+            for _ in 0..2 {
+                rounds.mark_unchanged();
+                self.hurried.notify_one();
+                if rounds.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        // Late or not, what there was to tell could not be told better.
+        let _ = timeout(limit, whole).await;
     }
 
     pub(in crate::fleet) fn view(&self, now: Moment) -> SideView {
