@@ -27,11 +27,13 @@ pub use observer::Hear;
 pub use pool::Checkout;
 pub use preview::{Preview, preview};
 pub use reuse::{Kept, Reuse, SendError};
-pub use source::{AddressSnapshot, Addresses, OpenConnection, Presence, Source};
+pub use snapshot::{AddressSnapshot, Presence};
+pub use source::{Addresses, OpenConnection, Source};
 pub use verdict::{ConnectError, Connected, EgressError, Timings, Verdict};
 pub use witness::Witness;
 
 mod acceptance;
+mod client;
 mod dial;
 mod find;
 mod line;
@@ -41,6 +43,7 @@ mod pool;
 mod preview;
 mod resolve;
 mod reuse;
+mod snapshot;
 mod source;
 mod verdict;
 pub mod verify;
@@ -76,10 +79,6 @@ const ATTEMPTS_IN_TIME: u32 = 4;
 /// The other end closed or reset the connection before TLS stood.
 const HANDSHAKE_BROKEN: Verdict = Verdict::Failed(Failure::Connect(Detail::ConnectReset));
 
-/// What one connection reads ahead at most, in bytes: two records of TLS. hyper's own bound is 400
-/// KiB, for each call whose caller does not read.
-const BUFFER_MAX: usize = 32 << 10;
-
 /// How often it is looked whether the addresses are on this host.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -99,12 +98,6 @@ impl<B: Send + 'static> Egress<B> {
             None => Addresses::new(&config.addresses),
         });
         let acceptance = Acceptance::new(config, Arc::clone(&addresses));
-        let mut http = http1::Builder::new();
-        http.preserve_header_case(true)
-            // A proxy removes them (RFC 9112 section 5.1).
-            .allow_spaces_after_header_name_in_responses(true)
-            .max_header_size(config.limits.head_size)
-            .max_buf_size(config.limits.head_size.max(BUFFER_MAX));
         let pool = Arc::new(Pool::new(PoolLimits::of(upstream), Arc::clone(&addresses)));
         let tls = Arc::new(ArcSwap::from_pointee(tls));
         let around = Around {
@@ -126,7 +119,7 @@ impl<B: Send + 'static> Egress<B> {
             },
             connect_timeout: upstream.connect_timeout,
             tls,
-            http,
+            http: client::speaker(&config.limits),
             pool,
             addresses,
             acceptance,
@@ -219,15 +212,9 @@ impl<B: Send + 'static> Egress<B> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            self.look();
+            self.addresses.look().for_each(|left| self.pool.close(left));
+            self.pool.sweep(Instant::now());
         }
-    }
-
-    fn look(&self) {
-        for left in self.addresses.look() {
-            self.pool.close(left);
-        }
-        self.pool.sweep(Instant::now());
     }
 
     /// The address that a call is about to leave from, if it is on this host at this instant.
@@ -251,14 +238,8 @@ impl<B: Send + 'static> Egress<B> {
         tried: &[SocketAddrV4],
     ) -> Result<Connected, ConnectError> {
         let mut timings = Timings::default();
-        let fail = |verdict, timings, upstream| ConnectError {
-            verdict,
-            timings,
-            upstream,
-        };
-        let address = self
-            .here(source, usage)
-            .map_err(|denial| fail(Verdict::Denied(denial), timings, None))?;
+        let fail = ConnectError::new;
+        let address = self.here(source, usage).map_err(ConnectError::denied)?;
         let mut destinations = self
             .finder
             .find(host, deadline, &mut timings)
@@ -322,11 +303,7 @@ where
         reuse: Reuse,
     ) -> Result<Checkout<B>, ConnectError> {
         if let Err(denial) = self.here(source, Usage::Calls) {
-            return Err(ConnectError {
-                verdict: Verdict::Denied(denial),
-                timings: Timings::default(),
-                upstream: None,
-            });
+            return Err(ConnectError::denied(denial));
         }
         if let Some(checkout) = self.pool.take(host, source, reuse).await {
             return Ok(checkout);

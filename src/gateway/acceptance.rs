@@ -1,6 +1,7 @@
 //! Which accounts take which address: kept from one process to the next, and asked of those that tell
 //! nothing by themselves.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::state::Running;
+use crate::admin::readiness::{AccountReport, AddressReport};
 use crate::config::Config;
 use crate::drain::Stage;
 use crate::egress::acceptance_file::{self as file, AcceptanceError};
-use crate::egress::{Egress, Pace, Source, Taken};
-use crate::model::Account;
+use crate::egress::{Egress, Pace, Source, Standing, State, Taken};
+use crate::model::{Account, Published};
 use crate::proxy::{Outgoing, Probed};
 use crate::telemetry::ProbeResult;
 
@@ -124,4 +126,45 @@ async fn ask(running: Arc<Running>, account: Account, source: Source) {
         let acceptance = running.egress.acceptance();
         acceptance.asked(&account, source.published, taken);
     }
+}
+
+/// Which accounts take a published address: those that were heard of, and those that are configured.
+pub(super) fn report(running: &Running, address: Published) -> Option<AddressReport> {
+    let states = running.publisher.states();
+    let (_, state) = states.iter().find(|(of, _)| *of == address)?;
+    let config = running.config.load();
+    let mut known: BTreeMap<_, _> = config
+        .accounts
+        .iter()
+        .filter(|(_, settings)| settings.enabled)
+        .map(|(account, _)| (account.clone(), Standing::default()))
+        .collect();
+    let heard = running.egress.acceptance().all().into_iter();
+    known.extend(heard.map(|(account, known)| (account, known.at(address))));
+    let of = |wanted| {
+        let states = known.values().map(Standing::state);
+        states.filter(|state| *state == wanted).count()
+    };
+    let mut accounts: Vec<_> = known.iter().collect();
+    accounts.sort_by_key(|(_, standing)| match standing.state() {
+        State::Refused => 0,
+        State::Unknown => 1,
+        State::Accepted => 2,
+    });
+    let line = |(account, standing): (&Account, &Standing)| AccountReport {
+        account: account.to_string(),
+        state: standing.state().word(),
+        since: standing.since,
+        seen: standing.seen(),
+        asked: standing.asked,
+        probe: config.may_probe(account),
+    };
+    Some(AddressReport {
+        address: address.to_string(),
+        state: state.word(),
+        accepted: of(State::Accepted),
+        refused: of(State::Refused),
+        unknown: of(State::Unknown),
+        accounts: accounts.into_iter().map(line).collect(),
+    })
 }

@@ -7,8 +7,8 @@ use http::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
 use http::{Method, Request};
 use tokio::time::timeout;
 
-use super::Proxy;
 use super::held::hold;
+use super::shared::Shared;
 use super::upload::Outgoing;
 use crate::egress::{Checkout, Fence, Source, Taken};
 use crate::kintone::answer::{Coding, Concurrency, Edge, Said, cause, code_of, edge};
@@ -35,40 +35,37 @@ pub enum Probed {
     Sent(Option<Taken>),
 }
 
-impl Proxy {
-    /// Asks `account` from `source`, which may be an address that is planned. It takes a permit like any
-    /// call, and does not wait for one.
-    pub async fn probe(&self, account: &Account, source: Source) -> Probed {
-        let Some(asker) = ASKER.as_ref() else {
-            return Probed::Unsent;
-        };
-        let ask = Ask {
-            account,
-            mode: Mode::Forward,
-            tenant: None,
-            caller: asker,
-            priority: Priority::Batch,
-            caller_wait: None,
-            call_wait: Some(Duration::ZERO),
-            weight: 1,
-            term: Term::Short,
-        };
-        let Ok(mut permit) = self.shared.quotas.admit(ask).await else {
-            return Probed::Unsent;
-        };
-        let host = Host::from_normal(account.as_str());
-        let egress = &self.shared.egress;
-        let Ok(checkout) = egress.checkout_to_probe(&host, source).await else {
-            return Probed::Unsent;
-        };
-        let fence = permit.sent();
-        let answered = timeout(PATIENCE, answer(&host, checkout, fence, permit)).await;
-        let said = answered.ok().flatten();
-        Probed::Sent(said.map(|edge| match edge {
-            Edge::LetIn => Taken::Accepted,
-            Edge::TurnedAway => Taken::Refused,
-        }))
-    }
+/// Asks `account` from `source`.
+pub(super) async fn probe(shared: &Shared, account: &Account, source: Source) -> Probed {
+    let Some(asker) = ASKER.as_ref() else {
+        return Probed::Unsent;
+    };
+    let ask = Ask {
+        account,
+        mode: Mode::Forward,
+        tenant: None,
+        caller: asker,
+        priority: Priority::Batch,
+        caller_wait: None,
+        call_wait: Some(Duration::ZERO),
+        weight: 1,
+        term: Term::Short,
+    };
+    let Ok(mut permit) = shared.quotas.admit(ask).await else {
+        return Probed::Unsent;
+    };
+    let host = Host::from_normal(account.as_str());
+    let egress = &shared.egress;
+    let Ok(checkout) = egress.checkout_to_probe(&host, source).await else {
+        return Probed::Unsent;
+    };
+    let fence = permit.sent();
+    let answered = timeout(PATIENCE, answer(&host, checkout, fence, permit)).await;
+    let said = answered.ok().flatten();
+    Probed::Sent(said.map(|edge| match edge {
+        Edge::LetIn => Taken::Accepted,
+        Edge::TurnedAway => Taken::Refused,
+    }))
 }
 
 /// What the answer says. Dropped before its end, the permit settles.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Histogram, IntCounter, IntGauge, Registry};
+use prometheus::{Histogram, IntCounter, Registry};
 
 use crate::config::{CaCertificate, Config};
 use crate::model::{Account, CallerName, Code, Detail, Outcome, Priority, Published};
@@ -27,6 +27,7 @@ pub use fleet::{
 };
 pub use labels::{Alpn, ConnectResult, Handshake, LimitName, ProbeResult, Rejection, Retry};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
+pub use open::{OpenInspection, TunnelGauge};
 pub use record::Record;
 pub use views::{
     AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, EchoView, MailView,
@@ -46,6 +47,7 @@ pub mod live;
 pub mod logging;
 pub mod mail;
 pub mod metrics;
+mod open;
 pub mod record;
 pub mod sink;
 pub mod tenants;
@@ -64,20 +66,6 @@ pub struct Telemetry {
     host: String,
     live: Live,
     exposition: Exposition,
-}
-
-/// An open tunnel: counted as open until dropped.
-#[derive(Debug)]
-pub struct TunnelGauge {
-    open: IntGauge,
-    to_kintone: IntCounter,
-    from_kintone: IntCounter,
-}
-
-/// An inspected connection: counted as open until dropped.
-#[derive(Debug)]
-pub struct OpenInspection {
-    open: IntGauge,
 }
 
 /// The series that every call may touch, resolved ahead.
@@ -343,30 +331,6 @@ impl Telemetry {
                 expiration.with_label_values(&[ca]).set(end as f64);
             }
         }
-    }
-}
-
-impl TunnelGauge {
-    /// `bytes` went from the caller to kintone.
-    pub fn to_kintone(&self, bytes: u64) {
-        self.to_kintone.inc_by(bytes);
-    }
-
-    /// `bytes` came from kintone.
-    pub fn from_kintone(&self, bytes: u64) {
-        self.from_kintone.inc_by(bytes);
-    }
-}
-
-impl Drop for OpenInspection {
-    fn drop(&mut self) {
-        self.open.dec();
-    }
-}
-
-impl Drop for TunnelGauge {
-    fn drop(&mut self) {
-        self.open.dec();
     }
 }
 

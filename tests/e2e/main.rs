@@ -43,6 +43,7 @@ mod operate;
 mod process;
 mod program;
 mod quota;
+mod readiness;
 mod schema;
 mod tunnel;
 mod upstream;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::source::{Addresses, Presence, Source};
+use super::snapshot::Presence;
+use super::source::{Addresses, Source};
 use crate::config::{AddressState, Config};
 use crate::model::{Account, Denial, HostName, Published};
 

@@ -1,6 +1,6 @@
 //! Whether kintone's edge, which knows the customer's IP address restriction, has let a call in.
 
-use super::Concurrency;
+use super::concurrency::Concurrency;
 use crate::model::Cause;
 
 /// What an answer says of the address that its call came from.
