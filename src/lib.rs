@@ -92,7 +92,8 @@
 //! Every integration test checks these in one shared harness (`tests/support`).
 //!
 //! 1. Every packet to kintone leaves from a bind address of the configuration whose published address
-//!    is on the list as active and, with `[verify]`, seen so from outside; when none is usable, nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
+//!    is on the list as active and, with `[verify]`, seen so from outside (the gateway's own probes without
+//!    credentials from one that is planned, too); when none is usable, nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
 //! 2. At every instant the calls in flight for an account are at most its limit. (A permit is taken
 //!    before the first byte and given back after the last; [`quota::Permit`] settles when kintone's
 //!    end was not seen. `quota/record` holds it over the end of the process and of the machine,

@@ -56,6 +56,12 @@ impl Known {
         &mut self.lines[index].1
     }
 
+    /// Whether it has refused an address later than `then`, and has not accepted it since.
+    pub(super) fn refuses_since(&self, then: Timestamp) -> bool {
+        let mut lines = self.lines.iter();
+        lines.any(|(_, line)| line.state() == State::Refused && line.refused > Some(then))
+    }
+
     fn refuses(&self) -> bool {
         let mut lines = self.lines.iter();
         lines.any(|(_, standing)| standing.state() == State::Refused)
@@ -206,6 +212,8 @@ mod tests {
         assert_eq!(book.refusing(&account(1)), None);
         assert_eq!(book.refusing(&account(3)), None);
         let known = book.refusing(&account(2)).unwrap();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert!(known.refuses_since(at(1)) && !known.refuses_since(at(2)));
         assert_eq!(known.at(ADDRESS).state(), State::Refused);
         see(&book, 2, Taken::Accepted);
         assert_eq!(book.refusing(&account(2)), None);

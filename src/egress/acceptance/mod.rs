@@ -48,6 +48,9 @@ struct Listed {
     is_active: AtomicBool,
 }
 
+/// A refusal that nobody has seen for so long is tried again: probes may be switched off.
+const REFUSAL_STANDS: SignedDuration = SignedDuration::from_hours(24);
+
 /// So often at most a call that was refused elsewhere is tried at an address that was refused before.
 const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 
@@ -76,7 +79,9 @@ impl Acceptance {
     /// that the account accepts. Then nothing may leave.
     pub fn way(&self, account: &Account) -> Result<Way, Denial> {
         let any = || self.addresses.choose().map(Way::Here);
-        let Some(known) = self.book.refusing(account) else {
+        let now = Timestamp::now();
+        let known = self.book.refusing(account);
+        let Some(known) = known.filter(|known| known.refuses_since(now - REFUSAL_STANDS)) else {
             return any();
         };
         match self.choose(&known, &[]) {
