@@ -34,7 +34,8 @@
 //! Forward: `server` accepts (a place first), `server/heads` looks for what hyper hides of a head →
 //! `proxy/judge`, which `explain` shares: `proxy/request` reads the head once → `proxy/identity`
 //! says who it is → `kintone/domain` gives the account → `proxy/known` has the rights → `egress`
-//! says whether an address is usable → `quota` admits (the one `admit` of
+//! says whether an address is usable that the account takes, as far as answers have told
+//! (`egress/acceptance`) → `quota` admits (the one `admit` of
 //! `proxy/journey`, which looks at the budget of the day before: `proxy/budget`): first by the account's
 //! circuit, whether kintone serves it (`quota/circuit`), then by permits and rate → `egress`: a pooled
 //! connection, or source → resolve → vet → dial → TLS →
@@ -42,7 +43,8 @@
 //! repeated) and reads its body as it passes (`proxy/upload`), sent, and counted for the day in the
 //! moment before its first byte (`egress/witness`, `quota/daily`) → 1xx answers pass beside
 //! (`server/interim`) → the framing of kintone's answer is judged (`proxy/headers`) →
-//! `kintone/answer` judges the head, and of a failure the beginning of its body; the quota hears it →
+//! `kintone/answer` judges the head, and of a failure the beginning of its body; the quota hears it, and
+//! the address that was refused is left for another one (`proxy/edge`) →
 //! the body streams with the permit, the connection and the record inside (`proxy/answer`) → last
 //! byte: permit back, one log line, metrics.
 //!
@@ -97,7 +99,8 @@
 //! Every integration test checks these in one shared harness (`tests/support`).
 //!
 //! 1. Every packet to kintone leaves from a bind address of the configuration whose published address
-//!    is on the list as active and, with `[verify]`, seen so from outside; when none is usable, nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
+//!    is on the list as active and, with `[verify]`, seen so from outside (the gateway's own probes without
+//!    credentials from one that is planned, too); when none is usable, nothing leaves. IPv4 only. (`egress/dial` is the only bind and connect.)
 //! 2. At every instant the calls in flight for an account are at most its limit. (A permit is taken
 //!    before the first byte and given back after the last; [`quota::Permit`] settles when kintone's
 //!    end was not seen. `quota/record` holds it over the end of the process and of the machine,
@@ -105,7 +108,8 @@
 //! 3. acquired - released - held permits is 0 at every instant; at rest and after settling held is
 //!    0, after cancellation at any await point, panic, reset at any byte.
 //! 4. No call is sent to kintone twice unless it is safe to repeat: not a byte was sent, kintone
-//!    refused it at admission, or it is a read. None is lost without an answer.
+//!    refused it at admission, its edge refused the address that it came from, or it is a read. None
+//!    is lost without an answer.
 //! 5. A connection to kintone never carries two host names; one account's caller never sees
 //!    another's bytes.
 //! 6. No secret is in a log, metric, error or page.

@@ -1,6 +1,7 @@
 //! The gateway as a program: its verbs and their exit status.
 
 use std::io::{Read as _, Write as _};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +16,6 @@ use kintone_egress::config::place::Faults;
 use kintone_egress::config::show::effective_toml;
 use kintone_egress::config::token::{generate_token, hash_token};
 use kintone_egress::config::{AccessLog, Config, Log};
-use kintone_egress::descriptors;
 use kintone_egress::gateway::{Gateway, Signal, Source, listen_for_signals};
 use kintone_egress::operator::addresses::{Addresses, Format};
 use kintone_egress::operator::ca::{self, CaOrder};
@@ -26,6 +26,7 @@ use kintone_egress::operator::evidence::{Form, print};
 use kintone_egress::operator::explain::{Explainer, Question};
 use kintone_egress::operator::fleet::{AskError, Wish, ask};
 use kintone_egress::operator::notify;
+use kintone_egress::operator::readiness;
 use kintone_egress::telemetry::access_log::AccessLogHandle;
 use kintone_egress::telemetry::logging;
 
@@ -33,6 +34,8 @@ use arguments::{Arguments, Ca, Call, ConfigFile, FleetVerb, NewCa, NewPeers, Not
 
 #[path = "main/arguments.rs"]
 mod arguments;
+#[path = "main/limits.rs"]
+mod limits;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -60,6 +63,11 @@ fn main() -> ExitCode {
         Verb::Explain(call) => explain(*call),
         Verb::Doctor { file, domain } => doctor(&file, domain.as_deref()),
         Verb::Echo(order) => echo(order),
+        Verb::Readiness {
+            file,
+            address,
+            format,
+        } => readiness(&file, address, format),
         Verb::Fleet { verb } => fleet(verb),
         Verb::Notify { verb } => notify(verb),
         Verb::Ca(Ca::Init(order)) => make_ca(order),
@@ -70,6 +78,23 @@ fn main() -> ExitCode {
     result.unwrap_or_else(|error| {
         say(&format!("kintone-egress: {error:#}"));
         ExitCode::FAILURE
+    })
+}
+
+fn readiness(
+    file: &ConfigFile,
+    address: Ipv4Addr,
+    form: readiness::Form,
+) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    let told = single_threaded()?.block_on(readiness::tell(&config, address, form))?;
+    write_out(&told.text)?;
+    Ok(if told.is_ready {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(REFUSED)
     })
 }
 
@@ -194,7 +219,7 @@ fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {
         path: file.path,
         environment,
     };
-    raise_descriptors(&config);
+    limits::raise_descriptors(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("proxy")
@@ -220,21 +245,6 @@ fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {
     });
     runtime.shutdown_background();
     result
-}
-
-/// Takes as many file descriptors as this process may have, and says so where they are too few for
-/// what is configured.
-fn raise_descriptors(config: &Config) {
-    let needed = descriptors::needed(config.limits.connections, config.upstream.pool_total);
-    match descriptors::raise() {
-        Some(limit) if limit < needed => tracing::warn!(
-            limit,
-            needed,
-            "too few file descriptors for [limits] connections and [upstream] pool_total: calls \
-             beyond are answered 503 GW_OVERLOADED; raise LimitNOFILE or lower the two"
-        ),
-        Some(_) | None => {}
-    }
 }
 
 fn check(file: &ConfigFile, print: bool) -> anyhow::Result<ExitCode> {

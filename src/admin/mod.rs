@@ -19,6 +19,7 @@ pub mod notify;
 pub mod order;
 pub mod page;
 pub mod ports;
+pub mod readiness;
 pub mod routes;
 pub mod serve;
 pub mod state;

@@ -27,6 +27,7 @@ use super::guard::{self, Names, Refused};
 use super::notify;
 use super::order::{AfterDrain, Command, Order};
 use super::page;
+use super::readiness;
 use super::state::Admin;
 use crate::model::Account;
 use crate::telemetry::{AppTodayView, LiveFilter};
@@ -47,6 +48,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
     let guarded = Arc::clone(&admin);
     read_only_routes()
         .merge(fleet::routes())
+        .merge(readiness::routes())
         .merge(notify::routes())
         .route("/", get(status_page))
         .route("/api/v1/config", get(config))

@@ -9,6 +9,7 @@ use super::fleet::FleetOrder;
 use super::notify::{Decision, HeldMails};
 use super::order::Command;
 use super::ports::PortCount;
+use super::readiness::AskAddress;
 use crate::config::{QuotaSettings, Secret};
 use crate::kintone::day::Day;
 use crate::model::Account;
@@ -61,6 +62,8 @@ pub struct Admin {
     pub balance: Ask<Balance>,
     /// An account's connections on a day.
     pub evidence: AskEvidence,
+    /// Which accounts take a published address.
+    pub address_report: AskAddress,
     /// Whether calls should be sent here.
     pub readiness: Ask<Readiness>,
     /// The published list, counted.

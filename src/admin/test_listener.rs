@@ -65,6 +65,7 @@ impl Running {
             }),
             readiness: Box::new(move || of_admin.lock().unwrap().clone()),
             evidence: Arc::new(|_, _| Err("no record".into())),
+            address_report: Box::new(|_| None),
             published: Box::new(PublishedView::default),
             draining: Box::new(|| false),
             fleet: Box::new(FleetView::default),

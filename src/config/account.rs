@@ -63,6 +63,7 @@ fn settings(
     let settings = AccountSettings {
         enabled: section.or("enabled", true, Value::flag),
         accepts: section.or("accepts", Vec::new(), |value| accepted(value, addresses)),
+        probe: section.get("probe").and_then(|value| value.flag()),
         contacts: section.or("contacts", Vec::new(), contacts),
         quota,
         tenants,

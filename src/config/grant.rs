@@ -148,6 +148,8 @@ pub struct AccountSettings {
     /// The published addresses that it is known to accept: its calls leave from these and from no
     /// other. Empty: nothing is known, every address is tried.
     pub accepts: Vec<Published>,
+    /// Whether the gateway itself may ask it for a page; `None`: as `[acceptance]` says.
+    pub probe: Option<bool>,
     /// Mail addresses of the customer's administrators.
     pub contacts: Vec<String>,
     /// Tenants with a table of their own.

@@ -299,6 +299,7 @@ fn account(settings: &AccountSettings) -> Value {
         "accepts",
         (!accepts.is_empty()).then_some(accepts),
     );
+    set_some(&mut section, "probe", settings.probe);
     set(&mut section, "contacts", settings.contacts.clone());
     let tenants = settings.tenants.iter().map(|(name, settings)| {
         let mut section = table([("weight", settings.weight.into())]);

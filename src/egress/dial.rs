@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-use super::source::Presence;
+use super::snapshot::Presence;
 use super::verdict::Verdict;
 use crate::descriptors::{self, Room};
 use crate::model::{Bind, Denial, Detail, Failure};

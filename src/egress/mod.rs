@@ -19,14 +19,16 @@ use crate::config::{AddressState, Config};
 use crate::model::{Denial, Detail, Failure, Host, Published};
 use crate::tls::Outbound;
 
-pub use acceptance::{Acceptance, Known, Standing, State, Taken, Way};
+pub use acceptance::file as acceptance_file;
+pub use acceptance::{Acceptance, Known, Pace, Standing, State, Taken, Way};
 pub use line::{Arrival, Fence};
 pub use nameserver::ResolverError;
 pub use observer::Hear;
 pub use pool::Checkout;
 pub use preview::{Preview, preview};
 pub use reuse::{Kept, Reuse, SendError};
-pub use source::{AddressSnapshot, Addresses, OpenConnection, Presence, Source};
+pub use snapshot::{AddressSnapshot, Presence};
+pub use source::{Addresses, OpenConnection, Source};
 pub use verdict::{ConnectError, Connected, EgressError, Timings, Verdict};
 pub use witness::Witness;
 
@@ -40,6 +42,7 @@ mod pool;
 mod preview;
 mod resolve;
 mod reuse;
+mod snapshot;
 mod source;
 mod speak;
 mod verdict;
@@ -53,7 +56,7 @@ use nameserver::Nameservers;
 use observer::Observer;
 use pool::{Made, Pool, PoolLimits};
 use resolve::Resolver;
-use source::Address;
+use source::{Address, Usage};
 use speak::speak;
 use verify::{Around, Rules, Verifier};
 
@@ -176,7 +179,8 @@ impl<B: Send + 'static> Egress<B> {
     /// # Errors
     /// [`ConnectError`]; nothing was sent.
     pub async fn connect(&self, host: &Host, source: Source) -> Result<Connected, ConnectError> {
-        self.connect_by(host, source, self.deadline(), &[]).await
+        self.connect_by(host, (source, Usage::Calls), self.deadline(), &[])
+            .await
     }
 
     /// Where `host` may be dialled, within `connect_timeout`; at least one place. Nothing is sent but
@@ -209,20 +213,14 @@ impl<B: Send + 'static> Egress<B> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            self.look();
+            self.addresses.look().for_each(|left| self.pool.close(left));
+            self.pool.sweep(Instant::now());
         }
-    }
-
-    fn look(&self) {
-        for left in self.addresses.look() {
-            self.pool.close(left);
-        }
-        self.pool.sweep(Instant::now());
     }
 
     /// The address that a call is about to leave from, if it is on this host at this instant.
-    fn here(&self, source: Source) -> Result<Arc<Address>, Denial> {
-        let usable = self.addresses.usable_now(source.bind);
+    fn here(&self, source: Source, usage: Usage) -> Result<Arc<Address>, Denial> {
+        let usable = self.addresses.usable_for(source.bind, usage);
         if usable.is_err() {
             self.pool.close(source.bind);
         }
@@ -236,19 +234,13 @@ impl<B: Send + 'static> Egress<B> {
     async fn connect_by(
         &self,
         host: &Host,
-        source: Source,
+        (source, usage): (Source, Usage),
         deadline: Instant,
         tried: &[SocketAddrV4],
     ) -> Result<Connected, ConnectError> {
         let mut timings = Timings::default();
-        let fail = |verdict, timings, upstream| ConnectError {
-            verdict,
-            timings,
-            upstream,
-        };
-        let address = self
-            .here(source)
-            .map_err(|denial| fail(Verdict::Denied(denial), timings, None))?;
+        let fail = ConnectError::new;
+        let address = self.here(source, usage).map_err(ConnectError::denied)?;
         let mut destinations = self
             .finder
             .find(host, deadline, &mut timings)
@@ -264,7 +256,7 @@ impl<B: Send + 'static> Egress<B> {
         });
         // It may have been shut meanwhile.
         let dialled = dialled.and_then(|(stream, upstream)| {
-            let usable = self.addresses.usable(source.bind);
+            let usable = self.addresses.usable_for(source.bind, usage);
             usable.map_err(|denial| (Verdict::Denied(denial), Some(upstream)))?;
             Ok((stream, upstream))
         });
@@ -311,32 +303,40 @@ where
         source: Source,
         reuse: Reuse,
     ) -> Result<Checkout<B>, ConnectError> {
-        if let Err(denial) = self.here(source) {
-            return Err(ConnectError {
-                verdict: Verdict::Denied(denial),
-                timings: Timings::default(),
-                upstream: None,
-            });
+        if let Err(denial) = self.here(source, Usage::Calls) {
+            return Err(ConnectError::denied(denial));
         }
         if let Some(checkout) = self.pool.take(host, source, reuse).await {
             return Ok(checkout);
         }
-        self.make(host, source).await
+        self.make(host, (source, Usage::Calls)).await
+    }
+
+    /// A new connection to ask an account whether it takes `source`, which may be planned too.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; nothing was sent.
+    pub async fn checkout_to_probe(
+        &self,
+        host: &Host,
+        source: Source,
+    ) -> Result<Checkout<B>, ConnectError> {
+        self.make(host, (source, Usage::Probe)).await
     }
 
     /// A new connection. Where one of kintone's addresses breaks it off in the handshake, the next
     /// one is tried; a certificate that is wrong is wrong for the name.
-    async fn make(&self, host: &Host, source: Source) -> Result<Checkout<B>, ConnectError> {
+    async fn make(&self, host: &Host, from: (Source, Usage)) -> Result<Checkout<B>, ConnectError> {
         let deadline = self.deadline();
         let mut tried = Vec::new();
         let mut broken = None;
         loop {
-            let connected = match self.connect_by(host, source, deadline, &tried).await {
+            let connected = match self.connect_by(host, from, deadline, &tried).await {
                 Ok(connected) => connected,
                 Err(error) => return Err(broken.unwrap_or(error)),
             };
             let upstream = connected.upstream;
-            match self.shake_hands(host, connected, deadline).await {
+            match self.shake_hands(host, connected, from.1, deadline).await {
                 Err(error) if error.verdict == HANDSHAKE_BROKEN => {
                     tried.push(upstream);
                     broken = Some(error);
@@ -350,6 +350,7 @@ where
         &self,
         host: &Host,
         connected: Connected,
+        usage: Usage,
         deadline: Instant,
     ) -> Result<Checkout<B>, ConnectError> {
         let Connected {
@@ -374,7 +375,7 @@ where
         };
         let stream = shaken.map_err(failed)?;
         // It may have been shut meanwhile.
-        self.here(source).map_err(|denial| ConnectError {
+        self.here(source, usage).map_err(|denial| ConnectError {
             verdict: Verdict::Denied(denial),
             timings,
             upstream: Some(upstream),

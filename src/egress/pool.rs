@@ -573,7 +573,7 @@ mod tests {
         idle.give_back();
         other.give_back();
         let address = Arc::clone(pool.addresses.usable(FIRST).unwrap());
-        address.set(super::super::source::Presence::Absent);
+        address.set(super::super::snapshot::Presence::Absent);
         pool.close(FIRST);
         late.give_back();
         assert!(is_closed(&mut idle_end).await && is_closed(&mut late_end).await);

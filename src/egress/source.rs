@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
 use super::dial;
-use super::verify::{Gate, Seen, Verification};
+use super::snapshot::{AddressSnapshot, Presence};
+use super::verify::{Gate, Seen};
 use crate::config::{AddressState, EgressAddress};
 use crate::model::{Bind, Denial, Detail, Published};
 
@@ -21,34 +22,13 @@ pub struct Source {
     pub bind: Bind,
 }
 
-/// Whether a bind address is on this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Presence {
-    /// A socket can be bound to it.
-    Up,
-    /// It cannot: the address has left, or never came.
-    Absent,
-}
-
-/// What there is to say about one address with a bind on this host.
-#[derive(Clone, Debug)]
-pub struct AddressSnapshot {
-    /// What customers see.
-    pub published: Published,
-    /// What is bound on this host.
-    pub bind: Bind,
-    /// Whether it is in use, as published at this moment.
-    pub state: AddressState,
-    /// Whether it is on this host.
-    pub presence: Presence,
-    /// Since when.
-    pub since: Instant,
-    /// What echoes say of it; `None` without `[verify]`.
-    pub verification: Option<Verification>,
-    /// Connections to kintone that are open, idle ones included. Each uses one local port.
-    pub open: usize,
-    /// Those of them that are idle.
-    pub pooled: usize,
+/// What leaves from an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Usage {
+    /// Calls: from one that is in use.
+    Calls,
+    /// A probe, which asks an account whether it takes the address: also from one that is planned.
+    Probe,
 }
 
 /// The addresses that have a bind on this host.
@@ -173,6 +153,21 @@ impl Addresses {
                 let detail = hindrance.filter(|detail| *detail != Detail::NoAddress);
                 Denial::EgressUnavailable(detail.unwrap_or(Detail::AddressAbsent))
             })
+    }
+
+    /// As [`Self::usable`] and [`Self::usable_now`], for that usage.
+    pub(super) fn usable_for(&self, bind: Bind, usage: Usage) -> Result<&Arc<Address>, Denial> {
+        let planned = self.list.iter().find(|address| {
+            address.source.bind == bind && address.state() == AddressState::Planned
+        });
+        let (Usage::Probe, Some(address)) = (usage, planned) else {
+            return self.usable_now(bind);
+        };
+        address.look_again();
+        match address.hindrance_but_state() {
+            None => Ok(address),
+            Some(detail) => Err(Denial::EgressUnavailable(detail)),
+        }
     }
 
     /// Whether a connection from `bind` that was made at `born` may be kept for another call.
@@ -315,9 +310,16 @@ impl Address {
 
     /// Why it cannot be used, if that is so.
     fn hindrance(&self) -> Option<Detail> {
-        if self.state() != AddressState::Active {
+        if self.state() == AddressState::Active {
+            self.hindrance_but_state()
+        } else {
             Some(Detail::NoAddress)
-        } else if !self.is_up.load(Ordering::Acquire) {
+        }
+    }
+
+    /// The same, whether it is in use or not.
+    fn hindrance_but_state(&self) -> Option<Detail> {
+        if !self.is_up.load(Ordering::Acquire) {
             Some(Detail::AddressAbsent)
         } else if self.gate.is_open() {
             None
@@ -366,21 +368,6 @@ impl Address {
             open: self.open.load(Ordering::Relaxed),
             pooled: 0,
         }
-    }
-}
-
-impl AddressSnapshot {
-    /// Whether it is in use and on this host.
-    #[must_use]
-    pub fn is_wanted(&self) -> bool {
-        self.state == AddressState::Active && self.presence == Presence::Up
-    }
-
-    /// Whether calls can leave from it.
-    #[must_use]
-    pub fn is_usable(&self) -> bool {
-        let seen = self.verification.as_ref().map(|it| it.seen);
-        self.is_wanted() && seen.is_none_or(|seen| seen == Seen::Published)
     }
 }
 

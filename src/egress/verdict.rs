@@ -64,6 +64,31 @@ pub enum Verdict {
     Failed(Failure),
 }
 
+impl ConnectError {
+    /// How it failed, how far it came, and where it was dialled.
+    pub(super) const fn new(
+        verdict: Verdict,
+        timings: Timings,
+        upstream: Option<SocketAddrV4>,
+    ) -> Self {
+        Self {
+            verdict,
+            timings,
+            upstream,
+        }
+    }
+
+    /// A refusal before anything was tried.
+    #[must_use]
+    pub fn denied(denial: Denial) -> Self {
+        Self {
+            verdict: Verdict::Denied(denial),
+            timings: Timings::default(),
+            upstream: None,
+        }
+    }
+}
+
 impl Verdict {
     /// It in one word of the log.
     #[must_use]

@@ -40,6 +40,7 @@ pub use failure::{BuildError, RunError};
 pub use orders::{Signal, listen_for_signals};
 pub use source::Source;
 
+mod acceptance;
 mod closures;
 mod days;
 mod evidence;
@@ -93,6 +94,7 @@ impl Gateway {
         let tls = Outbound::new(config.upstream.ca_file.as_deref())?;
         let egress: Arc<Egress<Outgoing>> = Egress::new(&config, tls)?;
         let (publisher, recorder) = publication::open(&config, &egress);
+        acceptance::restore(&config, &egress);
         let authority = Authority::of(&config, None)?;
         let drain = Drain::new();
         let telemetry = Telemetry::new(&config, log.clone(), VERSION);
@@ -233,6 +235,7 @@ impl Gateway {
         }
         record::close(&running).await;
         evidence::close(&running).await;
+        acceptance::save(&running).await;
         days::close(&running).await;
         fleet::take_leave(&running).await;
         let log = running.log.clone();
@@ -297,6 +300,8 @@ fn spawn_background(running: &Arc<Running>, background: &mut JoinSet<()>) {
     background.spawn(async move { verifier.run(&dir).await });
     background.spawn(days::drive(Arc::clone(running)));
     background.spawn(closures::keep(Arc::clone(running)));
+    background.spawn(acceptance::keep(Arc::clone(running)));
+    background.spawn(acceptance::probe(Arc::clone(running)));
     background.spawn(publication::watch(Arc::clone(running)));
     background.spawn(evidence::watch(Arc::clone(&running.recorder)));
     if let Some(peers) = running.neighbours.peers.clone() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::acceptance;
 use super::fleet_view;
 use super::notices;
 use super::source::VERSION;
@@ -17,7 +18,7 @@ use crate::config::{AddressState, Config};
 use crate::drain::Stage;
 use crate::egress::{AddressSnapshot, Presence};
 use crate::fleet::Fleet;
-use crate::model::Account;
+use crate::model::{Account, Published};
 use crate::published::Alarm;
 use crate::quota::{AccountSnapshot, CircuitState, TenantSnapshot};
 use crate::telemetry::{
@@ -88,11 +89,16 @@ pub(super) fn admin(
             PublishedView {
                 states: states.to_vec(),
                 alarms: alarms.to_vec(),
+                acceptance: running.egress.acceptance().counts(),
             }
         }),
         evidence: {
             let running = Arc::clone(running);
             Arc::new(move |account, day| running.evidence(account, day))
+        },
+        address_report: {
+            let running = Arc::clone(running);
+            Box::new(move |address| acceptance::report(&running, Published(address)))
         },
         readiness: ask(running, readiness),
         draining: ask(running, is_draining),

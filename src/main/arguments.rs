@@ -1,6 +1,6 @@
 //! What may stand on the command line.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, value_parser};
@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use kintone_egress::operator::addresses::Format;
 use kintone_egress::operator::ca;
 use kintone_egress::operator::explain::Mode;
+use kintone_egress::operator::readiness;
 
 /// An outbound gateway for kintone: every call leaves from the published addresses and within its
 /// account's quota.
@@ -74,6 +75,17 @@ pub(crate) enum Verb {
     /// run on other hosts than the gateway's, where callers come without translation or proxy. SIGHUP
     /// reads the certificate again
     Echo(EchoListener),
+    /// Say which accounts take a published address, a planned one too: exit status 0 if all do, 3 if not.
+    /// It asks the gateway that runs on this host under the same configuration.
+    Readiness {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The published address, such as 35.73.236.241
+        address: Ipv4Addr,
+        /// text or json
+        #[arg(long, value_parser = parse_form, default_value = "text")]
+        format: readiness::Form,
+    },
     /// Say how this host stands in its fleet, or what becomes of another host. It asks the gateway that
     /// runs on this host under the same configuration.
     Fleet {
@@ -252,6 +264,14 @@ pub(crate) struct Call {
     pub(crate) method: String,
     /// The URL, such as https://acme.cybozu.com/k/v1/records.json; behind CONNECT HOST:443
     pub(crate) url: String,
+}
+
+fn parse_form(word: &str) -> Result<readiness::Form, &'static str> {
+    match word {
+        "text" => Ok(readiness::Form::Text),
+        "json" => Ok(readiness::Form::Json),
+        _ => Err("expected text or json"),
+    }
 }
 
 fn parse_format(word: &str) -> Result<Format, &'static str> {

@@ -1,7 +1,7 @@
 //! `fleet status`, `evict` and `admit`: what the gateway that runs on this host is asked about its
 //! fleet, over its admin listener.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +23,8 @@ pub enum Wish {
     Evict(String),
     /// That an evicted host is admitted again.
     Admit(String),
+    /// Which accounts take that published address.
+    Readiness(Ipv4Addr),
 }
 
 /// Why there is no answer.
@@ -62,9 +64,11 @@ pub async fn ask(config: &Config, wish: &Wish) -> Result<String, AskError> {
     let answer: serde_json::Value =
         serde_json::from_slice(&body).map_err(|error| strange(error.to_string()))?;
     match (status, wish) {
-        (StatusCode::OK, Wish::Status) => serde_json::to_string_pretty(&answer)
-            .map(|text| text + "\n")
-            .map_err(|error| strange(error.to_string())),
+        (StatusCode::OK, Wish::Status | Wish::Readiness(_)) => {
+            serde_json::to_string_pretty(&answer)
+                .map(|text| text + "\n")
+                .map_err(|error| strange(error.to_string()))
+        }
         (StatusCode::OK, Wish::Evict(host)) => Ok(format!(
             "{host} is evicted: the other hosts have its part within seconds. Before it starts again: \
              kintone-egress fleet admit {host}\n"
@@ -133,6 +137,7 @@ fn request(wish: &Wish) -> (Method, String) {
     let name = |host: &str| utf8_percent_encode(host, NON_ALPHANUMERIC).to_string();
     match wish {
         Wish::Status => (Method::GET, "/api/v1/fleet".to_owned()),
+        Wish::Readiness(address) => (Method::GET, format!("/api/v1/readiness?address={address}")),
         Wish::Evict(host) => (
             Method::POST,
             format!("/api/v1/fleet/evict?stopped=true&host={}", name(host)),

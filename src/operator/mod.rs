@@ -10,6 +10,7 @@ pub mod evidence;
 pub mod explain;
 pub mod fleet;
 pub mod notify;
+pub mod readiness;
 
 mod question;
 mod wording;

@@ -16,7 +16,9 @@ use super::journey::Journey;
 use super::reply::Reason;
 use super::upload::Outgoing;
 use crate::egress::{Arrival, Checkout, ConnectError, Fence, Reuse, SendError, Source, Verdict};
-use crate::kintone::answer::{self as knowledge, Coding, Concurrency, Said, TOO_MANY_RUNNING};
+use crate::kintone::answer::{
+    self as knowledge, Coding, Concurrency, Edge, Said, TOO_MANY_RUNNING,
+};
 use crate::kintone::call::OTHER;
 use crate::model::{Cause, Code, Denial, Detail, Failure};
 use crate::quota::Permit;
@@ -32,6 +34,8 @@ pub(super) enum Tried {
     Answered(Response<Incoming>, Carriage),
     /// kintone refused it at admission: nothing was executed.
     TooManyRunning(Response<Incoming>, Held, Carriage),
+    /// kintone's edge refused the address that it came from: nothing was executed.
+    TurnedAway(Response<Incoming>, Held, Carriage),
     /// A failure that kintone reported, with the beginning of its answer.
     Failed(Response<Incoming>, Held, Carriage, Cause),
     /// The connection had been closed before: kintone has seen nothing of it.
@@ -121,11 +125,12 @@ impl Journey<'_> {
                 self.leave_from(other);
                 Ok(())
             }
+            Err(denial) if reason.code() == Code::EgressUnavailable => Err(Reason::Denied(denial)),
             Ok(_) | Err(_) => Err(reason),
         }
     }
 
-    fn leave_from(&mut self, source: Source) {
+    pub(super) fn leave_from(&mut self, source: Source) {
         self.source = source;
         let record = self.exchange.record();
         (record.address, record.bind) = (Some(source.published), Some(source.bind));
@@ -219,7 +224,7 @@ impl Journey<'_> {
     }
 
     /// Whether all of the body can be sent again: none of it was read yet, or all that was is kept.
-    fn is_at_hand(&self) -> bool {
+    pub(super) fn is_at_hand(&self) -> bool {
         self.upload
             .as_ref()
             .is_none_or(|upload| upload.received() == 0 || upload.is_replayable())
@@ -240,6 +245,7 @@ impl Journey<'_> {
         }
         if status.as_u16() < 400 {
             carriage.permit.answered(running.limit, running.running);
+            self.learn(running, knowledge::code_of(response.headers()), None);
             self.forget_upload();
             return Tried::Answered(response, carriage);
         }
@@ -261,10 +267,14 @@ impl Journey<'_> {
             self.shared.egress.verifier().doubt(self.source);
         }
         let told = self.told_of_account(cause);
+        let edge = self.learn(running, code, Some(cause));
         if status == StatusCode::TOO_MANY_REQUESTS && code == Some(TOO_MANY_RUNNING) {
             return Tried::TooManyRunning(response, held, carriage);
         }
         carriage.permit.failed(running.limit, running.running, told);
+        if edge == Some(Edge::TurnedAway) {
+            return Tried::TurnedAway(response, held, carriage);
+        }
         self.forget_upload();
         Tried::Failed(response, held, carriage, cause)
     }
@@ -276,7 +286,7 @@ impl Journey<'_> {
         (cause != Cause::AccountUnknown || is_known).then_some(cause)
     }
 
-    fn forget_upload(&self) {
+    pub(super) fn forget_upload(&self) {
         if let Some(upload) = &self.upload {
             upload.forget();
         }

@@ -25,7 +25,7 @@ use super::upload::Upload;
 use crate::egress::{Reuse, Source};
 use crate::kintone::answer::{Coding, Concurrency};
 use crate::kintone::call::{Meaning, Repeat, Subject};
-use crate::model::{AppId, Cause, Denial, Detail, Failure};
+use crate::model::{AppId, Cause, Denial, Detail, Failure, Published};
 use crate::quota::{Charge, Permit};
 use crate::telemetry::live::Phase;
 use crate::telemetry::{Rejection, Retry};
@@ -77,6 +77,8 @@ pub(crate) struct Journey<'a> {
     pub(super) reuse: Reuse,
     pub(super) repeat: Repeat,
     pub(super) unsent: u32,
+    /// The addresses at which kintone's edge refused it.
+    pub(super) tried: Vec<Published>,
     /// What it counts for; `None`: for nothing.
     pub(super) charge: Option<Arc<Charge>>,
     /// How a first try failed whose outcome is unknown.
@@ -136,6 +138,7 @@ impl<'a> Journey<'a> {
             charge,
             meaning,
             unsent: 0,
+            tried: Vec::new(),
             unknown: None,
         }
     }
@@ -244,6 +247,9 @@ impl<'a> Journey<'a> {
                 }
                 Tried::TooManyRunning(response, held, carriage) => {
                     permit = self.wait_for_room(response, held, carriage).await?;
+                }
+                Tried::TurnedAway(response, held, carriage) => {
+                    permit = self.go_around(response, held, carriage)?;
                 }
                 Tried::Unsent(unsent) => {
                     self.shared.telemetry.retried(Retry::StaleConnection);

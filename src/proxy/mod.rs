@@ -10,26 +10,27 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderValue, Request, Response, header};
+use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
 use crate::config::Config;
 use crate::drain::{Drain, Stage};
+use crate::egress::Source;
 use crate::kintone::call::template;
 use crate::kintone::cursor::Cursors;
-use crate::model::{Client, Denial, Detail, Failure, Mode, Outcome};
+use crate::model::{Account, Client, Denial, Detail, Failure, Mode};
 use crate::notify::Feed;
 use crate::quota::{Days, Quotas};
 use crate::server::{Connection, Parting};
 use crate::telemetry::Telemetry;
-use crate::tls::{Authority, trust_pem};
+use crate::tls::Authority;
 
 pub use answer::Answer;
 pub use call::CallerLeft;
 pub use handing::Handing;
 pub use inspect::{Inner, InnerBody};
+pub use probe::Probed;
 pub use shared::WaysOut;
 pub use upload::Outgoing;
 
@@ -46,6 +47,7 @@ use call::{Call, new_id, refuse};
 use exchange::Exchange;
 use inside::Inside;
 use notes::{language_of, note, write_down};
+use pages::{help_page, own_page, shown, trust_page};
 use reply::{After, Story};
 use shared::Shared;
 
@@ -59,6 +61,7 @@ mod call;
 mod carriage;
 mod connect;
 mod dispatch;
+mod edge;
 mod elsewhere;
 mod errand;
 mod exchange;
@@ -87,7 +90,9 @@ mod moment;
 mod newborn;
 mod notes;
 mod options;
+mod pages;
 mod passage;
+mod probe;
 mod reception;
 mod relay;
 mod reply;
@@ -305,6 +310,12 @@ impl Proxy {
         reply::refuse(Reason::Failed(Failure::Internal), story).map(Full::new)
     }
 
+    /// Asks `account` whether it takes `source`, which may be an address that is planned. It takes a
+    /// permit like any call, and does not wait for one.
+    pub async fn probe(&self, account: &Account, source: Source) -> Probed {
+        probe::probe(&self.shared, account, source).await
+    }
+
     /// For load balancers that can only look at the proxy's own port.
     fn ready(&self, mut exchange: Exchange) -> Response<Answer> {
         let unknown = self.shared.quotas.unknown_for();
@@ -328,55 +339,4 @@ impl Proxy {
             }
         }
     }
-}
-
-/// What callers are to trust, PEM.
-fn trust_page(rules: &Rules, exchange: Exchange) -> Response<Answer> {
-    let text = rules.config.inspect.as_ref().map(trust_pem);
-    shown(exchange);
-    let page = Bytes::from(text.unwrap_or_default());
-    own_page(page, "application/x-pem-file")
-}
-
-/// How clients are set up. It may be shown to people who were sent there, so that it may load and
-/// run nothing.
-fn help_page(
-    rules: &Rules,
-    head: &Parts,
-    language: Language,
-    exchange: Exchange,
-) -> Response<Answer> {
-    let connects = match rules.config.inspect {
-        Some(_) => help::Connects::Inspected,
-        None => help::Connects::Tunnelled,
-    };
-    let page = help::page(&head.headers, language, connects);
-    shown(exchange);
-    let mut response = own_page(Bytes::from(page), "text/html;charset=utf-8");
-    let headers = response.headers_mut();
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-    for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, policy),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::VARY, "Accept-Language"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
-}
-
-/// Ends the record of a page of the gateway's own.
-fn shown(mut exchange: Exchange) {
-    exchange.record().status = Some(200);
-    exchange.ended(Outcome::Ok, None);
-}
-
-/// One of the gateway's own pages, which no cache may keep.
-fn own_page(page: Bytes, kind: &'static str) -> Response<Answer> {
-    let mut response = Response::new(Answer::whole(page));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    let no_store = HeaderValue::from_static("no-store");
-    headers.insert(header::CACHE_CONTROL, no_store);
-    response
 }

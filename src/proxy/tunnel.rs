@@ -16,6 +16,7 @@ use super::passage::Passage;
 use super::reply::{After, Reason};
 use super::shared::Shared;
 use crate::egress::{Connected, Source, Verdict};
+use crate::kintone::domain::Door;
 use crate::model::{Code, Denial, Detail, Mode, Outcome};
 use crate::quota::{Ask, Permit, Term};
 use crate::server::{Connection, Upgraded, upgraded};
@@ -94,6 +95,9 @@ async fn connect(
             Ok(connected) => {
                 let published = source.published;
                 shared.telemetry.connected(published, ConnectResult::Ok);
+                if call.destination.door == Door::Plain {
+                    shared.egress.acceptance().called(&call.destination.account);
+                }
                 return Ok((permit, connected));
             }
             Err(error) => error,
@@ -110,6 +114,9 @@ async fn connect(
             // while another is usable.
             Ok(other) if reason.code() == Code::EgressUnavailable && other != source => {
                 source = other;
+            }
+            Err(denial) if reason.code() == Code::EgressUnavailable => {
+                return Err(Stop::Refused(Reason::Denied(denial)));
             }
             Ok(_) | Err(_) => return Err(Stop::Refused(reason)),
         }

@@ -241,6 +241,12 @@ fn set_published(metrics: &Metrics, published: &PublishedView) {
     for (alarm, count) in &published.alarms {
         set(&metrics.published_alarms, alarm, *count as f64);
     }
+    for (address, state, count) in &published.acceptance {
+        let address = address.to_string();
+        let gauge = &metrics.acceptance_accounts;
+        let gauge = gauge.with_label_values(&[address.as_str(), state]);
+        gauge.set(*count as f64);
+    }
 }
 
 fn set_permits(metrics: &Metrics, before: &Balance, now: &Balance) {

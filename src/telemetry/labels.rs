@@ -33,6 +33,8 @@ words!(
         StaleConnection = "stale_connection",
         /// The loan of permits on which it would have gone had ended before its first byte.
         LoanEnded = "loan_ended",
+        /// kintone's edge refused the address that it came from; it left from another one.
+        AddressRefused = "address_refused",
         /// The connection broke after sending; an effective GET, which is safe to repeat.
         Reset = "reset",
     }
@@ -107,6 +109,20 @@ words!(
         Lost = "lost",
         /// The caller left before the answer.
         CallerGone = "caller_gone",
+    }
+);
+
+words!(
+    /// What came of asking an account whether it takes an address.
+    ProbeResult {
+        /// kintone itself answered.
+        Accepted = "accepted",
+        /// kintone's edge refused the address.
+        Refused = "refused",
+        /// No answer, or one that says neither.
+        Unknown = "unknown",
+        /// Nothing was sent: there was no permit at once, or no way.
+        Unsent = "unsent",
     }
 );
 

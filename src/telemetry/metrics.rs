@@ -256,6 +256,10 @@ metrics! {
         "How often a limit of this host was reached. Events; sum over hosts.";
     access_log_dropped_total: IntCounterVec [] =
         "Lines of the access log that were lost because it could not be written fast enough or at all. Lines; sum over hosts.";
+    acceptance_accounts: GaugeVec ["address", "state"] =
+        "Accounts of which it is known whether they take the published address: accepted, refused. Accounts; maximum over hosts.";
+    acceptance_probes_total: IntCounterVec ["address", "result"] =
+        "Accounts asked for a page without credentials, from the address: accepted, refused, unknown, unsent. Probes; sum over hosts.";
     upstream_connects_total: IntCounterVec ["address", "result"] =
         "Attempts to connect to kintone. Attempts; sum over hosts.";
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Histogram, IntCounter, IntGauge, Registry};
+use prometheus::{Histogram, IntCounter, Registry};
 
 use crate::config::Config;
 use crate::model::{Account, CallerName, Code, Detail, Outcome, Priority, Published};
@@ -25,8 +25,11 @@ pub use fleet::{
     FleetAccountView, FleetPeerView, FleetPermits, FleetSideView, FleetStoreView, FleetView,
     PEER_UP_BEATS,
 };
-pub use labels::{Alpn, ConnectResult, HandedResult, Handshake, LimitName, Rejection, Retry};
+pub use labels::{
+    Alpn, ConnectResult, HandedResult, Handshake, LimitName, ProbeResult, Rejection, Retry,
+};
 pub use live::{Live, LiveCall, LiveFilter, LiveSnapshot, Phase, UnderWay, Who};
+pub use open::{OpenInspection, TunnelGauge};
 pub use record::Record;
 pub use views::{
     AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, EchoView, MailView,
@@ -46,6 +49,7 @@ pub mod live;
 pub mod logging;
 pub mod mail;
 pub mod metrics;
+mod open;
 pub mod record;
 pub mod sink;
 pub mod tenants;
@@ -64,20 +68,6 @@ pub struct Telemetry {
     host: String,
     live: Live,
     exposition: Exposition,
-}
-
-/// An open tunnel: counted as open until dropped.
-#[derive(Debug)]
-pub struct TunnelGauge {
-    open: IntGauge,
-    to_kintone: IntCounter,
-    from_kintone: IntCounter,
-}
-
-/// An inspected connection: counted as open until dropped.
-#[derive(Debug)]
-pub struct OpenInspection {
-    open: IntGauge,
 }
 
 /// The series that every call may touch, resolved ahead.
@@ -192,6 +182,14 @@ impl Telemetry {
     /// A call was to be handed to `peer`.
     pub fn handed(&self, peer: &str, result: HandedResult) {
         self.metrics.handed(peer, result);
+    }
+
+    /// An account was asked whether it takes `address`.
+    pub fn probed(&self, address: Published, result: ProbeResult) {
+        self.metrics
+            .acceptance_probes_total
+            .with_label_values(&[address.to_string().as_str(), result.label()])
+            .inc();
     }
 
     /// A tunnel of `caller` carries bytes from here until the value is dropped.
@@ -323,30 +321,6 @@ impl Telemetry {
             .with_label_values::<&str>(&[])
             .set(Timestamp::now().as_second() as f64);
         metrics.show_expiration(config);
-    }
-}
-
-impl TunnelGauge {
-    /// `bytes` went from the caller to kintone.
-    pub fn to_kintone(&self, bytes: u64) {
-        self.to_kintone.inc_by(bytes);
-    }
-
-    /// `bytes` came from kintone.
-    pub fn from_kintone(&self, bytes: u64) {
-        self.from_kintone.inc_by(bytes);
-    }
-}
-
-impl Drop for OpenInspection {
-    fn drop(&mut self) {
-        self.open.dec();
-    }
-}
-
-impl Drop for TunnelGauge {
-    fn drop(&mut self) {
-        self.open.dec();
     }
 }
 

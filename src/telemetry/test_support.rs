@@ -18,6 +18,7 @@ pub(crate) fn config(accounts: &[&str], account_series: usize) -> Config {
         enabled: true,
         quota: QuotaSettings::default(),
         accepts: Vec::new(),
+        probe: None,
         contacts: Vec::new(),
         tenants: BTreeMap::new(),
     };

@@ -219,6 +219,8 @@ pub struct PublishedView {
     pub states: Vec<(&'static str, usize)>,
     /// Alarms by kind.
     pub alarms: Vec<(&'static str, usize)>,
+    /// Accounts by address, and whether they take it.
+    pub acceptance: Vec<(Published, &'static str, usize)>,
 }
 
 /// What there is to count of mails to people.

@@ -11,7 +11,9 @@ use std::time::Duration;
 use kintone_egress::config::file::{Environment, Loaded, load, parse};
 use kintone_egress::config::place::{Fault, Faults, Severity};
 use kintone_egress::config::show::{effective_json, effective_toml};
-use kintone_egress::config::{AccessLog, AddressState, Config, NamePattern, TenantRule};
+use kintone_egress::config::{
+    Acceptance, AccessLog, AddressState, Config, NamePattern, TenantRule,
+};
 use kintone_egress::model::{Account, Bind, Mode, Priority, Tenant};
 
 const EXAMPLE: &str = include_str!("../../infra/kintone-egress.example.toml");
@@ -146,7 +148,14 @@ fn every_key_means_what_it_says() {
         (config.evidence.keep_days, config.evidence.accounts),
         (7, 50)
     );
-    assert_eq!(config.acceptance.accounts, 60);
+    let acceptance = Acceptance {
+        accounts: 60,
+        probe: false,
+        probe_interval: Duration::from_secs(12 * 3600),
+        probe_open_interval: Duration::from_secs(600),
+        probes_at_once: 2,
+    };
+    assert_eq!(config.acceptance, acceptance);
     assert_eq!(config.upstream.response_timeout, Duration::from_secs(90));
     assert_eq!(config.upstream.replay, 1 << 20);
     assert_eq!(

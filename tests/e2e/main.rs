@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acceptance;
 mod addresses;
 mod alone;
 mod authority;
@@ -42,6 +43,7 @@ mod operate;
 mod process;
 mod program;
 mod quota;
+mod readiness;
 mod schema;
 mod tunnel;
 mod upstream;

@@ -172,6 +172,7 @@ async fn weights_and_ceilings_of_tenants_hold() {
             enabled: true,
             quota: QuotaSettings::default(),
             accepts: Vec::new(),
+            probe: None,
             contacts: Vec::new(),
             tenants: [
                 (name("double"), tenant(2, None)),

@@ -177,6 +177,7 @@ async fn a_tenants_ceiling_counts_what_it_left() {
     let account = kintone_egress::config::AccountSettings {
         enabled: true,
         accepts: Vec::new(),
+        probe: None,
         contacts: Vec::new(),
         quota: config.quota.clone(),
         tenants: tenants.into(),

@@ -15,7 +15,10 @@ const KEYS: &[(&str, &str)] = &[
     ("egress", "minimum_notice overlap"),
     ("public", "service contact url connections"),
     ("evidence", "keep accounts"),
-    ("acceptance", "accounts"),
+    (
+        "acceptance",
+        "accounts probe probe_interval probe_open_interval probes_at_once",
+    ),
     (
         "egress.address",
         "published bind state valid_from retire_after",
@@ -36,7 +39,7 @@ const KEYS: &[(&str, &str)] = &[
     ),
     (
         "account.\"acme.cybozu.com\"",
-        "enabled concurrency accepts contacts",
+        "enabled concurrency accepts probe contacts",
     ),
     (
         "account.\"acme.cybozu.com\".tenant.\"company-1\"",

@@ -56,6 +56,12 @@ impl Known {
         &mut self.lines[index].1
     }
 
+    /// Whether it has refused an address later than `then`, and has not accepted it since.
+    pub(super) fn refuses_since(&self, then: Timestamp) -> bool {
+        let mut lines = self.lines.iter();
+        lines.any(|(_, line)| line.state() == State::Refused && line.refused > Some(then))
+    }
+
     fn refuses(&self) -> bool {
         let mut lines = self.lines.iter();
         lines.any(|(_, standing)| standing.state() == State::Refused)
@@ -93,6 +99,18 @@ impl Book {
         let entry = self.read().get(account).cloned()?;
         let known = entry.known().clone();
         Some(known)
+    }
+
+    /// Whether anything is known of it.
+    pub(super) fn has(&self, account: &Account) -> bool {
+        self.read().contains_key(account)
+    }
+
+    /// Shows all to `look`, in no order. It must not come back here.
+    pub(super) fn each(&self, look: &mut impl FnMut(&Account, &Known)) {
+        for (account, entry) in self.read().iter() {
+            look(account, &entry.known());
+        }
     }
 
     /// What is known of all, in no order.
@@ -194,6 +212,8 @@ mod tests {
         assert_eq!(book.refusing(&account(1)), None);
         assert_eq!(book.refusing(&account(3)), None);
         let known = book.refusing(&account(2)).unwrap();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert!(known.refuses_since(at(1)) && !known.refuses_since(at(2)));
         assert_eq!(known.at(ADDRESS).state(), State::Refused);
         see(&book, 2, Taken::Accepted);
         assert_eq!(book.refusing(&account(2)), None);

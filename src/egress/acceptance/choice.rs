@@ -19,6 +19,8 @@ pub(super) struct Candidate<'a> {
     pub(super) published: Published,
     pub(super) standing: Standing,
     pub(super) place: Place<'a>,
+    /// Its refusal is so old that it is worth another try, where the call fails otherwise.
+    pub(super) is_stale: bool,
 }
 
 /// Who can use an address.
@@ -56,6 +58,7 @@ fn rank(candidate: &Candidate<'_>) -> Option<u8> {
         (State::Refused, true) if candidate.standing.wavers() => Some(2),
         (State::Unknown, true) => Some(3),
         (State::Unknown, false) => Some(4),
+        (State::Refused, true) if candidate.is_stale => Some(5),
         (State::Refused, _) => None,
     }
 }
@@ -124,6 +127,7 @@ mod tests {
             published: Published(of),
             standing,
             place,
+            is_stale: false,
         }
     }
 
@@ -146,8 +150,10 @@ mod tests {
         assert_eq!(chosen(&unknown), all_by(B));
         let both = [here(A, &[Refused, Accepted]), here(B, &[Accepted])];
         assert_eq!(chosen(&both), [by(A), by(B), by(A), by(B)]);
-        let neither = [here(A, &[Accepted, Refused]), here(B, &[Refused])];
+        let mut neither = [here(A, &[Accepted, Refused]), here(B, &[Refused])];
         assert_eq!(choose(&neither, 0), Choice::Any);
+        neither[1].is_stale = true;
+        assert_eq!(chosen(&neither), all_by(B));
     }
 
     #[test]

@@ -7,18 +7,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
+use super::snapshot::Presence;
 use super::source::{Addresses, Source};
 use crate::config::{AddressState, Config};
 use crate::model::{Account, Denial, HostName, Published};
 
 pub use book::Known;
 pub use choice::Way;
+pub use due::Pace;
 pub use standing::{Standing, State, Taken};
 
 mod book;
 mod choice;
+mod due;
+pub mod file;
 mod standing;
 
 use book::Book;
@@ -31,6 +35,8 @@ pub struct Acceptance {
     list: Vec<Listed>,
     book: Book,
     turn: AtomicUsize,
+    /// More is known than what was last saved.
+    is_changed: AtomicBool,
 }
 
 /// A published address.
@@ -41,6 +47,12 @@ struct Listed {
     elsewhere: Vec<HostName>,
     is_active: AtomicBool,
 }
+
+/// A refusal that nobody has seen for so long is tried again: probes may be switched off.
+const REFUSAL_STANDS: SignedDuration = SignedDuration::from_hours(24);
+
+/// So often at most a call that was refused elsewhere is tried at an address that was refused before.
+const TRY_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 
 impl Acceptance {
     /// Of the addresses of `config`; `addresses` are those of them that have a bind on this host.
@@ -55,6 +67,7 @@ impl Acceptance {
             list: list.collect(),
             book: Book::new(config.acceptance.accounts),
             turn: AtomicUsize::new(0),
+            is_changed: AtomicBool::new(false),
         }
     }
 
@@ -66,7 +79,9 @@ impl Acceptance {
     /// that the account accepts. Then nothing may leave.
     pub fn way(&self, account: &Account) -> Result<Way, Denial> {
         let any = || self.addresses.choose().map(Way::Here);
-        let Some(known) = self.book.refusing(account) else {
+        let now = Timestamp::now();
+        let known = self.book.refusing(account);
+        let Some(known) = known.filter(|known| known.refuses_since(now - REFUSAL_STANDS)) else {
             return any();
         };
         match self.choose(&known, &[]) {
@@ -111,9 +126,37 @@ impl Acceptance {
     /// Takes note of what an answer says of an account at an address.
     pub fn saw(&self, account: &Account, published: Published, taken: Taken) {
         let now = Timestamp::now();
-        let is_changed = self
-            .book
-            .change(account, |known| known.at_mut(published).see(taken, now));
+        let is_changed = self.book.change(account, |known| {
+            known.called = Some(now);
+            known.at_mut(published).see(taken, now)
+        });
+        self.tell(account, published, taken, is_changed);
+    }
+
+    /// The same of a probe; `None`: its answer says nothing.
+    pub fn asked(&self, account: &Account, published: Published, taken: Option<Taken>) {
+        let now = Timestamp::now();
+        let is_changed = self.book.change(account, |known| {
+            let standing = known.at_mut(published);
+            standing.asked = Some(now);
+            taken.is_some_and(|taken| standing.see(taken, now))
+        });
+        self.set_changed();
+        if let Some(taken) = taken {
+            self.tell(account, published, taken, is_changed);
+        }
+    }
+
+    /// A call has left for `account` whose answer tells nothing, or is seen by nobody here.
+    pub fn called(&self, account: &Account) {
+        let now = Timestamp::now();
+        self.book.change(account, |known| known.called = Some(now));
+    }
+
+    fn tell(&self, account: &Account, published: Published, taken: Taken, is_changed: bool) {
+        if is_changed {
+            self.set_changed();
+        }
         match (is_changed, taken) {
             (true, Taken::Accepted) => {
                 tracing::debug!(%account, %published, "the account takes the address");
@@ -123,6 +166,84 @@ impl Acceptance {
             }
             (false, Taken::Accepted | Taken::Refused) => {}
         }
+    }
+
+    /// How many accounts take each published address, and how many refuse it.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(Published, &'static str, usize)> {
+        let states = [State::Accepted, State::Refused];
+        let listed = self.list.iter();
+        let mut counts: Vec<_> = listed
+            .flat_map(|listed| states.map(|state| (listed.published, state, 0)))
+            .collect();
+        self.book.each(&mut |_, known| {
+            for (address, state, count) in &mut counts {
+                *count += usize::from(known.at(*address).state() == *state);
+            }
+        });
+        counts
+            .into_iter()
+            .map(|(address, state, count)| (address, state.word(), count))
+            .collect()
+    }
+
+    /// Whom to ask from which address of this host: accounts that are called, and for planned
+    /// addresses also those of `more`, as far as `may_ask` says yes.
+    #[must_use]
+    pub fn due(
+        &self,
+        more: &[Account],
+        pace: Pace,
+        may_ask: impl Fn(&Account) -> bool,
+    ) -> Vec<(Account, Source)> {
+        let now = Timestamp::now();
+        let here: Vec<_> = self.addresses.snapshots().collect();
+        let mut due = Vec::new();
+        let mut look = |account: &Account, known: &Known| {
+            for address in here.iter().filter(|it| it.presence == Presence::Up) {
+                let at = (address.published, address.state);
+                if due::is_due(account, known, at, pace, now) && may_ask(account) {
+                    let source = Source {
+                        published: address.published,
+                        bind: address.bind,
+                    };
+                    due.push((account.clone(), source));
+                }
+            }
+        };
+        self.book.each(&mut look);
+        let unknown = more.iter().filter(|account| !self.book.has(account));
+        unknown.for_each(|account| look(account, &Known::default()));
+        due
+    }
+
+    /// Adds what was kept or what others have seen, the newest answers winning. Addresses that are not
+    /// published any more are left out.
+    pub fn take_over(&self, accounts: &[(Account, Known)]) {
+        let now = Timestamp::now();
+        let is_listed =
+            |address: Published| self.list.iter().any(|listed| listed.published == address);
+        for (account, other) in accounts {
+            self.book.change(account, |known| {
+                known.called = known.called.max(other.called.map(|called| called.min(now)));
+                let lines = other.lines.iter();
+                for (address, standing) in lines.filter(|(address, _)| is_listed(*address)) {
+                    if known.at_mut(*address).learn(standing, now) {
+                        self.set_changed();
+                    }
+                }
+            });
+        }
+    }
+
+    /// Whether more is known than when this was asked last.
+    pub fn take_changed(&self) -> bool {
+        self.is_changed.swap(false, Ordering::Relaxed)
+    }
+
+    /// More is known than what was saved.
+    pub fn set_changed(&self) {
+        self.is_changed.store(true, Ordering::Relaxed);
     }
 
     /// What is known of an account.
@@ -149,6 +270,7 @@ impl Acceptance {
     }
 
     fn choose(&self, known: &Known, tried: &[Published]) -> Choice {
+        let now = Timestamp::now();
         let candidates: Vec<_> = self
             .list
             .iter()
@@ -158,6 +280,7 @@ impl Acceptance {
                 published: listed.published,
                 standing: known.at(listed.published),
                 place: self.place(listed),
+                is_stale: !tried.is_empty() && is_stale(known.at(listed.published), now),
             })
             .collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -171,4 +294,9 @@ impl Acceptance {
             None => Place::Elsewhere(&listed.elsewhere),
         }
     }
+}
+
+fn is_stale(standing: Standing, now: Timestamp) -> bool {
+    let refused = standing.refused;
+    refused.is_some_and(|refused| now.duration_since(refused).abs() >= TRY_AGAIN)
 }

@@ -1,40 +1,22 @@
 //! What kintone's answer says: how many calls it has running, and why it failed this one.
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use crate::model::{Actor, Cause};
 
 pub use code::{ERROR_CODE, TOO_MANY_RUNNING, code_of, is_code};
 pub use coded::Coding;
+pub use concurrency::Concurrency;
 pub use cursor::CursorReader;
+pub use edge::{Edge, edge};
 pub use error::{BodyEnd, ErrorReader, OAuthError, Said};
 
 mod code;
 mod coded;
+mod concurrency;
 mod cursor;
+mod edge;
 mod error;
-
-/// `X-ConcurrencyLimit-*` of an answer
-/// (<https://cybozu.dev/ja/kintone/miscellaneous/archive-tips/limit-processing-by-kintone-rest-api-concurrent-connections>).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Concurrency {
-    /// How many calls the account may have running.
-    pub limit: Option<u32>,
-    /// How many it had, this one included.
-    pub running: Option<u32>,
-}
-
-impl Concurrency {
-    /// Reads both headers; what is missing or not a number is `None`.
-    #[must_use]
-    pub fn read(headers: &HeaderMap) -> Self {
-        let number = |name| headers.get(name)?.to_str().ok()?.trim().parse().ok();
-        Self {
-            limit: number("x-concurrencylimit-limit"),
-            running: number("x-concurrencylimit-running"),
-        }
-    }
-}
 
 /// Why an answer of 400 or above failed, by its status, the code in its headers, and what its body
 /// says. Message texts follow the user's language and are never looked at.
@@ -132,25 +114,5 @@ mod tests {
                 "{code} {said:?}"
             );
         }
-    }
-
-    #[test]
-    fn concurrency_headers_that_are_no_numbers_are_unknown() {
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            "x-concurrencylimit-limit",
-            http::HeaderValue::from_static("100"),
-        );
-        headers.insert(
-            "x-concurrencylimit-running",
-            http::HeaderValue::from_static("many"),
-        );
-        assert_eq!(
-            Concurrency::read(&headers),
-            Concurrency {
-                limit: Some(100),
-                running: None
-            }
-        );
     }
 }
