@@ -49,6 +49,20 @@ pub(super) fn read(root: &mut Section<'_>, fleet: &Fleet) -> (Vec<EgressAddress>
             "no active address has a bind for this host, {host}: nothing could leave"
         ));
     }
+    let translated = addresses.iter().find(|address| address.is_translated());
+    if let Some(address) = translated.filter(|_| !root.section("verify").is_present()) {
+        let bind = address
+            .bind
+            .map_or_else(String::new, |bind| bind.to_string());
+        section.warn(
+            "address",
+            format!(
+                "{} is bound as {bind}, and nobody asks whether it leaves as published",
+                address.published
+            ),
+            "switch [verify] on, which has echoes say so (docs/verify.md)",
+        );
+    }
     let default = Notice::default();
     let notice = Notice {
         minimum_days: section.or("minimum_notice", default.minimum_days, days),

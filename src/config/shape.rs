@@ -330,6 +330,16 @@ impl Default for Log {
     }
 }
 
+impl EgressAddress {
+    /// Whether somebody behind this host has to translate it, so that the host itself cannot know as which
+    /// address it leaves; of those that are in use or will be.
+    #[must_use]
+    pub fn is_translated(&self) -> bool {
+        let differs = self.bind.is_some_and(|bind| bind.0 != self.published.0);
+        differs && self.state != AddressState::Retiring
+    }
+}
+
 impl Default for Notice {
     fn default() -> Self {
         Self {

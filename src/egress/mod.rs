@@ -19,7 +19,6 @@ use crate::config::{AddressState, Config};
 use crate::model::{Denial, Detail, Failure, Host, Published};
 use crate::tls::Outbound;
 
-pub use acceptance::file as acceptance_file;
 pub use acceptance::{Acceptance, Known, Pace, Standing, State, Taken, Way};
 pub use line::{Arrival, Fence};
 pub use nameserver::ResolverError;
@@ -32,8 +31,7 @@ pub use source::{Addresses, OpenConnection, Source};
 pub use verdict::{ConnectError, Connected, EgressError, Timings, Verdict};
 pub use witness::Witness;
 
-mod acceptance;
-mod client;
+pub mod acceptance;
 mod dial;
 mod find;
 mod line;
@@ -45,6 +43,7 @@ mod resolve;
 mod reuse;
 mod snapshot;
 mod source;
+mod speak;
 mod verdict;
 pub mod verify;
 pub mod vet;
@@ -57,6 +56,7 @@ use observer::Observer;
 use pool::{Made, Pool, PoolLimits};
 use resolve::Resolver;
 use source::{Address, Usage};
+use speak::speak;
 use verify::{Around, Rules, Verifier};
 
 /// The one way out. `B` is the body of requests to kintone.
@@ -119,7 +119,7 @@ impl<B: Send + 'static> Egress<B> {
             },
             connect_timeout: upstream.connect_timeout,
             tls,
-            http: client::speaker(&config.limits),
+            http: speak(config.limits.head_size),
             pool,
             addresses,
             acceptance,

@@ -9,7 +9,23 @@ use crate::telemetry::{EchoView, SeenWord, VerificationView};
 pub(super) fn warnings(running: &Running) -> Vec<String> {
     let addresses = running.egress.addresses();
     let wanted = addresses.iter().filter(|address| address.is_wanted());
-    wanted.filter_map(warning).collect()
+    let mut warnings: Vec<String> = wanted.filter_map(warning).collect();
+    let config = running.config.load();
+    if config.verify.is_none() {
+        let addresses = config.addresses.iter();
+        let translated = addresses.filter(|address| address.is_translated());
+        let translated: Vec<_> = translated
+            .map(|address| address.published.to_string())
+            .collect();
+        if !translated.is_empty() {
+            warnings.push(format!(
+                "{} leave as others than what is bound here, and nobody asks whether as published: \
+                 switch [verify] on",
+                translated.join(", ")
+            ));
+        }
+    }
+    warnings
 }
 
 fn warning(address: &AddressSnapshot) -> Option<String> {

@@ -168,8 +168,9 @@ fn readiness(running: &Running) -> Readiness {
     }
     let fleet = running.fleet.get();
     reasons.extend(fleet.and_then(Fleet::unready));
-    let mut warnings = verification::warnings(running);
-    warnings.extend(alarms(running).iter().map(ToString::to_string));
+    let alarms = alarms(running);
+    let mut warnings: Vec<String> = alarms.iter().map(ToString::to_string).collect();
+    warnings.extend(verification::warnings(running));
     Readiness { reasons, warnings }
 }
 

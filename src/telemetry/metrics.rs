@@ -57,6 +57,10 @@ macro_rules! metrics {
     ($($name:ident: $kind:ident $labels:tt $(in $buckets:ident)? = $help:literal;)*) => {
         /// All metrics.
         #[derive(Debug, Clone)]
+        #[allow(
+            rustdoc::broken_intra_doc_links,
+            reason = "help texts are for Prometheus: a table of the configuration in them is no link"
+        )]
         pub struct Metrics {
             $(#[doc = $help] pub $name: $kind,)*
         }

@@ -29,7 +29,7 @@ use kintone_sim::{Keep, Options, Sim, TenantSettings};
 use tokio::time::{Instant, sleep};
 
 use fault::{Draw, Faults};
-use gateway::{Fleet, Process};
+use gateway::{Fleet, Process, SETTLE_S};
 use load::Load;
 use store::Store;
 use support::namespace::in_namespace;
@@ -100,7 +100,12 @@ async fn run(time: Duration, draw: &mut Draw) {
         faults.one(draw, &mut hosts, &mut store).await;
         sleep(Duration::from_millis(200 + draw.below(1800))).await;
         let accounting = sim.accounting(ACME);
-        let peak = accounting.peak;
+        let (peak, longest) = (accounting.peak, accounting.longest_seconds);
+        assert!(
+            longest < SETTLE_S,
+            "a call took kintone {longest} s, which is longer than `settle`: this machine has no \
+             time for chaos"
+        );
         assert!(
             peak <= TOTAL,
             "{peak} at once, seed {}: {:?}",
@@ -117,8 +122,9 @@ async fn run(time: Duration, draw: &mut Draw) {
     }
     let accounting = sim.accounting(ACME);
     println!(
-        "{} calls, {} at once at most, {} instants over the limit; {:?}",
+        "{} calls of at most {:.1} s, {} at once at most, {} instants over the limit; {:?}",
         accounting.admitted,
+        accounting.longest_seconds,
         accounting.peak,
         accounting.over_limit_times,
         faults.done()
@@ -147,7 +153,7 @@ fn kintone() -> TenantSettings {
     tenant
 }
 
-/// Loans of hosts that were killed come back after at most 24 s by the times of these hosts.
+/// Loans of hosts that were killed come back after at most 26 s by the times of these hosts.
 async fn until_all_is_used(sim: &Sim) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {

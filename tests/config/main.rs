@@ -134,6 +134,10 @@ fn every_key_means_what_it_says() {
     assert_eq!(config.addresses[1].state, AddressState::Retiring);
     assert_eq!(config.addresses[2].bind, None, "another host's");
     assert_eq!(config.notice.minimum_days, 45);
+    let verify = config.verify.as_ref().expect("[verify]");
+    assert_eq!(verify.urls.len(), 2);
+    let times = [verify.interval, verify.timeout, verify.unknown_for];
+    assert_eq!(times.map(|time| time.as_secs()), [20, 4, 300]);
     assert_eq!(config.notice.overlap_days, 0);
     assert_eq!(config.public.service.as_deref(), Some("サンプル電話"));
     assert_eq!(config.public.connections, 9);

@@ -16,11 +16,13 @@ mod days;
 mod evict;
 mod evidence;
 mod fairness;
+mod late;
 mod operate;
 mod outage;
 mod pair;
 mod process;
 mod published;
+mod rolling;
 #[path = "../e2e/schema.rs"]
 mod schema;
 mod sharing;

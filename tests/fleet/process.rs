@@ -93,6 +93,19 @@ impl Process {
         }
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Ends it as an operator does.
+    pub(crate) fn end(&mut self) {
+        self.signal("TERM");
+        assert!(self.child.wait().unwrap().success());
+    }
+
     /// kill -9.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -60,6 +60,13 @@ async fn reload(house: &House) {
     assert_eq!(ask_raw(house.admin, head.as_bytes()).await.status, 200);
 }
 
+/// What `/readyz` warns of, but for addresses that nobody verifies here.
+fn alarms(ready: &Value) -> Vec<&str> {
+    let warnings = ready["warnings"].as_array().unwrap().iter();
+    let warnings = warnings.map(|warning| warning.as_str().unwrap());
+    warnings.filter(|it| !it.contains("[verify]")).collect()
+}
+
 fn entry(address: &str, state: &str) -> [String; 2] {
     [format!("{address}/32"), state.to_owned()]
 }
@@ -69,7 +76,7 @@ async fn the_first_list_is_used_and_remembered() {
     house(plan(String::new()), async |house| {
         assert_eq!(used(&house).await, [FIRST, SECOND]);
         let (status, ready) = ready(&house).await;
-        assert_eq!((status, &ready["warnings"]), (200, &serde_json::json!([])));
+        assert_eq!((status, alarms(&ready)), (200, Vec::new()));
         let file = house.config_path.with_file_name("state/published.json");
         let memory: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         assert_eq!(memory["addresses"].as_array().unwrap().len(), 2);
@@ -109,7 +116,7 @@ async fn an_address_that_had_its_notice_is_used() {
     house(plan(known), async |house| {
         assert_eq!(used(&house).await, [FIRST, SECOND]);
         let (_, ready) = ready(&house).await;
-        assert_eq!(ready["warnings"], serde_json::json!([]));
+        assert_eq!(alarms(&ready), Vec::<&str>::new());
     })
     .await;
 }
@@ -198,7 +205,7 @@ async fn a_list_that_changes_is_used_without_a_restart() {
         let after = fetch_plain(house.public.unwrap(), "/egress-ips.json").await;
         assert_ne!(before, after);
         let (_, ready) = ready(&house).await;
-        assert_eq!(ready["warnings"], serde_json::json!([]));
+        assert_eq!(alarms(&ready), Vec::<&str>::new());
         // A longer notice comes too late for it.
         house.reconfigure(|text| text.replace("\"2d\"", "\"30d\""));
         reload(&house).await;

@@ -10,3 +10,4 @@ mod echo;
 mod program;
 mod start;
 mod turns;
+mod unverified;

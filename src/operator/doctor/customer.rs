@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::report::Report;
 use crate::config::{AddressState, Config};
-use crate::egress::{AddressSnapshot, ConnectError, Egress, Presence, Reuse, Source};
+use crate::egress::{AddressSnapshot, ConnectError, Egress, Reuse, Source};
 use crate::kintone::answer::{BodyEnd, Coding, ErrorReader, Said, cause, code_of};
 use crate::kintone::domain::{Destination, Door, judge};
 use crate::model::{Cause, Host};
@@ -55,14 +55,12 @@ pub(super) async fn examine(config: &Config, egress: &WayOut, domain: &str, repo
             ),
         );
     }
-    let in_use = |address: &AddressSnapshot| {
-        address.presence == Presence::Up && address.state == AddressState::Active
-    };
-    let addresses: Vec<_> = egress.addresses().into_iter().filter(in_use).collect();
+    let addresses = egress.addresses().into_iter();
+    let addresses: Vec<_> = addresses.filter(AddressSnapshot::is_usable).collect();
     if addresses.is_empty() {
         report.finding(
             format_args!("customer {account}"),
-            "not asked: no address is in use and on this host",
+            "not asked: no address is in use, on this host and not seen as another one",
         );
     }
     let elsewhere = config

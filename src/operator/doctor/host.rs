@@ -12,7 +12,8 @@ use super::customer::WayOut;
 use super::report::Report;
 use crate::config::{AddressState, Config};
 use crate::descriptors;
-use crate::egress::Presence;
+use crate::egress::verify::{Answer, Finding};
+use crate::egress::{AddressSnapshot, Presence, Source};
 use crate::model::Host;
 use crate::operator::fleet::{AskError, Wish, ask};
 
@@ -27,6 +28,7 @@ const KNOWN_LABEL: &str = "www";
 
 pub(super) async fn examine(config: &Config, egress: &WayOut, now: Timestamp, report: &mut Report) {
     addresses(egress, report);
+    verification(config, egress, report).await;
     let fleet = ask(config, &Wish::Status).await;
     let runs = !matches!(fleet, Err(AskError::Unreachable(..)));
     ports(config, runs, report);
@@ -69,13 +71,42 @@ fn addresses(egress: &WayOut, report: &mut Report) {
                 format_args!("{bind} is on this host; it is {}, not used", state.word()),
             ),
         }
-        if published.0 != bind.0 {
+    }
+}
+
+/// As which address each one that is here leaves, as the echoes see it now; the gateway that runs here is not
+/// asked.
+async fn verification(config: &Config, egress: &WayOut, report: &mut Report) {
+    if config.verify.is_none() {
+        for address in config.addresses.iter().filter(|it| it.is_translated()) {
             report.note(
-                format_args!("address {published}"),
-                format_args!(
-                    "what {bind} leaves as cannot be seen from here ([verify] is not built)"
-                ),
+                format_args!("address {}", address.published),
+                "as which address its bind leaves cannot be seen from here; switch [verify] on",
             );
+        }
+        return;
+    }
+    let here = |address: &AddressSnapshot| address.presence == Presence::Up;
+    for address in egress.addresses().into_iter().filter(here) {
+        let (published, bind) = (address.published, address.bind);
+        let what = format!("verify {published}");
+        let Some(found) = egress.verifier().ask_once(Source { published, bind }).await else {
+            continue;
+        };
+        match found.finding {
+            Finding::Published => report.well(&what, "the internet sees it as published"),
+            Finding::Other(other) => report.finding(
+                &what,
+                format_args!(
+                    "{bind} leaves as {other}; put the translation right (docs/verify.md)"
+                ),
+            ),
+            Finding::Nothing => report.finding(&what, "no echo gives a usable answer"),
+        }
+        for (echo, answer) in &found.answers {
+            if *answer != Answer::Saw(published.0) {
+                report.note(format_args!("{what}, {echo}"), answer);
+            }
         }
     }
 }

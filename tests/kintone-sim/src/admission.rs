@@ -26,6 +26,7 @@ pub(crate) struct Admission {
     busy_all: f64,
     over_limit: Duration,
     over_limit_times: u64,
+    longest: Duration,
     since: Instant,
     last: Instant,
     refused_at: Vec<Stamp>,
@@ -46,6 +47,7 @@ impl Admission {
             busy_all: 0.0,
             over_limit: Duration::ZERO,
             over_limit_times: 0,
+            longest: Duration::ZERO,
             since: now,
             last: now,
             refused_at: Vec::new(),
@@ -71,10 +73,11 @@ impl Admission {
         Ok(self.own + self.foreign)
     }
 
-    /// A request that was admitted is done.
-    pub(crate) fn leave(&mut self, now: Instant) {
+    /// A request that was admitted at `entered` is done.
+    pub(crate) fn leave(&mut self, entered: Instant, now: Instant) {
         let before = self.load();
         self.advance(now);
+        self.longest = self.longest.max(now.saturating_duration_since(entered));
         self.own -= 1;
         self.changed(now, before);
     }
@@ -127,6 +130,7 @@ impl Admission {
             busy_with_foreign_seconds: self.busy_all,
             over_limit_seconds: self.over_limit.as_secs_f64(),
             over_limit_times: self.over_limit_times,
+            longest_seconds: self.longest.as_secs_f64(),
             refused_at: self.refused_at.clone(),
             steps: self.steps.clone().unwrap_or_default(),
             requests_today: BTreeMap::new(),
@@ -212,6 +216,8 @@ pub struct Accounting {
     pub over_limit_seconds: f64,
     /// How often that began.
     pub over_limit_times: u64,
+    /// The longest that a request was in process, of those that are done, seconds.
+    pub longest_seconds: f64,
     /// When each refusal happened.
     #[serde(skip)]
     pub refused_at: Vec<Stamp>,

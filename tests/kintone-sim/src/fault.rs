@@ -157,6 +157,11 @@ pub enum FaultKind {
     TlsReset,
     /// Nothing after the ClientHello, until the client goes.
     TlsStall,
+    /// The handshake goes on only this much later than the ClientHello comes.
+    TlsSlow {
+        /// Milliseconds.
+        wait_ms: u64,
+    },
 }
 
 /// Where in the life of a connection a fault is looked for.
@@ -198,6 +203,7 @@ impl FaultKind {
             Self::TlsAlert => "tls_alert",
             Self::TlsReset => "tls_reset",
             Self::TlsStall => "tls_stall",
+            Self::TlsSlow { .. } => "tls_slow",
             Self::Verbatim { .. } => "verbatim",
         }
     }
@@ -205,7 +211,9 @@ impl FaultKind {
     fn stage(&self) -> Stage {
         match self.shown() {
             Some(_) => Stage::Handshake,
-            None if matches!(self, Self::TlsReset | Self::TlsStall) => Stage::Handshake,
+            None if matches!(self, Self::TlsReset | Self::TlsStall | Self::TlsSlow { .. }) => {
+                Stage::Handshake
+            }
             None => Stage::Call,
         }
     }

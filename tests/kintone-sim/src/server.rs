@@ -130,6 +130,9 @@ async fn handshake(
         stall(tcp).await;
         return Ok(None);
     }
+    if let Some(FaultKind::TlsSlow { wait_ms }) = fault {
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    }
     let shown = fault.and_then(|fault| fault.shown()).unwrap_or(Shown::Good);
     let tls = start.into_stream(world.certificates.config(shown)).await?;
     Ok(Some((tls, sni)))

@@ -213,9 +213,11 @@ impl Tenant {
     pub(crate) fn enter(self: &Arc<Self>, book: &Book) -> Result<Slot, Reported> {
         let mut state = self.state();
         let limit = state.admission.limit();
-        match state.admission.enter(book.stamp()) {
+        let stamp = book.stamp();
+        match state.admission.enter(stamp) {
             Ok(running) => Ok(Slot {
                 tenant: Arc::clone(self),
+                entered: stamp.at,
                 reported: Reported { limit, running },
             }),
             Err(running) => Err(Reported { limit, running }),
@@ -278,11 +280,15 @@ pub(crate) struct Reported {
 /// One place in an account, given back when dropped.
 pub(crate) struct Slot {
     tenant: Arc<Tenant>,
+    entered: Instant,
     pub(crate) reported: Reported,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.tenant.state().admission.leave(Instant::now());
+        self.tenant
+            .state()
+            .admission
+            .leave(self.entered, Instant::now());
     }
 }

@@ -2,6 +2,7 @@
 //! leaves it seen. `README.md` beside it says what there is and how to add a scenario.
 
 mod control;
+mod echoes;
 mod gateway;
 mod host;
 mod lab;
@@ -24,6 +25,7 @@ use clap::Parser;
 use kintone_sim::{Options, Sim, TenantSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
+use echoes::Echoes;
 use lab::Lab;
 use names::Names;
 use report::Row;
@@ -73,13 +75,15 @@ async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let names = Names::start(&site.elsewhere).await?;
     let _impostor = start_impostor(&site).await?;
     let program = gateway::install(&arguments.gateway, &arguments.dir)?;
+    let echoes = Echoes::start(&site.elsewhere, &program).await?;
     control::check(&site, &arguments.dir)
         .await
         .context("the laboratory cannot see")?;
     report::headings();
     let mut rows = Vec::new();
     for scenario in ALL.iter().filter(|scenario| wanted(scenario, arguments)) {
-        let row = stage(scenario, &site, &names, &program, arguments).await?;
+        let places = (&site, &names, &echoes);
+        let row = stage(scenario, places, &program, arguments).await?;
         report::row(&row);
         rows.push(row);
     }
@@ -97,13 +101,13 @@ fn wanted(scenario: &Scenario, arguments: &Arguments) -> bool {
 /// One scenario from beginning to end.
 async fn stage(
     scenario: &Scenario,
-    site: &Site,
-    names: &Names,
+    (site, names, echoes): (&Site, &Names, &Echoes),
     program: &Path,
     arguments: &Arguments,
 ) -> anyhow::Result<Row> {
     let started = Instant::now();
-    let mut lab = Lab::open(site, names, program.to_owned(), &arguments.dir).await?;
+    let places = (site, names, echoes);
+    let mut lab = Lab::open(places, program.to_owned(), &arguments.dir).await?;
     let ran = tokio::time::timeout(SCENARIO_MAX, (scenario.run)(&mut lab)).await;
     let ran = ran.unwrap_or_else(|_elapsed| Err(anyhow::anyhow!("it hangs")));
     site.restore()?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::site::{NAME_SERVER, PUBLISHED};
+use crate::site::{DEAD, ECHO_PORT, ECHOES, LIAR, NAME_SERVER, PUBLISHED};
 
 /// A frame as far as it must be understood to be judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub(crate) enum Judged {
     Link,
     /// A question to the name server, or a word about its answer.
     Name,
+    /// Towards an echo, from a published address.
+    Echo,
     /// Towards kintone as customers are promised: IPv4, a published address, port 443.
     Promised(Ipv4Addr),
     /// Anything else.
@@ -79,8 +81,17 @@ pub(crate) fn judge(frame: &[u8]) -> Judged {
         (IpAddr::V4(from), IpAddr::V4(_), Carries::Tcp { to_port: 443, .. }) if of_ours(&from) => {
             Judged::Promised(from)
         }
+        (IpAddr::V4(from), IpAddr::V4(to), Carries::Tcp { to_port, .. })
+            if of_ours(&from) && to_port == ECHO_PORT && is_echo(&to) =>
+        {
+            Judged::Echo
+        }
         (_, _, _) => Judged::Stray(packet.to_string()),
     }
+}
+
+fn is_echo(to: &Ipv4Addr) -> bool {
+    ECHOES.contains(to) || [LIAR, DEAD].contains(to)
 }
 
 /// A frame that is too short, or of a kind that nobody here sends.
@@ -269,6 +280,20 @@ mod tests {
         }
         assert_eq!(judge(&v4(NEIGHBOUR, NAME_SERVER, 1, &[3, 3])), Judged::Name);
         assert!(is_stray(&v4(NEIGHBOUR, KINTONE, 1, &[8, 0])));
+    }
+
+    #[test]
+    fn echoes_are_asked_by_published_addresses_and_by_nobody_else() {
+        let to = |from, to, port| judge(&v4(from, to, 6, &tcp(port, SYN)));
+        assert_eq!(to(PUBLISHED[0], ECHOES[0], ECHO_PORT), Judged::Echo);
+        assert_eq!(to(PUBLISHED[1], DEAD, ECHO_PORT), Judged::Echo);
+        for (from, to, port) in [
+            (NEIGHBOUR, ECHOES[0], ECHO_PORT),
+            (PUBLISHED[0], ECHOES[0], 22),
+            (PUBLISHED[0], KINTONE, ECHO_PORT),
+        ] {
+            assert!(is_stray(&v4(from, to, 6, &tcp(port, SYN))));
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  caller ──── gateway ════ router ──── kintone    103.79.12.10 and .11, allows the two only
-//!              │ 18.177.83.94    └───── elsewhere  name server, and a host that is not kintone
+//!              │ 18.177.83.94    └───── elsewhere  name server, echoes, and a host that is not kintone
 //!              │ 35.73.236.241
 //!              │ 18.177.83.95, which the kernel takes where nobody says which
 //! ```
@@ -45,6 +45,24 @@ pub(crate) const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(103, 79, 13, 53);
 /// A host on the internet that is not kintone, and speaks TLS on port 443.
 pub(crate) const IMPOSTOR: Ipv4Addr = Ipv4Addr::new(103, 79, 13, 66);
 
+/// Echoes that say what they see, by `kintone-egress echo`.
+pub(crate) const ECHOES: [Ipv4Addr; 2] = [
+    Ipv4Addr::new(103, 79, 13, 81),
+    Ipv4Addr::new(103, 79, 13, 82),
+];
+
+/// An echo that says what a scenario tells it.
+pub(crate) const LIAR: Ipv4Addr = Ipv4Addr::new(103, 79, 13, 83);
+
+/// An address at which no echo is.
+pub(crate) const DEAD: Ipv4Addr = Ipv4Addr::new(103, 79, 13, 84);
+
+/// The port of echoes.
+pub(crate) const ECHO_PORT: u16 = 80;
+
+/// What a router translates to when it is wrong: nobody has published that.
+pub(crate) const STRANGE: Ipv4Addr = Ipv4Addr::new(103, 79, 99, 9);
+
 /// The gateway on its callers' network.
 pub(crate) const GATEWAY_LAN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 1, 1));
 
@@ -86,7 +104,15 @@ const CABLES: [[(&str, &str, &[&str]); 2]; 4] = [
         (
             "elsewhere",
             "net0",
-            &["103.79.13.53/24", "103.79.13.66/24", "2001:db8:13::53/64"],
+            &[
+                "103.79.13.53/24",
+                "103.79.13.66/24",
+                "103.79.13.81/24",
+                "103.79.13.82/24",
+                "103.79.13.83/24",
+                "103.79.13.84/24",
+                "2001:db8:13::53/64",
+            ],
         ),
         ("router", "els0", &["103.79.13.1/24", "2001:db8:13::1/64"]),
     ],
@@ -104,6 +130,7 @@ table inet witness {
         iifname != \"gw0\" return
         ip saddr 18.177.83.94 tcp dport 443 counter name first return
         ip saddr 35.73.236.241 tcp dport 443 counter name second return
+        ip saddr { 18.177.83.94, 35.73.236.241 } ip daddr 103.79.13.81-103.79.13.84 tcp dport 80 return
         ip daddr 103.79.13.53 udp dport 53 return
         ip daddr 103.79.13.53 tcp dport 53 return
         ip daddr 103.79.13.53 ip protocol icmp return
@@ -180,6 +207,8 @@ impl Site {
     /// Everything as it should be: addresses there, links up, routes laid, no faults.
     pub(crate) fn restore(&self) -> anyhow::Result<()> {
         nft("flush chain inet faults forward")?;
+        // Deleting what is not there is a fault.
+        nft("table ip translation {}\ndelete table ip translation")?;
         ip("router", "link set gw0 up")?;
         ip("gateway", "link set wan0 up")?;
         for address in PUBLISHED {
@@ -212,6 +241,28 @@ impl Site {
     /// Lets the router do something to packets that it forwards: an nftables rule.
     pub(crate) fn fault(&self, rule: &str) -> anyhow::Result<()> {
         nft(&format!("add rule inet faults forward {rule}"))
+    }
+
+    /// Lets the router translate what it forwards, as between a private address and an Elastic IP: from
+    /// here on it knows connections. So far each address stays as it is.
+    pub(crate) fn translate(&self) -> anyhow::Result<()> {
+        nft(
+            "table ip translation {\n chain postrouting { type nat hook postrouting priority srcnat; }\n}",
+        )
+    }
+
+    /// Lets it translate these addresses to a wrong one. Connections that it knows stay as they are.
+    pub(crate) fn translate_wrongly(&self, addresses: &[Ipv4Addr]) -> anyhow::Result<()> {
+        addresses.iter().try_for_each(|address| {
+            nft(&format!(
+                "add rule ip translation postrouting ip saddr {address} snat to {STRANGE}"
+            ))
+        })
+    }
+
+    /// Ends wrong translations.
+    pub(crate) fn translate_rightly(&self) -> anyhow::Result<()> {
+        nft("flush chain ip translation postrouting")
     }
 
     /// Ends all faults.

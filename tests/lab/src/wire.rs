@@ -26,6 +26,8 @@ pub(crate) struct Seen {
     pub(crate) promised: BTreeMap<Ipv4Addr, u64>,
     /// Packets to the name server.
     pub(crate) names: u64,
+    /// Packets to echoes.
+    pub(crate) echoes: u64,
     /// Everything else that is no chatter between neighbours.
     pub(crate) strays: u64,
     /// The first of those, in words.
@@ -210,6 +212,7 @@ fn listen(socket: &OwnedFd, judge: &Judge, seen: &Mutex<Seen>, stop: &AtomicBool
 fn note(seen: &mut Seen, judged: Judged) {
     match judged {
         Judged::Link => {}
+        Judged::Echo => seen.echoes += 1,
         Judged::Name => seen.names += 1,
         Judged::Promised(source) => *seen.promised.entry(source).or_default() += 1,
         Judged::Stray(what) => {

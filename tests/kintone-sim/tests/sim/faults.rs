@@ -260,6 +260,10 @@ async fn handshakes_fail_as_told() {
     sim.fault(Fault::once(FaultKind::TlsStall));
     let stalled = tokio::time::timeout(Duration::from_millis(100), client::connect(&sim, HOST));
     assert!(stalled.await.is_err());
+    sim.fault(Fault::once(FaultKind::TlsSlow { wait_ms: 50 }));
+    let begun = std::time::Instant::now();
+    client::connect(&sim, HOST).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(50));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod chaos;
 mod links;
 mod names;
 mod process;
+mod verified;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -191,6 +192,47 @@ pub(crate) const ALL: &[Scenario] = &[
             Outcome::TunnelCut,
         ],
         run: |lab| Box::pin(process::kills(lab)),
+    },
+    Scenario {
+        name: "verify-start",
+        allowed: &[Outcome::Ok, Outcome::UNAVAILABLE],
+        run: |lab| Box::pin(verified::wrong_from_the_start(lab)),
+    },
+    Scenario {
+        name: "verify-turns",
+        allowed: &[
+            Outcome::Ok,
+            Outcome::UNAVAILABLE,
+            // Of kintone, to the address that nobody allows.
+            Outcome::Kintone(403),
+            Outcome::NO_PERMIT,
+            TAKEN_AWAY[0],
+            TAKEN_AWAY[1],
+            TAKEN_AWAY[2],
+            TAKEN_AWAY[3],
+        ],
+        run: |lab| Box::pin(verified::turns_wrong(lab)),
+    },
+    Scenario {
+        name: "verify-failover",
+        allowed: ADDRESS_MOVES,
+        run: |lab| Box::pin(verified::comes_back_wrong(lab)),
+    },
+    Scenario {
+        name: "verify-echoes",
+        allowed: &[Outcome::Ok, Outcome::UNAVAILABLE],
+        run: |lab| Box::pin(verified::echoes_lie(lab)),
+    },
+    Scenario {
+        name: "verify-restarts",
+        allowed: &[
+            Outcome::Ok,
+            Outcome::UNAVAILABLE,
+            Outcome::DRAINING,
+            Outcome::NoGateway,
+            Outcome::Cut,
+        ],
+        run: |lab| Box::pin(verified::restarts(lab)),
     },
     Scenario {
         name: "chaos",

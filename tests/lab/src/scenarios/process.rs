@@ -45,7 +45,7 @@ pub(super) async fn reloads(lab: &mut Lab<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn reload(lab: &Lab<'_>, text: &str, taken: f64) -> anyhow::Result<()> {
+pub(super) async fn reload(lab: &Lab<'_>, text: &str, taken: f64) -> anyhow::Result<()> {
     lab.gateway.configure(text)?;
     lab.gateway.signal(Signal::SIGHUP)?;
     let deadline = Instant::now() + SOON;
@@ -90,7 +90,7 @@ pub(super) async fn kills(lab: &mut Lab<'_>) -> anyhow::Result<()> {
 }
 
 /// Waits for the first good call that begins from here on.
-async fn until_well(traffic: &Traffic) -> anyhow::Result<()> {
+pub(super) async fn until_well(traffic: &Traffic) -> anyhow::Result<()> {
     let begun = Instant::now();
     while Tally::of(&traffic.since(begun)).count(Outcome::Ok) == 0 {
         ensure!(begun.elapsed() < SOON, "no good call after the start");
