@@ -19,7 +19,6 @@ use crate::config::{AddressState, Config};
 use crate::model::{Denial, Detail, Failure, Host, Published};
 use crate::tls::Outbound;
 
-pub use acceptance::file as acceptance_file;
 pub use acceptance::{Acceptance, Known, Pace, Standing, State, Taken, Way};
 pub use line::{Arrival, Fence};
 pub use nameserver::ResolverError;
@@ -32,7 +31,7 @@ pub use source::{Addresses, OpenConnection, Source};
 pub use verdict::{ConnectError, Connected, EgressError, Timings, Verdict};
 pub use witness::Witness;
 
-mod acceptance;
+pub mod acceptance;
 mod dial;
 mod find;
 mod line;

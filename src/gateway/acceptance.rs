@@ -12,7 +12,7 @@ use super::state::Running;
 use crate::admin::readiness::{AccountReport, AddressReport};
 use crate::config::Config;
 use crate::drain::Stage;
-use crate::egress::acceptance_file::{self as file, AcceptanceError};
+use crate::egress::acceptance::file::{self, AcceptanceError};
 use crate::egress::{Egress, Pace, Source, Standing, State, Taken};
 use crate::model::{Account, Published};
 use crate::proxy::{Outgoing, Probed};
