@@ -25,17 +25,18 @@ use kintone_egress::operator::echo::{Echo, EchoOrder};
 use kintone_egress::operator::evidence::{Form, print};
 use kintone_egress::operator::explain::{Explainer, Question};
 use kintone_egress::operator::fleet::{AskError, Wish, ask};
-use kintone_egress::operator::notify;
 use kintone_egress::operator::readiness;
 use kintone_egress::telemetry::access_log::AccessLogHandle;
 use kintone_egress::telemetry::logging;
 
-use arguments::{Arguments, Ca, Call, ConfigFile, FleetVerb, NewCa, NewPeers, NotifyVerb, Verb};
+use arguments::{Arguments, Ca, Call, ConfigFile, FleetVerb, NewCa, NewPeers, Verb};
 
 #[path = "main/arguments.rs"]
 mod arguments;
 #[path = "main/limits.rs"]
 mod limits;
+#[path = "main/notify.rs"]
+mod notify;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -69,7 +70,7 @@ fn main() -> ExitCode {
             format,
         } => readiness(&file, address, format),
         Verb::Fleet { verb } => fleet(verb),
-        Verb::Notify { verb } => notify(verb),
+        Verb::Notify { verb } => notify::run(verb),
         Verb::Ca(Ca::Init(order)) => make_ca(order),
         Verb::Ca(Ca::Peers(order)) => make_peers(order),
         Verb::Ca(Ca::Print(file)) => print_ca(&file),
@@ -108,48 +109,6 @@ fn fleet(verb: FleetVerb) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(BAD_CONFIG));
     };
     match single_threaded()?.block_on(ask(&config, &wish)) {
-        Ok(answer) => {
-            write_out(&answer)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error @ AskError::Refused(_)) => {
-            say(&format!("kintone-egress: {error}"));
-            Ok(ExitCode::from(REFUSED))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn notify(verb: NotifyVerb) -> anyhow::Result<ExitCode> {
-    match verb {
-        NotifyVerb::Test { file, address } => {
-            let Some(config) = read(&file, &Environment::from_process()) else {
-                return Ok(ExitCode::from(BAD_CONFIG));
-            };
-            let sending = notify::test(&config, &address, Timestamp::now());
-            write_out(&single_threaded()?.block_on(sending)?)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        NotifyVerb::Preview { file, cause } => {
-            let Some(config) = read(&file, &Environment::from_process()) else {
-                return Ok(ExitCode::from(BAD_CONFIG));
-            };
-            let text = notify::preview(&config, cause.as_deref(), Timestamp::now())?;
-            anyhow::ensure!(!text.is_empty(), "nobody is told of such a cause");
-            write_out(&text)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        NotifyVerb::Held(file) => decide(&file, &notify::Wish::Held),
-        NotifyVerb::Release { file, cause } => decide(&file, &notify::Wish::Release(cause)),
-        NotifyVerb::Drop { file, cause } => decide(&file, &notify::Wish::Drop(cause)),
-    }
-}
-
-fn decide(file: &ConfigFile, wish: &notify::Wish) -> anyhow::Result<ExitCode> {
-    let Some(config) = read(file, &Environment::from_process()) else {
-        return Ok(ExitCode::from(BAD_CONFIG));
-    };
-    match single_threaded()?.block_on(notify::ask(&config, wish)) {
         Ok(answer) => {
             write_out(&answer)?;
             Ok(ExitCode::SUCCESS)

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -14,12 +15,19 @@ use crate::config::Config;
 use crate::drain::Stage;
 use crate::egress::acceptance::file::{self, AcceptanceError};
 use crate::egress::{Egress, Pace, Source, Standing, State, Taken};
+use crate::fleet::Fleet;
+use crate::fleet::side::Topic;
+use crate::kintone::answer::Edge;
 use crate::model::{Account, Published};
+use crate::notify::sign::Seen;
 use crate::proxy::{Outgoing, Probed};
 use crate::telemetry::ProbeResult;
 
 /// How often what was learned goes to the disk: what a crash can lose.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+/// This part of the room in a host's row; what comes behind has the rest.
+const PART_OF_ROOM: usize = 2;
 
 /// How often it is looked who is to be asked, at most and at least.
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
@@ -80,6 +88,56 @@ pub(super) async fn save(running: &Arc<Running>) {
     }
 }
 
+/// Tells the other hosts what was learned here, in each round.
+pub(super) fn tell(running: &Running, fleet: &Fleet) {
+    let egress = Arc::clone(&running.egress);
+    let was_cut = AtomicBool::new(false);
+    fleet.supply(Topic::Acceptance, move |room| {
+        let (content, left_out) = file::told(egress.acceptance().all(), room / PART_OF_ROOM);
+        if !was_cut.swap(left_out > 0, Ordering::Relaxed) && left_out > 0 {
+            tracing::warn!(
+                left_out,
+                "accounts of which the other hosts do not hear which address they take: [fleet] side_rows \
+                 has no room for them. They are those that were longest not seen"
+            );
+        }
+        content.into()
+    });
+}
+
+/// Learns what the other hosts have learned, for ever.
+pub(super) async fn hear(running: Arc<Running>, fleet: Fleet) {
+    let mut rounds = fleet.rounds();
+    let mut bad_before = Vec::new();
+    while rounds.changed().await.is_ok() {
+        let (running, fleet) = (Arc::clone(&running), fleet.clone());
+        let heard = tokio::task::spawn_blocking(move || merge(&running, &fleet)).await;
+        let bad = heard.unwrap_or_default();
+        if bad != bad_before {
+            for (host, error) in &bad {
+                tracing::error!(
+                    host,
+                    error,
+                    "what a host tells of who takes which address is of no use"
+                );
+            }
+            bad_before = bad;
+        }
+    }
+}
+
+/// The hosts whose word cannot be read, and why.
+fn merge(running: &Running, fleet: &Fleet) -> Vec<(String, String)> {
+    let mut bad = Vec::new();
+    for row in fleet.heard(Topic::Acceptance) {
+        match file::decode(&row.content) {
+            Ok(accounts) => running.egress.acceptance().take_over(&accounts),
+            Err(error) => bad.push((row.host, error.to_string())),
+        }
+    }
+    bad
+}
+
 /// Asks accounts whose answers nobody sees, and those that refuse an address, as rarely as the
 /// configuration says and so many at once. Never returns.
 pub(super) async fn probe(running: Arc<Running>) {
@@ -122,6 +180,14 @@ async fn ask(running: Arc<Running>, account: Account, source: Source) {
             Probed::Sent(Some(Taken::Refused)) => ProbeResult::Refused,
         },
     );
+    if let Probed::Sent(Some(taken)) = probed {
+        let said = match taken {
+            Taken::Accepted => Edge::LetIn,
+            Taken::Refused => Edge::TurnedAway,
+        };
+        let seen = Seen::probed(account.clone(), source.published, said);
+        running.desk.feed.tell(seen);
+    }
     if let Probed::Sent(taken) = probed {
         let acceptance = running.egress.acceptance();
         acceptance.asked(&account, source.published, taken);

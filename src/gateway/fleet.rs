@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::state::Running;
-use super::{days, evidence, notices, publication, record};
+use super::{acceptance, days, evidence, notices, publication, record};
 use crate::config::Config;
 use crate::config::file::Environment;
 use crate::fleet::exchange::Exchange;
@@ -90,6 +90,8 @@ pub(super) async fn begin(
     days::tell(running, &fleet);
     background.spawn(days::hear(Arc::clone(running), fleet.clone()));
     background.spawn(notices::share(Arc::clone(running), fleet.clone()));
+    acceptance::tell(running, &fleet);
+    background.spawn(acceptance::hear(Arc::clone(running), fleet.clone()));
     publication::tell(running, &fleet);
     background.spawn(publication::hear(Arc::clone(running), fleet.clone()));
     evidence::tell(running, &fleet);

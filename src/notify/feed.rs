@@ -118,7 +118,7 @@ fn place_of(account: &Account) -> usize {
 mod tests {
     use super::*;
     use crate::model::{Cause, Mode, Outcome};
-    use crate::notify::sign::Waited;
+    use crate::notify::sign::{Sender, Waited};
 
     fn seen(account: &str, cause: Option<Cause>) -> Seen {
         Seen {
@@ -132,6 +132,7 @@ mod tests {
             },
             cause,
             waited: Waited::No,
+            sender: Sender::Caller,
         }
     }
 

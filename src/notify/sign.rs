@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::episode::Sign;
 use super::matter::{Matter, Subject};
+use crate::kintone::answer::Edge;
 use crate::model::{Account, Cause, Code, Mode, Outcome, Published, Tenant};
 
 /// A call that ended, as far as people are told of such.
@@ -23,6 +24,18 @@ pub struct Seen {
     pub cause: Option<Cause>,
     /// Whether it waited for a permit.
     pub waited: Waited,
+    /// Whose it was.
+    pub sender: Sender,
+}
+
+/// Who has sent a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// A caller.
+    Caller,
+    /// The gateway, to learn whether an account takes an address, without credentials; or a caller, of
+    /// whose try nothing else is meant.
+    Probe,
 }
 
 /// Whether a call waited for a permit.
@@ -55,6 +68,25 @@ const OF_AN_ACCOUNT: [Code; 5] = [
 ];
 
 impl Seen {
+    /// What an answer shows of which nothing is meant but whether the account takes the address.
+    #[must_use]
+    pub const fn probed(account: Account, address: Published, said: Edge) -> Self {
+        Self {
+            account,
+            tenant: None,
+            mode: Mode::Forward,
+            address: Some(address),
+            outcome: Outcome::KintoneError,
+            // kintone itself asks for credentials, its edge does not.
+            cause: Some(match said {
+                Edge::LetIn => Cause::Authentication,
+                Edge::TurnedAway => Cause::IpNotAllowlisted,
+            }),
+            waited: Waited::No,
+            sender: Sender::Probe,
+        }
+    }
+
     /// The failure that it is; `None` if it is none that people are told of.
     #[must_use]
     pub fn failure(&self) -> Option<Subject> {
@@ -72,7 +104,9 @@ impl Seen {
             (Outcome::KintoneError, Some(Cause::IpNotAllowlisted)) => {
                 Matter::AddressRefused(self.address?)
             }
-            (Outcome::KintoneError, Some(Cause::Authentication)) => {
+            (Outcome::KintoneError, Some(Cause::Authentication))
+                if self.sender == Sender::Caller =>
+            {
                 Matter::CredentialsRefused(tenant())
             }
             (Outcome::Refused(code), _) if OF_AN_ACCOUNT.contains(&code) => Matter::Broken(code),
@@ -103,7 +137,8 @@ impl Seen {
                 well(self.of_its_account(Matter::Broken(code)));
             }
         }
-        if self.is_answered() && self.waited == Waited::No {
+        let is_a_callers = self.sender == Sender::Caller;
+        if is_a_callers && self.is_answered() && self.waited == Waited::No {
             well(self.of_its_account(Matter::LimitFull(self.tenant.clone())));
         }
         if self.is_kintones_own() {
@@ -116,10 +151,11 @@ impl Seen {
                     matter: Matter::AddressWrong(address),
                 });
             }
-            if !matches!(
+            let knows_credentials = !matches!(
                 self.cause,
                 Some(Cause::Authentication | Cause::AccountConcurrency)
-            ) {
+            );
+            if is_a_callers && knows_credentials {
                 let matter = Matter::CredentialsRefused(self.tenant.clone());
                 well(self.of_its_account(matter));
             }
@@ -174,6 +210,7 @@ mod tests {
             outcome,
             cause,
             waited: Waited::No,
+            sender: Sender::Caller,
         }
     }
 
@@ -212,6 +249,22 @@ mod tests {
             ..seen(Outcome::Ok, None)
         };
         assert!(!well(&tunnel).contains(&"ip-not-allowlisted"));
+    }
+
+    #[test]
+    fn a_probe_tells_of_the_address_and_of_nothing_that_only_callers_meet() {
+        let account = Account::from_normal("acme.cybozu.com");
+        let address = Published([192, 0, 2, 1].into());
+        let refused = Seen::probed(account.clone(), address, Edge::TurnedAway);
+        let failure = refused.failure().unwrap();
+        assert_eq!(failure.matter.cause(), "ip-not-allowlisted");
+        let let_in = Seen::probed(account, address, Edge::LetIn);
+        assert_eq!(let_in.failure(), None);
+        let well = well(&let_in);
+        assert!(well.contains(&"ip-not-allowlisted"), "{well:?}");
+        for of_callers in ["authentication", "limit-full"] {
+            assert!(!well.contains(&of_callers), "{well:?}");
+        }
     }
 
     #[test]

@@ -78,6 +78,7 @@ impl Journey<'_> {
         permit.not_sent();
         self.not_counted();
         self.exchange.returned();
+        self.exchange.turned_away();
         if held.end == HeldEnd::Whole && upload.is_none_or(|upload| upload.is_whole()) {
             self.exchange.kept(checkout.give_back());
         }

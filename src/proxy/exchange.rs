@@ -13,10 +13,10 @@ use super::options::Options;
 use super::reply::Reason;
 use super::shared::Shared;
 use crate::egress::Kept;
-use crate::kintone::answer::Concurrency;
+use crate::kintone::answer::{Concurrency, Edge};
 use crate::model::{Account, Cause, Client, Code, Denial, Detail, Mode, Outcome, RequestId};
 use crate::notify::Feed;
-use crate::notify::sign::{Seen, Waited};
+use crate::notify::sign::{Seen, Sender, Waited};
 use crate::telemetry::live::{LiveCall, Phase, Who};
 use crate::telemetry::{LimitName, Record};
 
@@ -138,6 +138,17 @@ impl Exchange {
         let open = &mut *self.open;
         if let Some(sent) = open.sent.take() {
             *open.upstream.get_or_insert_default() += sent.elapsed();
+        }
+    }
+
+    /// kintone's edge turned this try away from its address, and another one follows by another: the
+    /// caller sees nothing of it, the customer is to know.
+    pub(crate) fn turned_away(&self) {
+        let open = &*self.open;
+        let feed = open.shared.feed.get().filter(|feed| feed.is_on());
+        let (account, address) = (&open.record.account, open.record.address);
+        if let (Some(feed), Some(account), Some(address)) = (feed, account, address) {
+            feed.tell(Seen::probed(account.clone(), address, Edge::TurnedAway));
         }
     }
 
@@ -284,5 +295,6 @@ fn tell(feed: &Feed, record: &Record) {
         outcome: record.outcome,
         cause: record.cause,
         waited: if is_waiting { Waited::Yes } else { Waited::No },
+        sender: Sender::Caller,
     });
 }

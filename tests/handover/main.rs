@@ -13,3 +13,7 @@ mod connects;
 mod doctor;
 mod forward;
 mod hosts;
+mod learned;
+#[allow(dead_code, reason = "the store can more than these tests need")]
+#[path = "../fleet/store.rs"]
+mod store;

@@ -1,6 +1,7 @@
 //! What is known of all accounts, from one process to the next: one JSON file in the state directory,
 //! written whole.
 
+use std::cmp::Reverse;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
@@ -59,6 +60,8 @@ struct Line {
 const FILE: &str = "acceptance.json";
 /// Where a damaged one is kept.
 const FILE_DAMAGED: &str = "acceptance.damaged";
+/// What is around the accounts, in bytes, at most.
+const FRAME: usize = 40;
 /// Its form.
 const VERSION: u32 = 1;
 
@@ -72,11 +75,44 @@ pub fn read(dir: &Path) -> Result<Vec<(Account, Known)>, AcceptanceError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
-    let document: Document = serde_json::from_slice(&bytes)?;
+    Ok(decode(&bytes)?)
+}
+
+/// What is known of accounts, as [`told`] and [`write`] make it.
+///
+/// # Errors
+/// What is wrong with the JSON.
+pub fn decode(bytes: &[u8]) -> Result<Vec<(Account, Known)>, serde_json::Error> {
+    let document: Document = serde_json::from_slice(bytes)?;
     let rows = document.accounts.into_iter();
     Ok(rows
         .map(|row| (Account::from_normal(&row.account), known(&row)))
         .collect())
+}
+
+/// The same for other hosts, in at most `bytes_max` bytes, those first that were seen last; and how many
+/// are left out.
+#[must_use]
+pub fn told(mut accounts: Vec<(Account, Known)>, bytes_max: usize) -> (Vec<u8>, usize) {
+    let seen = |known: &Known| known.lines.iter().filter_map(|(_, at)| at.seen()).max();
+    accounts.retain(|(_, known)| seen(known).is_some());
+    accounts.sort_by_cached_key(|(_, known)| Reverse(seen(known)));
+    let mut room = bytes_max.saturating_sub(FRAME);
+    let rows = accounts.iter().map(row);
+    let told: Vec<_> = rows
+        .take_while(|row| {
+            let length = serde_json::to_vec(row).map_or(usize::MAX, |row| row.len() + 1);
+            let rest = room.checked_sub(length);
+            room = rest.unwrap_or(0);
+            rest.is_some()
+        })
+        .collect();
+    let left_out = accounts.len() - told.len();
+    let document = Document {
+        version: VERSION,
+        accounts: told,
+    };
+    (serde_json::to_vec(&document).unwrap_or_default(), left_out)
 }
 
 /// Writes it to `dir`, so that either this or what was there before is there. It blocks on the disk.
@@ -142,6 +178,36 @@ fn row((account, known): &(Account, Known)) -> Row {
 mod tests {
     use super::super::standing::Taken;
     use super::*;
+
+    #[test]
+    fn other_hosts_are_told_of_those_seen_last_as_far_as_there_is_room() {
+        let accounts: Vec<_> = (0..10)
+            .map(|number| {
+                let mut known = Known::default();
+                let at = Timestamp::from_second(1_800_000_000 + number).unwrap();
+                known
+                    .at_mut(Published(Ipv4Addr::new(192, 0, 2, 1)))
+                    .see(Taken::Accepted, at);
+                let account = Account::from_normal(&format!("a{number}.cybozu.com"));
+                (account, known)
+            })
+            .collect();
+        let (all, left_out) = told(accounts.clone(), 1 << 20);
+        assert_eq!((decode(&all).unwrap().len(), left_out), (10, 0));
+        for bytes_max in [0, 39, 100, 500, 1000] {
+            let (some, left_out) = told(accounts.clone(), bytes_max);
+            assert!(
+                some.len() <= bytes_max.max(FRAME),
+                "{} of {bytes_max}",
+                some.len()
+            );
+            let heard = decode(&some).unwrap();
+            assert_eq!(heard.len() + left_out, 10);
+            for (at, (account, _)) in heard.iter().enumerate() {
+                assert_eq!(account.as_str(), format!("a{}.cybozu.com", 9 - at));
+            }
+        }
+    }
 
     #[test]
     fn what_was_written_is_read_and_what_is_damaged_says_so() {

@@ -1,0 +1,54 @@
+//! `notify`: mails tried, shown, held, released and dropped.
+
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use kintone_egress::config::file::Environment;
+use kintone_egress::operator::fleet::AskError;
+use kintone_egress::operator::notify;
+
+use super::arguments::{ConfigFile, NotifyVerb};
+use super::{BAD_CONFIG, REFUSED, read, say, single_threaded, write_out};
+
+/// Does what is asked.
+pub(super) fn run(verb: NotifyVerb) -> anyhow::Result<ExitCode> {
+    match verb {
+        NotifyVerb::Test { file, address } => {
+            let Some(config) = read(&file, &Environment::from_process()) else {
+                return Ok(ExitCode::from(BAD_CONFIG));
+            };
+            let sending = notify::test(&config, &address, Timestamp::now());
+            write_out(&single_threaded()?.block_on(sending)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        NotifyVerb::Preview { file, cause } => {
+            let Some(config) = read(&file, &Environment::from_process()) else {
+                return Ok(ExitCode::from(BAD_CONFIG));
+            };
+            let text = notify::preview(&config, cause.as_deref(), Timestamp::now())?;
+            anyhow::ensure!(!text.is_empty(), "nobody is told of such a cause");
+            write_out(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        NotifyVerb::Held(file) => decide(&file, &notify::Wish::Held),
+        NotifyVerb::Release { file, cause } => decide(&file, &notify::Wish::Release(cause)),
+        NotifyVerb::Drop { file, cause } => decide(&file, &notify::Wish::Drop(cause)),
+    }
+}
+
+fn decide(file: &ConfigFile, wish: &notify::Wish) -> anyhow::Result<ExitCode> {
+    let Some(config) = read(file, &Environment::from_process()) else {
+        return Ok(ExitCode::from(BAD_CONFIG));
+    };
+    match single_threaded()?.block_on(notify::ask(&config, wish)) {
+        Ok(answer) => {
+            write_out(&answer)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error @ AskError::Refused(_)) => {
+            say(&format!("kintone-egress: {error}"));
+            Ok(ExitCode::from(REFUSED))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
