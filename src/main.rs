@@ -1,6 +1,6 @@
 //! The gateway as a program: its verbs and their exit status.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -37,15 +37,13 @@ mod arguments;
 mod limits;
 #[path = "main/notify.rs"]
 mod notify;
+#[path = "main/terminal.rs"]
+mod terminal;
+
+use terminal::{BAD_CONFIG, REFUSED, read, say, single_threaded, write_bytes, write_out};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// Exit status of a configuration that is wrong (`EX_CONFIG` of sysexits.h).
-const BAD_CONFIG: u8 = 78;
-
-/// Exit status of `explain` when the call would be refused, and of `doctor` with findings.
-const REFUSED: u8 = 3;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -157,14 +155,6 @@ fn echo(order: arguments::EchoListener) -> anyhow::Result<ExitCode> {
         anyhow::Ok(echo.serve(reloads).await?)
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A runtime for a verb that asks something and ends.
-fn single_threaded() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")
 }
 
 fn serve(file: ConfigFile) -> anyhow::Result<ExitCode> {
@@ -320,46 +310,10 @@ fn print_token_hash(generate: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads the configuration and prints everything that is wrong with it; `None` if it cannot be used.
-fn read(file: &ConfigFile, environment: &Environment) -> Option<Config> {
-    match load(&file.path, environment) {
-        Ok(Loaded { config, warnings }) => {
-            for warning in warnings {
-                say(&warning.to_string());
-            }
-            Some(config)
-        }
-        Err(faults) => {
-            for fault in &faults.0 {
-                say(&fault.to_string());
-            }
-            None
-        }
-    }
-}
-
 fn open_access_log(config: &Config) -> anyhow::Result<AccessLogHandle> {
     Ok(match &config.log.access {
         AccessLog::Stdout => AccessLogHandle::stdout()?,
         AccessLog::Off => AccessLogHandle::off(),
         AccessLog::File(path) => AccessLogHandle::file(path)?,
     })
-}
-
-fn write_out(text: &str) -> anyhow::Result<()> {
-    write_bytes(text.as_bytes())
-}
-
-fn write_bytes(bytes: &[u8]) -> anyhow::Result<()> {
-    std::io::stdout()
-        .write_all(bytes)
-        .context("cannot write to standard output")
-}
-
-/// Says something to the person at the terminal; nothing is to be done if nobody can hear it.
-fn say(line: &str) {
-    if line.is_empty() {
-        return;
-    }
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -8,7 +8,7 @@ use kintone_egress::operator::fleet::AskError;
 use kintone_egress::operator::notify;
 
 use super::arguments::{ConfigFile, NotifyVerb};
-use super::{BAD_CONFIG, REFUSED, read, say, single_threaded, write_out};
+use super::terminal::{BAD_CONFIG, REFUSED, read, say, single_threaded, write_out};
 
 /// Does what is asked.
 pub(super) fn run(verb: NotifyVerb) -> anyhow::Result<ExitCode> {
