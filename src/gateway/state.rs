@@ -10,6 +10,7 @@ use super::source::Source;
 use crate::config::Config;
 use crate::config::Limits;
 use crate::config::file::{Loaded, load};
+use crate::config::place::Faults;
 use crate::drain::Drain;
 use crate::egress::Egress;
 use crate::fleet::Fleet;
@@ -72,7 +73,11 @@ impl Running {
             warnings,
         } = match load(&self.source.path, &self.source.environment) {
             Ok(loaded) => loaded,
-            Err(faults) => return refused(faults.0.iter().map(ToString::to_string).collect()),
+            Err(Faults(mut faults)) => {
+                // What the file was refused for comes first.
+                faults.sort_by_key(|fault| fault.severity);
+                return refused(faults.iter().map(ToString::to_string).collect());
+            }
         };
         let workers = super::fleet::workers();
         let needs_restart = config.keep_until_restart(&self.config.load());

@@ -35,7 +35,7 @@ pub enum LoggingError {
 /// # Errors
 /// [`LoggingError`].
 pub fn install(log: &Log, format: Format) -> Result<(), LoggingError> {
-    let level = EnvFilter::try_new(&log.level)?;
+    let level = filter(log)?;
     let lines = tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
@@ -60,11 +60,16 @@ pub fn install(log: &Log, format: Format) -> Result<(), LoggingError> {
 /// # Errors
 /// [`LoggingError::Level`]; the old level stays.
 pub fn set_level(log: &Log) -> Result<(), LoggingError> {
-    let level = EnvFilter::try_new(&log.level)?;
+    let level = filter(log)?;
     if let Some(set) = SET_LEVEL.get() {
         set(level);
     }
     Ok(())
+}
+
+/// What is logged. At its lower levels rustls writes down hellos whole, names asked for among them.
+fn filter(log: &Log) -> Result<EnvFilter, ParseError> {
+    Ok(EnvFilter::try_new(&log.level)?.add_directive("rustls=warn".parse()?))
 }
 
 /// Sets the level of the one log that a program has.
