@@ -13,7 +13,7 @@ use super::budget::Budget;
 use super::desk::Desk;
 use super::exchange::{Exchange, ExchangeError};
 use super::fleet::{Fleet, Shared};
-use super::ledger::{Access, Before, Heard, Kept, Ledger, Pace, Setup, Terms};
+use super::ledger::{Before, Heard, Kept, Ledger, Left, Pace, Setup, Terms};
 use super::moment::Moment;
 use super::row::Row;
 use super::side::SideDriver;
@@ -49,24 +49,20 @@ const BEAT_COMMANDS: u32 = 2;
 const UNACKED: Duration = Duration::from_secs(20);
 
 impl Driver {
-    /// A fleet that begins, with its first beat: the look at the store takes a moment. `before` is what
+    /// A fleet that begins, with its first beat: the look at the store takes a moment. `left` is what
     /// an earlier start of this host left, `workers` how many threads serve calls. Both drivers are to
     /// run, each as its own task.
     pub async fn begin(
         config: &Config,
         mut exchange: Exchange,
         quotas: Quotas,
-        before: Before,
+        Left { before, access }: Left,
         keep: Keep,
         workers: u32,
     ) -> (Fleet, Self, SideDriver) {
         let kept = match &before {
             Before::Kept(kept) => kept.incarnation,
             Before::Nothing | Before::Unknown(_) => 0,
-        };
-        let access = match &before {
-            Before::Nothing | Before::Kept(_) => Access::Open,
-            Before::Unknown(_) => Access::Unproven,
         };
         let rows = exchange.read().await.unwrap_or_default();
         let host = &config.fleet.host;

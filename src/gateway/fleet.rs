@@ -1,21 +1,22 @@
 //! What a gateway of a fleet finds again when it starts, and what begins with it.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::state::Running;
 use super::{acceptance, days, evidence, notices, publication, record};
 use crate::config::Config;
 use crate::config::file::Environment;
 use crate::fleet::exchange::Exchange;
-use crate::fleet::ledger::{Before, Kept};
+use crate::fleet::ledger::{Access, Before, Kept, Left};
 use crate::fleet::moment::Moment;
-use crate::fleet::{Driver, Keep};
+use crate::fleet::{Driver, Fleet, Keep};
 use crate::quota::{Boot, Found, RecordError, since_boot};
 
 /// Where the ledger is kept, in the state directory.
@@ -28,7 +29,7 @@ const FILE_BYTES_MAX: u64 = 2 << 20;
 /// What there is to begin a fleet with.
 pub(super) struct Beginning {
     pub(super) exchange: Exchange,
-    pub(super) before: Before,
+    pub(super) left: Left,
     pub(super) keep: Keep,
 }
 
@@ -42,13 +43,21 @@ impl Beginning {
         found: &Found,
     ) -> Result<Option<Self>, RecordError> {
         let boot = record::boot(environment)?;
-        Ok(exchange.map(|exchange| Self::new(exchange, &config.state_dir, boot, found)))
+        let dir = &config.state_dir;
+        let evict_after = config.fleet.exchange.evict_after;
+        Ok(exchange.map(|exchange| Self::new(exchange, dir, evict_after, boot, found)))
     }
 
-    fn new(exchange: Exchange, dir: &Path, boot: Boot, found: &Found) -> Self {
+    fn new(
+        exchange: Exchange,
+        dir: &Path,
+        evict_after: Duration,
+        boot: Boot,
+        found: &Found,
+    ) -> Self {
         let path = dir.join(FILE);
-        let before = before(&path, boot, found);
-        match &before {
+        let left = left(&path, boot, found, evict_after);
+        match &left.before {
             Before::Nothing => tracing::info!("no ledger of a fleet: this host has lent nothing"),
             Before::Kept(kept) => {
                 let lent: u32 = kept.lent.iter().map(|(_, permits)| permits).sum();
@@ -66,7 +75,7 @@ impl Beginning {
         let keep: Keep = Arc::new(move |bytes| write(&path, &name, bytes));
         Self {
             exchange,
-            before,
+            left,
             keep,
         }
     }
@@ -82,10 +91,10 @@ pub(super) async fn begin(
     let quotas = running.quotas.clone();
     let Beginning {
         exchange,
-        before,
+        left,
         keep,
     } = beginning;
-    let driver = Driver::begin(&config, exchange, quotas, before, keep, workers());
+    let driver = Driver::begin(&config, exchange, quotas, left, keep, workers());
     let (fleet, driver, side) = driver.await;
     days::tell(running, &fleet);
     background.spawn(days::hear(Arc::clone(running), fleet.clone()));
@@ -96,6 +105,7 @@ pub(super) async fn begin(
     background.spawn(publication::hear(Arc::clone(running), fleet.clone()));
     evidence::tell(running, &fleet);
     background.spawn(evidence::hear(Arc::clone(&running.recorder), fleet.clone()));
+    background.spawn(mark(config.state_dir.join(FILE), fleet.clone(), &config));
     // Set once, here.
     let _ = running.fleet.set(fleet);
     background.spawn(driver.run());
@@ -113,6 +123,48 @@ pub(super) async fn take_leave(running: &Running) {
 pub(super) fn workers() -> u32 {
     let workers = tokio::runtime::Handle::current().metrics().num_workers();
     u32::try_from(workers).unwrap_or(u32::MAX)
+}
+
+/// Marks the ledger's file with the time while the others may hear of this host, for ever: the next start
+/// of it sees by that whether they can have evicted it. The time is at most a tenth of `evict_after` old.
+fn mark(path: PathBuf, fleet: Fleet, config: &Config) -> impl Future<Output = ()> + use<> {
+    let beat = config.fleet.exchange.beat;
+    let every = (config.fleet.exchange.evict_after / 10).max(beat);
+    async move {
+        let mut tick = interval(every);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let store = fleet.view().store;
+            if !store.is_up || store.age.is_none_or(|age| age > beat * 2) {
+                continue;
+            }
+            let path = path.clone();
+            let marked = tokio::task::spawn_blocking(move || touch(&path)).await;
+            if let Ok(Err(error)) = marked {
+                tracing::debug!(%error, "the ledger's file is not marked");
+            }
+        }
+    }
+}
+
+fn touch(path: &Path) -> io::Result<()> {
+    let file = fs::OpenOptions::new().append(true).open(path)?;
+    file.set_modified(SystemTime::now())
+}
+
+/// What is left of an earlier start. After `evict_after` without a word the others may have evicted this
+/// host, and it takes nothing until they have answered.
+fn left(path: &Path, boot: Boot, found: &Found, evict_after: Duration) -> Left {
+    let before = before(path, boot, found);
+    let marked = fs::metadata(path).and_then(|file| file.modified());
+    let age = marked.ok().and_then(|at| at.elapsed().ok());
+    let access = match &before {
+        Before::Nothing => Access::Open,
+        Before::Kept(_) if age.is_some_and(|age| age < evict_after) => Access::Open,
+        Before::Kept(_) | Before::Unknown(_) => Access::Unproven,
+    };
+    Left { before, access }
 }
 
 fn before(path: &Path, boot: Boot, found: &Found) -> Before {
@@ -152,9 +204,15 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 
 /// Writes it whole or not at all, for a start in the same run of the kernel: that sees what was
 /// written, on disk or not. After the end of the machine the name of the run is another one.
+///
+/// The mark of the file stays: that something is kept does not mean that others have heard of this host.
 fn write(path: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let beside: PathBuf = path.with_extension("new");
-    fs::write(&beside, [name.as_bytes(), b"\n", bytes].concat())?;
+    let mut file = fs::File::create(&beside)?;
+    file.write_all(&[name.as_bytes(), b"\n", bytes].concat())?;
+    if let Ok(marked) = fs::metadata(path).and_then(|file| file.modified()) {
+        file.set_modified(marked)?;
+    }
     fs::rename(&beside, path)
 }
 
@@ -191,6 +249,27 @@ mod tests {
         assert_eq!(of(other, &Found::PowerLoss), since_boot);
         assert_eq!(of(other, &Found::Closed), since_boot);
         assert_ne!(of(other, &Found::Moved), since_boot);
+        for (age_s, access) in [
+            (0, Access::Open),
+            (299, Access::Open),
+            (301, Access::Unproven),
+        ] {
+            let file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+            let at = SystemTime::now() - Duration::from_secs(age_s);
+            file.set_modified(at).unwrap();
+            let left = left(&path, same, &Found::SameBoot, Duration::from_secs(300));
+            assert_eq!(left.access, access, "{age_s} s ago");
+        }
+        write(&path, &same.name(), &Kept::default().encode()).unwrap();
+        let left = left(&path, same, &Found::SameBoot, Duration::from_secs(300));
+        assert_eq!(
+            left.access,
+            Access::Unproven,
+            "keeping is no word of others"
+        );
+        touch(&path).unwrap();
+        let marked = fs::metadata(&path).unwrap().modified().unwrap();
+        assert!(marked.elapsed().unwrap() < Duration::from_secs(60));
         for damaged in ["", "no line end", "name\nbytes"] {
             fs::write(&path, damaged).unwrap();
             assert!(

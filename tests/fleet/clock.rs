@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kintone_egress::config::Config;
 use kintone_egress::config::file::{Environment, parse};
 use kintone_egress::fleet::exchange::Exchange;
-use kintone_egress::fleet::ledger::Before;
+use kintone_egress::fleet::ledger::Left;
 use kintone_egress::fleet::{Driver, Fleet};
 use kintone_egress::quota::Quotas;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -33,7 +33,7 @@ async fn begun(host: &str, url: &str) -> Fleet {
     let board = Exchange::new(&config).unwrap().unwrap();
     let quotas = Quotas::new(&config);
     let keep = Arc::new(|_: &[u8]| Ok(()));
-    let (fleet, ..) = Driver::begin(&config, board, quotas, Before::Nothing, keep, 1).await;
+    let (fleet, ..) = Driver::begin(&config, board, quotas, Left::NOTHING, keep, 1).await;
     fleet
 }
 

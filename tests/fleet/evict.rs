@@ -109,6 +109,44 @@ async fn by_the_defaults_a_survivor_has_its_own_part_45_s_after_a_busy_host_died
     pair.check();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_may_have_been_evicted_takes_nothing_until_it_has_heard_the_others() {
+    let mut store = Store::start(&[]);
+    let evict_after = Duration::from_secs(12);
+    let usual = Wish::new(store.url());
+    let wish = Wish {
+        quota: format!("{}max_wait = \"1s\"\n", usual.quota),
+        fleet: format!("evict_after = \"{}s\"\n", evict_after.as_secs()),
+        ..usual
+    };
+    let pair = Pair::new(wish).await;
+    let a = pair.start("gw-a");
+    let mut b = Process::start(&pair, "gw-b", &pair.wish);
+    a.caller().get(RECORDS).await;
+    b.caller().get(RECORDS).await;
+    until_fleet(&a, "they know each other", |fleet| {
+        fleet["peers"][0]["up"] == true
+    })
+    .await;
+    b.kill();
+    store.kill();
+    let died = Instant::now();
+    // The control: it cannot have been evicted so soon, and has its part without a word.
+    let mut b = Process::start(&pair, "gw-b", &pair.wish);
+    assert_eq!(b.caller().get(RECORDS).await.status, 200);
+    b.kill();
+    tokio::time::sleep_until(died + evict_after).await;
+    let b = Process::start(&pair, "gw-b", &pair.wish);
+    until_ready(&b, 503, "until every other host has answered").await;
+    assert_eq!(b.caller().get(RECORDS).await.status, 429);
+    store.resume();
+    until_ready(&b, 200, "").await;
+    assert_eq!(b.caller().get(RECORDS).await.status, 200);
+    drop(b);
+    a.leave().await;
+    pair.check();
+}
+
 /// `gw-a` after `gw-b` has died, busy with all that it could borrow, and when that was.
 async fn bereft(pair: &Pair) -> (Host, Instant) {
     let a = pair.start("gw-a");

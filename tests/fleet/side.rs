@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kintone_egress::config::Config;
 use kintone_egress::config::file::{Environment, parse};
 use kintone_egress::fleet::exchange::Exchange;
-use kintone_egress::fleet::ledger::Before;
+use kintone_egress::fleet::ledger::Left;
 use kintone_egress::fleet::side::Topic;
 use kintone_egress::fleet::{Driver, Fleet};
 use kintone_egress::quota::Quotas;
@@ -43,7 +43,7 @@ async fn start(name: &str, url: &str, days: &'static [u8]) -> Host {
     let board = Exchange::new(&config).unwrap().unwrap();
     let quotas = Quotas::new(&config);
     let keep = Arc::new(|_: &[u8]| Ok(()));
-    let begun = Driver::begin(&config, board, quotas, Before::Nothing, keep, 1);
+    let begun = Driver::begin(&config, board, quotas, Left::NOTHING, keep, 1);
     let (fleet, driver, side) = begun.await;
     fleet.post(Topic::Days, Bytes::from_static(days));
     let mut tasks = JoinSet::new();

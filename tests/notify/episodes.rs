@@ -18,9 +18,12 @@ contacts = ["admin@acme.example"]
 contacts = ["one@acme.example"]
 "#;
 
+/// A refusal that calls go around is looked after by the gateway itself.
+const ACCEPTANCE: &str = "[acceptance]\nprobe_open_interval = \"1s\"\n";
+
 pub(crate) fn plan(server: &Server, more: &str, tenant: TenantSettings) -> Plan {
     Plan {
-        tables: server.table("1s", more) + CONTACTS,
+        tables: server.table("1s", more) + ACCEPTANCE + CONTACTS,
         tenant,
         ..Plan::default()
     }

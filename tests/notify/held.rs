@@ -27,8 +27,12 @@ async fn notify(house: &House, arguments: &[&str]) -> Output {
     output.unwrap().unwrap()
 }
 
+/// How a command ended, and what it answered; warnings about the file are said beside it.
 fn said(output: &Output) -> (Option<i32>, String) {
-    let text = [output.stdout.as_slice(), &output.stderr].concat();
+    let text = match output.status.success() {
+        true => output.stdout.clone(),
+        false => [output.stdout.as_slice(), &output.stderr].concat(),
+    };
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 

@@ -1,5 +1,6 @@
 //! What a ledger must find again when its host starts the next time.
 
+use super::standing::Access;
 use crate::fleet::code::{CodeError, Form, Reader, Writer};
 use crate::fleet::moment::Moment;
 use crate::fleet::row::{ACCOUNTS_MAX, HOSTS_MAX, Members};
@@ -32,6 +33,23 @@ pub enum Before {
     /// There was one, and nobody knows what it lent, at the latest at this moment: now, or the boot
     /// if it was of an earlier one.
     Unknown(Moment),
+}
+
+/// What an earlier start of this host left, and what that lets this one take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// What it left.
+    pub before: Before,
+    /// Whether this host takes its part at once. One that the others may have evicted meanwhile does not.
+    pub access: Access,
+}
+
+impl Left {
+    /// There was no earlier start.
+    pub const NOTHING: Self = Self {
+        before: Before::Nothing,
+        access: Access::Open,
+    };
 }
 
 const FORM: Form = Form {

@@ -34,7 +34,7 @@
 
 pub use beat::{Beat, Pace};
 pub use hear::Heard;
-pub use kept::{Before, Kept};
+pub use kept::{Before, Kept, Left};
 pub use rules::Rule;
 pub use standing::Access;
 pub use state::{Ledger, Setup};
