@@ -78,7 +78,7 @@ pub fn read(dir: &Path) -> Result<Vec<(Account, Known)>, AcceptanceError> {
     Ok(decode(&bytes)?)
 }
 
-/// What is known of accounts, as [`told`] and [`write`] make it.
+/// What is known of accounts, as [`told`] and [`write()`] make it.
 ///
 /// # Errors
 /// What is wrong with the JSON.
