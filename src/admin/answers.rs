@@ -10,6 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use serde::Serialize;
 
 use super::days::AppName;
+use super::readiness::AcceptanceItem;
 use super::state::Readiness;
 use crate::config::QuotaSettings;
 use crate::telemetry::views::{milliseconds, shown, shown_or_null};
@@ -78,6 +79,8 @@ pub struct AccountDetail {
     pub waiting: Vec<WaitingView>,
     /// The addresses that its calls leave from.
     pub addresses: Vec<AddressView>,
+    /// Which published addresses it takes, as far as answers have told.
+    pub acceptance: Vec<AcceptanceItem>,
     /// Today's calls by app on this host, the largest first.
     pub apps_today: Vec<AppToday>,
     /// The last failures, the newest first, at most 20.

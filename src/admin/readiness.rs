@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::{Failure, json};
 use super::state::Admin;
+use crate::model::Account;
 
 /// What is known of all accounts at a published address; `None` if it is not published.
 pub type AskAddress = Box<dyn Fn(Ipv4Addr) -> Option<AddressReport> + Send + Sync>;
@@ -50,6 +51,24 @@ pub struct AccountReport {
     pub asked: Option<Timestamp>,
     /// Whether it may ask.
     pub probe: bool,
+}
+
+/// What is known of an account at each published address.
+pub type AskAcceptance = Box<dyn Fn(&Account) -> Vec<AcceptanceItem> + Send + Sync>;
+
+/// A published address, and whether an account takes it.
+#[derive(Debug, Clone, Serialize)]
+pub struct AcceptanceItem {
+    /// The published address.
+    pub address: String,
+    /// Whether the account takes it: `accepted`, `refused` or `unknown`.
+    pub state: &'static str,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// When an answer told it last.
+    pub seen: Option<Timestamp>,
+    /// When the gateway itself asked last.
+    pub asked: Option<Timestamp>,
 }
 
 pub(super) fn routes() -> Router<Arc<Admin>> {

@@ -188,7 +188,7 @@ async fn account(State(admin): Shared, domain: Result<Path<String>, PathRejectio
     };
     let domain = domain.to_ascii_lowercase();
     let Some(view) = (admin.account)(&domain) else {
-        let message = format!("{domain} is neither configured nor in use on this host");
+        let message = format!("{domain} is neither configured nor in use or known on this host");
         return Failure::answer(StatusCode::NOT_FOUND, "account_not_found", message);
     };
     let failures = admin.telemetry.recent_failures(&view.account);
@@ -198,6 +198,7 @@ async fn account(State(admin): Shared, domain: Result<Path<String>, PathRejectio
         tenants: view.tenants,
         waiting: view.waiting,
         addresses: (admin.addresses)(),
+        acceptance: (admin.acceptance)(&view.account),
         apps_today: apps_today(&admin, &view.account),
         failures: failures.into_iter().map(FailureItem::from).collect(),
     };

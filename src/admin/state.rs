@@ -9,7 +9,7 @@ use super::fleet::FleetOrder;
 use super::notify::{Decision, HeldMails};
 use super::order::Command;
 use super::ports::PortCount;
-use super::readiness::AskAddress;
+use super::readiness::{AskAcceptance, AskAddress};
 use crate::config::{QuotaSettings, Secret};
 use crate::kintone::day::Day;
 use crate::model::Account;
@@ -46,7 +46,7 @@ pub struct Admin {
     pub telemetry: Arc<Telemetry>,
     /// The accounts in use.
     pub accounts: Ask<Vec<AccountView>>,
-    /// One of them.
+    /// One of them, or one that is configured or known.
     pub account: AskAccount,
     /// The limits that the configuration in force sets for an account.
     pub quota: AskQuota,
@@ -64,6 +64,8 @@ pub struct Admin {
     pub evidence: AskEvidence,
     /// Which accounts take a published address.
     pub address_report: AskAddress,
+    /// Which published addresses an account takes.
+    pub acceptance: AskAcceptance,
     /// Whether calls should be sent here.
     pub readiness: Ask<Readiness>,
     /// The published list, counted.

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::ports::PortCount;
+use crate::admin::readiness::AcceptanceItem;
 use crate::admin::{
     Admin, CONNECTIONS, Carried, Command, Order, Readiness, Refusal, read_only_router, router,
     spawn,
@@ -66,6 +68,7 @@ impl Running {
             readiness: Box::new(move || of_admin.lock().unwrap().clone()),
             evidence: Arc::new(|_, _| Err("no record".into())),
             address_report: Box::new(|_| None),
+            acceptance: Box::new(acceptance),
             published: Box::new(PublishedView::default),
             draining: Box::new(|| false),
             fleet: Box::new(FleetView::default),
@@ -203,6 +206,19 @@ pub(crate) fn address() -> AddressView {
         connections: 4,
         pooled: 3,
     }
+}
+
+/// One address, of which only one account has told anything.
+fn acceptance(account: &Account) -> Vec<AcceptanceItem> {
+    let is_acme = account.as_str() == "acme.cybozu.com";
+    let since = is_acme.then_some(Timestamp::UNIX_EPOCH);
+    vec![AcceptanceItem {
+        address: address().published.to_string(),
+        state: if is_acme { "refused" } else { "unknown" },
+        since,
+        seen: since,
+        asked: None,
+    }]
 }
 
 /// Two rows of one day, of one account.

@@ -94,6 +94,7 @@ fn every_answer_is_as_its_schema_says() {
     let detail = admin.get_json("/api/v1/accounts/acme.cybozu.com");
     assert_eq!(detail["failures"][0]["outcome"], "upstream_tls");
     assert_eq!(detail["oldest_wait_ms"], 1500);
+    assert_eq!(detail["acceptance"][0]["state"], "refused");
     let calls = admin.get_json("/api/v1/requests?caller=call-events&older_than=0s");
     assert_eq!(calls["requests"][0]["phase"], "idle");
     let none = admin.get_json("/api/v1/requests?older_than=1h");

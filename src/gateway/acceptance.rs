@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::state::Running;
-use crate::admin::readiness::{AccountReport, AddressReport};
+use crate::admin::readiness::{AcceptanceItem, AccountReport, AddressReport};
 use crate::config::Config;
 use crate::drain::Stage;
 use crate::egress::acceptance::file::{self, AcceptanceError};
@@ -192,6 +192,23 @@ async fn ask(running: Arc<Running>, account: Account, source: Source) {
         let acceptance = running.egress.acceptance();
         acceptance.asked(&account, source.published, taken);
     }
+}
+
+/// Which published addresses an account takes, in the order in which they are published.
+pub(super) fn of_account(running: &Running, account: &Account) -> Vec<AcceptanceItem> {
+    let known = running.egress.acceptance().of(account).unwrap_or_default();
+    let states = running.publisher.states();
+    let item = |(address, _): &(Published, _)| {
+        let standing = known.at(*address);
+        AcceptanceItem {
+            address: address.to_string(),
+            state: standing.state().word(),
+            since: standing.since,
+            seen: standing.seen(),
+            asked: standing.asked,
+        }
+    };
+    states.iter().map(item).collect()
 }
 
 /// Which accounts take a published address: those that were heard of, and those that are configured.

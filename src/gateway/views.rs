@@ -45,10 +45,16 @@ pub(super) fn admin(
         account: {
             let running = Arc::clone(running);
             Box::new(move |domain| {
-                running
-                    .quotas
-                    .snapshot_of(&Account::from_normal(domain))
-                    .map(|snapshot| account(&running, snapshot, &running.config.load()))
+                let of = Account::from_normal(domain);
+                let config = running.config.load();
+                let snapshot = match running.quotas.snapshot_of(&of) {
+                    Some(snapshot) => snapshot,
+                    None if is_known(&running, &of, &config) => {
+                        running.quotas.snapshot_at_rest(&of)
+                    }
+                    None => return None,
+                };
+                Some(account(&running, snapshot, &config))
             })
         },
         quota: {
@@ -99,6 +105,10 @@ pub(super) fn admin(
         address_report: {
             let running = Arc::clone(running);
             Box::new(move |address| acceptance::report(&running, Published(address)))
+        },
+        acceptance: {
+            let running = Arc::clone(running);
+            Box::new(move |account| acceptance::of_account(&running, account))
         },
         readiness: ask(running, readiness),
         draining: ask(running, is_draining),
@@ -180,6 +190,11 @@ fn alarms(running: &Running) -> Vec<Alarm> {
     let trouble = running.recorder.trouble();
     alarms.extend(trouble.map(|problem| Alarm::EvidenceUnwritable { problem }));
     alarms
+}
+
+/// Whether there is something to tell of an account that nobody calls on this host.
+fn is_known(running: &Running, account: &Account, config: &Config) -> bool {
+    config.accounts.contains_key(account) || running.egress.acceptance().of(account).is_some()
 }
 
 fn account(running: &Running, snapshot: AccountSnapshot, config: &Config) -> AccountView {

@@ -3,10 +3,11 @@
 //! learned.
 
 use super::call::Call;
+use super::handing::Handing;
 use super::shared::Shared;
 use crate::config::{AddressState, Config};
 use crate::egress::{Known, Source, State, Way};
-use crate::handover::Unreached;
+use crate::handover::{Peers, Unreached};
 use crate::kintone::domain::Door;
 use crate::model::{Denial, Detail, HostName, Published};
 
@@ -42,15 +43,40 @@ pub(crate) fn source(shared: &Shared, call: &Call) -> Result<Source, Denial> {
 impl Elsewhere {
     /// Where `call` is to be handed; `None`: it leaves from here, or from nowhere.
     pub(crate) fn of(shared: &Shared, call: &Call) -> Option<Self> {
-        let peers = shared.peers.as_ref()?;
-        if call.wanted.is_some() || call.destination.door == Door::ClientCertificate {
-            return None;
-        }
-        let mut owners = match call.accepted() {
+        let peers = peers(shared, call)?;
+        let owners = match call.accepted() {
             [] => learned(shared, call),
             accepted if shared.egress.acceptance().among(accepted).is_ok() => Vec::new(),
             accepted => owners(&call.rules.config, accepted),
         };
+        Self::in_order(peers, owners)
+    }
+
+    /// Where `call` is to be handed that kintone's edge has refused at the addresses `tried`, where
+    /// what was learned of its account leads to `host`; `None`: the refusal stands. No address is
+    /// asked that is known to be refused, and none that the configuration does not name.
+    pub(crate) fn around(
+        shared: &Shared,
+        call: &Call,
+        host: &HostName,
+        tried: &[Published],
+    ) -> Option<Self> {
+        let peers = peers(shared, call)?;
+        let acceptance = shared.egress.acceptance();
+        let known = acceptance.of(&call.destination.account);
+        let known = known.unwrap_or_default();
+        let mut owners = match call.accepted() {
+            [] => toward(call, &known, host),
+            accepted => owners(&call.rules.config, accepted),
+        };
+        owners.retain(|owner| {
+            let is_refused = known.at(owner.address).state() == State::Refused;
+            !is_refused && !tried.contains(&owner.address)
+        });
+        Self::in_order(peers, owners)
+    }
+
+    fn in_order(peers: &Peers<Handing>, mut owners: Vec<Owner>) -> Option<Self> {
         // One that could not be reached a moment ago is the last resort.
         owners.sort_by_key(|owner| !peers.is_up(owner.host.as_str()));
         let line = owners.first()?.address;
@@ -74,8 +100,18 @@ impl Elsewhere {
     }
 }
 
-/// The host to which what was learned of the account leads, by the address there that is best known to
-/// be accepted.
+/// Whether another host may carry `call`: none that was handed over already.
+pub(crate) fn may_be_handed(shared: &Shared, call: &Call) -> bool {
+    peers(shared, call).is_some()
+}
+
+/// The other hosts, if one of them may carry `call`.
+fn peers<'a>(shared: &'a Shared, call: &Call) -> Option<&'a Peers<Handing>> {
+    let is_free = call.wanted.is_none() && call.destination.door != Door::ClientCertificate;
+    shared.peers.as_deref().filter(|_| is_free)
+}
+
+/// The host to which what was learned of the account leads.
 fn learned(shared: &Shared, call: &Call) -> Vec<Owner> {
     let account = &call.destination.account;
     let acceptance = shared.egress.acceptance();
@@ -83,8 +119,13 @@ fn learned(shared: &Shared, call: &Call) -> Vec<Owner> {
         return Vec::new();
     };
     let known = acceptance.of(account).unwrap_or_default();
-    let there = others(&call.rules.config).filter(|owner| owner.host == host);
-    let best = there.min_by_key(|owner| rank(&known, owner.address));
+    toward(call, &known, &host)
+}
+
+/// `host`, by the address there that is best known to be accepted.
+fn toward(call: &Call, known: &Known, host: &HostName) -> Vec<Owner> {
+    let there = others(&call.rules.config).filter(|owner| owner.host == *host);
+    let best = there.min_by_key(|owner| rank(known, owner.address));
     best.into_iter().collect()
 }
 

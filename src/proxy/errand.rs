@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Uri, uri};
+use http::{Method, Request, Response, StatusCode, Uri, uri};
 use hyper::body::Incoming;
 use hyper::ext::on_informational;
 use tokio::sync::oneshot;
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::call::Call;
 use super::elsewhere::{Elsewhere, Owner};
 use super::exchange::{Exchange, Head};
-use super::handed::{Handed, left_of};
-use super::handing::{BodyEnd, Handing, Progress};
+use super::handed::{About, Handed, left_of};
+use super::handing::{BodyEnd, Handing, Load, Progress};
 use super::headers::{self, Framing};
 use super::leftover;
 use super::options::Options;
@@ -40,6 +40,7 @@ pub(crate) struct Errand<'a> {
     reuse: Reuse,
     /// How the call came.
     version: http::Version,
+    about: About,
     /// Who has it, or may have it.
     with: Option<HostName>,
 }
@@ -54,7 +55,9 @@ pub(crate) struct Returned {
 
 /// Why it brings nothing back.
 pub(crate) enum Fruitless {
-    /// The gateway's word.
+    /// No other host has taken it: nothing of it was sent.
+    Untaken(Reason, Arc<Progress>),
+    /// The gateway's word on what has become of it.
     Refused(Reason, Arc<Progress>),
     /// The caller has left.
     Left,
@@ -71,12 +74,12 @@ impl<'a> Errand<'a> {
         exchange: &'a mut Exchange,
         elsewhere: Elsewhere,
         head: Parts,
-        body: Incoming,
+        body: Load,
     ) -> Result<Returned, Fruitless> {
         exchange.phase(Phase::Handed);
         let (path, query) = (head.uri.path(), head.uri.query());
         let meaning = Meaning::read(&head.method, &head.headers, path, query);
-        let version = head.version;
+        let (version, about) = (head.version, about(call, &head));
         let (request, progress) = outgoing(call, head, body);
         let errand = Self {
             shared,
@@ -89,6 +92,7 @@ impl<'a> Errand<'a> {
                 Repeat::Safe | Repeat::Unsafe => Reuse::Fresh,
             },
             version,
+            about,
             with: None,
         };
         errand.go(request).await
@@ -137,9 +141,10 @@ impl<'a> Errand<'a> {
             }
             (reason, _) => reason,
         };
-        if is_lost {
-            count(HandedResult::Lost);
+        if !is_lost {
+            return Err(Fruitless::Untaken(reason, self.progress));
         }
+        count(HandedResult::Lost);
         Err(Fruitless::Refused(reason, self.progress))
     }
 
@@ -214,6 +219,7 @@ impl<'a> Errand<'a> {
             mode: call.mode,
             version: self.version,
             address: owner.address,
+            about: self.about,
         };
         let said = Options {
             priority: Some(call.identity.priority(&call.options)),
@@ -257,7 +263,7 @@ async fn silence(progress: &Progress, limit: Duration) {
 }
 
 /// The request to another host, which is told the rest when it is reached.
-fn outgoing(call: &Call, mut head: Parts, body: Incoming) -> (Request<Handing>, Arc<Progress>) {
+fn outgoing(call: &Call, mut head: Parts, body: Load) -> (Request<Handing>, Arc<Progress>) {
     let framing = Framing::of(&head.headers, head.version, &body);
     let expects_continue = leftover::expects_continue(&head);
     let (open, gate) = match expects_continue {
@@ -282,6 +288,15 @@ fn outgoing(call: &Call, mut head: Parts, body: Incoming) -> (Request<Handing>, 
     (request, progress)
 }
 
+/// What the call is about, which its target to another host cannot show.
+fn about(call: &Call, head: &Parts) -> About {
+    let is_asterisk = || head.uri.path() == "*" || call.connection.is_about_server();
+    match head.method == Method::OPTIONS && is_asterisk() {
+        true => About::Server,
+        false => About::Target,
+    }
+}
+
 /// The request target: absolute form, or the CONNECT's.
 fn target(call: &Call, uri: &Uri) -> Uri {
     let mut parts = uri::Parts::default();
@@ -291,7 +306,8 @@ fn target(call: &Call, uri: &Uri) -> Uri {
     } else {
         parts.scheme = Some(uri::Scheme::HTTPS);
         parts.authority = host.parse().ok();
-        let path = uri.path_and_query().cloned();
+        let path = uri.path_and_query().filter(|path| path.path() != "*");
+        let path = path.cloned();
         parts.path_and_query = path.or_else(|| Some(uri::PathAndQuery::from_static("/")));
     }
     Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())

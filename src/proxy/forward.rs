@@ -7,13 +7,15 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
-use super::answer::{Answer, Cargo, Delivery, HowEnds, outcome_of};
+use super::answer::{Answer, Cargo, Delivery, outcome_of};
 use super::call::{Call, CallerLeft, refuse};
-use super::elsewhere::source;
+use super::elsewhere::{may_be_handed, source};
 use super::exchange::Exchange;
-use super::headers::{self, Hops, Trailers};
+use super::handover::{self, GoneOn};
+use super::headers::{self, Hops};
 use super::journey::{Delivered, End, Journey};
 use super::leftover;
+use super::receiver::Receiver;
 use super::reply::{self, After, Reason};
 use super::shared::Shared;
 use crate::model::Outcome;
@@ -29,16 +31,15 @@ pub(crate) async fn carry(
     body: Incoming,
     mut exchange: Exchange,
 ) -> Result<Response<Answer>, CallerLeft> {
-    let receiver = Receiver {
-        version: head.version,
-        trailers: Trailers::of(&head.headers, head.version),
-    };
+    let receiver = Receiver::of(&head);
+    let original = may_be_handed(shared, call).then(|| Box::new(head.clone()));
     if headers::count_hop(&head.method, &mut head.headers) == Hops::Last {
         return Ok(answer_options(leftover::settle(&head, body), exchange));
     }
     let end = match source(shared, call) {
         Ok(source) => {
             Journey::new(shared, call, &mut exchange, head, body, source)
+                .able_to_leave(original)
                 .travel()
                 .await
         }
@@ -46,6 +47,15 @@ pub(crate) async fn carry(
     };
     match end {
         End::Deliver(delivered) => Ok(deliver(shared, call, receiver, delivered, exchange)),
+        End::Elsewhere(onward) => {
+            // What few calls need is not kept by all.
+            match Box::pin(handover::go_on(shared, call, *onward, exchange)).await? {
+                GoneOn::Answered(response) => Ok(response),
+                GoneOn::Untaken(refusal, exchange) => {
+                    Ok(deliver(shared, call, receiver, *refusal, exchange))
+                }
+            }
+        }
         End::Refuse(reason, after) => {
             let refusal = refuse(&mut exchange, reason, call.language, after);
             Ok(refusal.map(Answer::whole))
@@ -63,13 +73,6 @@ pub(crate) async fn carry(
         }
         End::Left => Err(CallerLeft),
     }
-}
-
-/// What the caller's request says about the answer it can take.
-#[derive(Clone, Copy)]
-struct Receiver {
-    version: Version,
-    trailers: Trailers,
 }
 
 /// The answer to an OPTIONS that must go no further (RFC 9110 section 7.6.2).
@@ -95,7 +98,7 @@ fn close_after(headers: &mut HeaderMap, after: After) {
 fn deliver(
     shared: &Shared,
     call: &Call,
-    Receiver { version, trailers }: Receiver,
+    receiver: Receiver,
     delivered: Delivered,
     exchange: Exchange,
 ) -> Response<Answer> {
@@ -108,7 +111,12 @@ fn deliver(
         newborn,
     } = delivered;
     let (mut head, incoming) = response.into_parts();
-    headers::to_caller(&mut head.headers, head.status, head.version, trailers);
+    headers::to_caller(
+        &mut head.headers,
+        head.status,
+        head.version,
+        receiver.trailers,
+    );
     close_after(&mut head.headers, after);
     let record = exchange.known();
     reply::describe(&mut head.headers, record.id, record.address, record.queued);
@@ -116,7 +124,6 @@ fn deliver(
         let allowlist = call.rules.allowlist.of(&call.destination.account);
         reply::explain_cause(&mut head.headers, cause, allowlist);
     }
-    let framed = version >= Version::HTTP_11 || head.headers.contains_key(header::CONTENT_LENGTH);
     let outcome = outcome_of(head.status, cause);
     let cargo = Cargo {
         exchange,
@@ -128,11 +135,7 @@ fn deliver(
         connection: Arc::clone(&call.connection),
         drain: shared.drain.clone(),
         response_timeout: call.rules.config.upstream.response_timeout,
-        end: if framed {
-            HowEnds::Framed
-        } else {
-            HowEnds::ByClose
-        },
+        end: receiver.how_ends(&head.headers),
     };
     head.version = Version::HTTP_11;
     Response::from_parts(head, Answer::stream(held, incoming, cargo, delivery))

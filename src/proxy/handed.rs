@@ -19,6 +19,10 @@ const CLIENT: HeaderName = HeaderName::from_static("kintone-egress-handed-client
 const MODE: HeaderName = HeaderName::from_static("kintone-egress-handed-mode");
 const VERSION: HeaderName = HeaderName::from_static("kintone-egress-handed-version");
 const ADDRESS: HeaderName = HeaderName::from_static("kintone-egress-handed-address");
+const ABOUT: HeaderName = HeaderName::from_static("kintone-egress-handed-about");
+
+/// That it is about the server, as it stands in the header; there is none for what is about a path.
+const SERVER: &str = "server";
 
 /// The HTTP of callers, as it stands in the header.
 const VERSIONS: [(&str, Version); 3] = [
@@ -40,6 +44,17 @@ pub(crate) struct Handed {
     pub(crate) version: Version,
     /// From where it is to leave, and from nowhere else.
     pub(crate) address: Published,
+    pub(crate) about: About,
+}
+
+/// What a call is about. An absolute target always has a path, so that it does not show an OPTIONS
+/// about the server (RFC 9112 section 3.2.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum About {
+    /// What its target names.
+    Target,
+    /// The server.
+    Server,
 }
 
 /// What another host says of a call cannot be read: the two are of different versions.
@@ -65,6 +80,9 @@ impl Handed {
         let version = VERSIONS.iter().find(|(_, of)| *of == self.version);
         put(VERSION, version.map_or("1.1", |(text, _)| text).to_owned());
         put(ADDRESS, self.address.to_string());
+        if self.about == About::Server {
+            put(ABOUT, SERVER.to_owned());
+        }
         options::write(said, headers);
     }
 
@@ -90,6 +108,12 @@ impl Handed {
             mode: Mode::parse(text(headers, &MODE)?).ok_or(Unreadable)?,
             version,
             address: Published(parsed(headers, &ADDRESS)?),
+            about: match headers.contains_key(&ABOUT) {
+                true if head.method != Method::OPTIONS => return Err(Unreadable),
+                true if text(headers, &ABOUT)? != SERVER => return Err(Unreadable),
+                true => About::Server,
+                false => About::Target,
+            },
         };
         match (handed.mode == Mode::Tunnel) == (head.method == Method::CONNECT) {
             true => Ok(handed),
@@ -131,6 +155,7 @@ mod tests {
             mode: Mode::Inspect,
             version: Version::HTTP_2,
             address: Published([35, 73, 236, 241].into()),
+            about: About::Target,
         }
     }
 
@@ -160,6 +185,12 @@ mod tests {
         let head = self::head(Method::CONNECT, &plain, &Options::default());
         assert_eq!(Handed::read(&head), Ok(plain));
         assert_eq!(Options::from_headers(&head.headers), Ok(Options::default()));
+        let asterisk = Handed {
+            about: About::Server,
+            ..handed()
+        };
+        let head = self::head(Method::OPTIONS, &asterisk, &Options::default());
+        assert_eq!(Handed::read(&head), Ok(asterisk));
     }
 
     #[test]
@@ -173,6 +204,9 @@ mod tests {
             twice.headers.append(&name, good.headers[&name].clone());
             assert_eq!(Handed::read(&twice), Err(Unreadable), "{name}");
         }
+        let mut get = good.clone();
+        get.headers.insert(ABOUT, HeaderValue::from_static(SERVER));
+        assert_eq!(Handed::read(&get), Err(Unreadable));
         let mut tunnel = good;
         tunnel.method = Method::CONNECT;
         assert_eq!(Handed::read(&tunnel), Err(Unreadable));

@@ -1,5 +1,7 @@
-//! The body of a request on its way to another host of the fleet: what the caller sends, as it comes.
+//! The body of a request on its way to another host of the fleet: what the caller sends, as it comes, or
+//! what was kept of it for a call that was at kintone before.
 
+use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +14,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::headers::strip_trailers;
+use super::upload::{Outgoing, Upload};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// The body of a request to another host.
 pub enum Handing {
@@ -23,9 +28,17 @@ pub enum Handing {
 
 /// A caller's body.
 pub struct Passing {
-    incoming: Incoming,
+    body: Load,
     gate: Gate,
     progress: Arc<Progress>,
+}
+
+/// Where a caller's body is.
+pub(crate) enum Load {
+    /// On its way here: nothing was read of it.
+    Fresh(Incoming),
+    /// Kept, as far as it has come: it was on its way to kintone before.
+    Kept(Outgoing),
 }
 
 /// What the body waits for before it goes.
@@ -56,13 +69,9 @@ pub(crate) enum BodyEnd {
 }
 
 impl Handing {
-    /// `incoming`, which goes at once or, where there is a `gate`, when that opens; how far it has
-    /// come.
-    pub(crate) fn of(
-        incoming: Incoming,
-        gate: Option<oneshot::Receiver<()>>,
-    ) -> (Self, Arc<Progress>) {
-        let is_whole = incoming.is_end_stream();
+    /// `body`, which goes at once or, where there is a `gate`, when that opens; how far it has come.
+    pub(crate) fn of(body: Load, gate: Option<oneshot::Receiver<()>>) -> (Self, Arc<Progress>) {
+        let is_whole = body.is_end_stream();
         let end = match is_whole {
             true => BodyEnd::Whole,
             false => BodyEnd::Open,
@@ -75,11 +84,18 @@ impl Handing {
             return (Self::Nothing, progress);
         }
         let passing = Passing {
-            incoming,
+            body,
             gate: gate.map_or(Gate::Open, Gate::Closed),
             progress: Arc::clone(&progress),
         };
         (Self::Stream(Box::new(passing)), progress)
+    }
+}
+
+impl Load {
+    /// All of a body that kintone has seen or could have seen, from its beginning.
+    pub(crate) fn again(upload: Option<&Arc<Upload>>) -> Self {
+        Self::Kept(upload.map_or(Outgoing::Empty, Upload::reader))
     }
 }
 
@@ -124,25 +140,57 @@ impl Passing {
     }
 }
 
-impl Body for Handing {
+impl Body for Load {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut *self {
+            Self::Fresh(incoming) => {
+                let polled = Pin::new(incoming).poll_frame(context);
+                polled.map_err(Into::into)
+            }
+            Self::Kept(outgoing) => Pin::new(outgoing).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Fresh(incoming) => incoming.is_end_stream(),
+            Self::Kept(outgoing) => outgoing.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Fresh(incoming) => incoming.size_hint(),
+            Self::Kept(outgoing) => outgoing.size_hint(),
+        }
+    }
+}
+
+impl Body for Handing {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Self::Stream(passing) = &mut *self else {
             return Poll::Ready(None);
         };
         ready!(passing.poll_gate(context));
-        let mut frame = ready!(Pin::new(&mut passing.incoming).poll_frame(context));
+        let mut frame = ready!(Pin::new(&mut passing.body).poll_frame(context));
         let progress = &passing.progress;
         match &mut frame {
             Some(Ok(frame)) => {
                 progress.moves();
                 let is_last = frame.trailers_mut().map(strip_trailers).is_some();
-                if is_last || passing.incoming.is_end_stream() {
+                if is_last || passing.body.is_end_stream() {
                     progress.ends(BodyEnd::Whole);
                 }
             }
@@ -155,14 +203,14 @@ impl Body for Handing {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Nothing => true,
-            Self::Stream(passing) => passing.incoming.is_end_stream(),
+            Self::Stream(passing) => passing.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Nothing => SizeHint::with_exact(0),
-            Self::Stream(passing) => passing.incoming.size_hint(),
+            Self::Stream(passing) => passing.body.size_hint(),
         }
     }
 }

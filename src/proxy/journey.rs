@@ -12,6 +12,7 @@ use super::attempt::Tried;
 use super::budget;
 use super::call::Call;
 use super::carriage::Carriage;
+use super::elsewhere::Elsewhere;
 use super::exchange::{Exchange, Head};
 use super::fault::Unreadable;
 use super::flight::Flight;
@@ -38,12 +39,26 @@ use crate::telemetry::{Rejection, Retry};
 pub(crate) enum End {
     /// An answer of kintone's for the caller.
     Deliver(Delivered),
+    /// kintone's edge refused it at every address of this host that may be better than others:
+    /// another host may have one that is accepted.
+    Elsewhere(Box<Onward>),
     /// The gateway's word.
     Refuse(Reason, After),
     /// The caller has left a call that is at kintone: its end is awaited all the same.
     ForNobody(Flight),
     /// The caller has left, and nothing is under way for it.
     Left,
+}
+
+/// A call that leaves this host after kintone's edge refused it here.
+pub(crate) struct Onward {
+    pub(crate) elsewhere: Elsewhere,
+    /// Its head as the caller sent it.
+    pub(crate) head: Box<Parts>,
+    /// Its body, all of which is at hand.
+    pub(crate) upload: Option<Arc<Upload>>,
+    /// The caller's answer if no other host takes the call.
+    pub(crate) refusal: Delivered,
 }
 
 /// An answer of kintone's, as far as it was read.
@@ -79,6 +94,8 @@ pub(crate) struct Journey<'a> {
     pub(super) unsent: u32,
     /// The addresses at which kintone's edge refused it.
     pub(super) tried: Vec<Published>,
+    /// Its head as the caller sent it, where another host may be handed the call.
+    pub(super) original: Option<Box<Parts>>,
     /// What it counts for; `None`: for nothing.
     pub(super) charge: Option<Arc<Charge>>,
     /// How a first try failed whose outcome is unknown.
@@ -139,8 +156,14 @@ impl<'a> Journey<'a> {
             meaning,
             unsent: 0,
             tried: Vec::new(),
+            original: None,
             unknown: None,
         }
+    }
+
+    /// The same for a call that can be handed to another host, as the caller sent it.
+    pub(crate) fn able_to_leave(self, original: Option<Box<Parts>>) -> Self {
+        Self { original, ..self }
     }
 
     /// Travels to the end.
@@ -169,7 +192,7 @@ impl<'a> Journey<'a> {
                 ..delivered
             }),
             End::Refuse(reason, _) => End::Refuse(reason, self.settle(upload)),
-            End::Deliver(_) | End::ForNobody(_) | End::Left => end,
+            End::Deliver(_) | End::Elsewhere(_) | End::ForNobody(_) | End::Left => end,
         }
     }
 

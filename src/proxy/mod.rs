@@ -93,6 +93,7 @@ mod options;
 mod pages;
 mod passage;
 mod probe;
+mod receiver;
 mod reception;
 mod relay;
 mod reply;

@@ -10,7 +10,8 @@ use hyper::body::Incoming;
 use super::answer::Answer;
 use super::call::{Call, CallerLeft, new_id, refuse};
 use super::exchange::Exchange;
-use super::handed::Handed;
+use super::handed::{About, Handed};
+use super::headers;
 use super::identity::Proof;
 use super::judge::{Asked, Place, Refused, Way, judge};
 use super::message::Language;
@@ -66,6 +67,9 @@ pub(crate) async fn take(
         Ok(Way::Call(judged)) => {
             let call = Call::new(rules, connection, judged, language);
             let call = call.leaving_from(handed.address);
+            if handed.about == About::Server {
+                head.uri = headers::asterisk_form();
+            }
             match handed.mode {
                 Mode::Forward | Mode::Inspect => {
                     forward::carry(shared, &call, head, body, exchange).await

@@ -296,6 +296,13 @@ impl Quotas {
         cell.map(|cell| AccountSnapshot::of(&cell))
     }
 
+    /// One account as it would be found by a call, in use or not.
+    #[must_use]
+    pub fn snapshot_at_rest(&self, account: &Account) -> AccountSnapshot {
+        let snapshot = self.snapshot_of(account);
+        snapshot.unwrap_or_else(|| AccountSnapshot::of(&self.0.untouched(account)))
+    }
+
     /// Permits granted, given back and held, over all accounts: each account is read under its lock,
     /// so that the difference is zero at every instant.
     #[must_use]

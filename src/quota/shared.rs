@@ -61,17 +61,35 @@ impl Shared {
             register.make_room(self.clock.moment());
         }
         register.numbers += 1;
-        let plan = register.plans.of(account);
         let pen = Pen {
             record: self.record.clone(),
         };
+        let cell = self.begin(&register, account, pen, &self.wakes);
+        register.cells.insert(account.clone(), Arc::clone(&cell));
+        cell
+    }
+
+    /// What [`Shared::cell`] would begin with. Nothing remembers it, and nothing is written down.
+    pub(super) fn untouched(&self, account: &Account) -> Arc<Cell> {
+        let pen = Pen { record: None };
+        self.begin(&self.read(), account, pen, &Arc::new(Wakes::new()))
+    }
+
+    fn begin(
+        &self,
+        register: &Register,
+        account: &Account,
+        pen: Pen,
+        wakes: &Arc<Wakes<Weak<Cell>>>,
+    ) -> Arc<Cell> {
+        let plan = register.plans.of(account);
         let (limit, settle) = (plan.quota.concurrency, plan.quota.settle);
         let standing = register.standing(plan.total());
         let cell = Arc::new(Cell::new(
             account.clone(),
             register.numbers,
             self.clock,
-            Arc::clone(&self.wakes),
+            Arc::clone(wakes),
             Arc::clone(&self.closures),
             Books::new(Arc::clone(plan), self.clock, pen, standing),
         ));
@@ -88,7 +106,6 @@ impl Shared {
                 cell.step(|books, now| books.inherit(left, now));
             }
         }
-        register.cells.insert(account.clone(), Arc::clone(&cell));
         cell
     }
 

@@ -24,6 +24,10 @@ pub(crate) const OWNER: &str = "gw-b";
 pub(crate) const LINE: &str = "35.73.236.241";
 pub(crate) const BIND: &str = "127.0.1.241";
 
+/// The address of the host to which callers go, as published and as bound.
+pub(crate) const REFUSED: &str = "18.177.83.94";
+pub(crate) const REFUSED_BIND: &str = "127.0.1.94";
+
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -12,6 +12,7 @@ mod broken;
 mod connects;
 mod doctor;
 mod forward;
+mod found;
 mod hosts;
 mod learned;
 #[allow(dead_code, reason = "the store can more than these tests need")]

@@ -7,13 +7,14 @@ use serde_json::Value;
 use crate::tools::{infra, read};
 
 /// Its rows, in order.
-const ROWS: [&str; 7] = [
+const ROWS: [&str; 8] = [
     "Can it leave?",
     "Callers",
     "Accounts",
     "Quota and waits",
     "Fleet",
     "kintone and the way there",
+    "Mail",
     "Host",
 ];
 

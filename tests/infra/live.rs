@@ -17,7 +17,8 @@ use crate::{rules, runbooks};
 #[tokio::test(flavor = "multi_thread")]
 async fn what_operators_are_given_works_on_a_gateway_under_load() {
     let load = Load::start().await;
-    let pair = Pair::start(load.dir.path());
+    let pair = Pair::start(load.dir.path()).await;
+    pair.hand_over(load.ca_pem()).await;
     let [first, second] = pair.metrics();
     let targets = [load.gateway.metrics, first, second];
     let prometheus = Prometheus::start(load.dir.path(), &targets).await;

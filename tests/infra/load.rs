@@ -93,6 +93,11 @@ impl Load {
         }
     }
 
+    /// Whom its callers trust.
+    pub(crate) fn ca_pem(&self) -> &str {
+        self.sim.ca_pem()
+    }
+
     /// Ends the load and checks what must always hold.
     pub(crate) async fn end(self) {
         self.over.store(true, Ordering::Relaxed);

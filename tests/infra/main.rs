@@ -8,6 +8,9 @@
 mod support;
 
 mod dashboard;
+#[allow(dead_code, reason = "an echo that is always right needs little of it")]
+#[path = "../verify/echo.rs"]
+mod echo;
 mod example;
 mod host;
 mod live;

@@ -172,6 +172,13 @@ async fn accounts_are_forgotten_when_idle_and_their_balance_is_kept() {
     );
     assert_eq!(house.quotas.balance().acquired, 2);
     house.assert_balanced(0);
+    let found = house.quotas.snapshot_at_rest(&house.account);
+    let limit = QuotaSettings::default().concurrency;
+    assert_eq!((found.limit, found.in_flight, found.queued), (limit, 0, 0));
+    assert!(
+        house.quotas.snapshot_of(&house.account).is_none(),
+        "looking at it does not bring it back"
+    );
 }
 
 #[tokio::test(start_paused = true)]
