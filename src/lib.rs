@@ -67,7 +67,8 @@
 //! (`proxy/elsewhere`): this one has judged it, takes no permit and passes it on over TLS in which both
 //! prove who they are (`proxy/errand`, `handover`), with what was proved of the caller (`proxy/handed`).
 //! The other one judges it again (`proxy/reception`), admits, carries, logs and counts it, and hands
-//! nothing on. Callers have no certificate of the fleet's and cannot reach that listener.
+//! nothing on. The call by which a host finds out goes the same way after kintone's edge has refused it
+//! (`proxy/edge`, `proxy/handover`): its permit is given back first. Callers have no certificate of the fleet's and cannot reach that listener.
 //!
 //! # A change in the day
 //! `gateway/orders` hears signals and the admin listener; a reload runs beside it, one at a time, and
