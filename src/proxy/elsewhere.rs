@@ -66,7 +66,7 @@ impl Elsewhere {
         let known = acceptance.of(&call.destination.account);
         let known = known.unwrap_or_default();
         let mut owners = match call.accepted() {
-            [] => toward(call, &known, host),
+            [] => toward(others(&call.rules.config), &known, host),
             accepted => owners(&call.rules.config, accepted),
         };
         owners.retain(|owner| {
@@ -111,7 +111,7 @@ fn peers<'a>(shared: &'a Shared, call: &Call) -> Option<&'a Peers<Handing>> {
     shared.peers.as_deref().filter(|_| is_free)
 }
 
-/// The host to which what was learned of the account leads.
+/// The host to which what was learned of the account leads, and those that are as good.
 fn learned(shared: &Shared, call: &Call) -> Vec<Owner> {
     let account = &call.destination.account;
     let acceptance = shared.egress.acceptance();
@@ -119,14 +119,20 @@ fn learned(shared: &Shared, call: &Call) -> Vec<Owner> {
         return Vec::new();
     };
     let known = acceptance.of(account).unwrap_or_default();
-    toward(call, &known, &host)
+    toward(others(&call.rules.config), &known, &host)
 }
 
-/// `host`, by the address there that is best known to be accepted.
-fn toward(call: &Call, known: &Known, host: &HostName) -> Vec<Owner> {
-    let there = others(&call.rules.config).filter(|owner| owner.host == *host);
-    let best = there.min_by_key(|owner| rank(known, owner.address));
-    best.into_iter().collect()
+/// `host`, by the address there that is best known to be accepted; behind it the other `owners` of an
+/// address of which the same is known, should `host` not be reached.
+fn toward(owners: impl Iterator<Item = Owner>, known: &Known, host: &HostName) -> Vec<Owner> {
+    let mut owners: Vec<_> = owners.collect();
+    let there = owners.iter().filter(|owner| owner.host == *host);
+    let Some(best) = there.map(|owner| rank(known, owner.address)).min() else {
+        return Vec::new();
+    };
+    owners.retain(|owner| rank(known, owner.address) == best);
+    owners.sort_by_key(|owner| owner.host != *host);
+    owners
 }
 
 fn rank(known: &Known, address: Published) -> u8 {
@@ -157,4 +163,44 @@ fn others(config: &Config) -> impl Iterator<Item = Owner> {
             address: address.published,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::egress::Taken;
+
+    #[test]
+    fn hosts_that_are_as_good_stand_behind_the_chosen_one() {
+        let address = |last| Published(Ipv4Addr::new(192, 0, 2, last));
+        let owner = |host: &str, last| Owner {
+            host: HostName::new(host),
+            address: address(last),
+        };
+        let all = || {
+            let owners = [("gw-a", 1), ("gw-b", 2), ("gw-c", 2), ("gw-c", 3)];
+            owners.into_iter().map(|(host, last)| owner(host, last))
+        };
+        let mut known = Known::default();
+        let toward = |known: &Known, host| toward(all(), known, &HostName::new(host));
+        let any = [
+            owner("gw-b", 2),
+            owner("gw-a", 1),
+            owner("gw-c", 2),
+            owner("gw-c", 3),
+        ];
+        assert_eq!(toward(&known, "gw-b"), any);
+        known
+            .at_mut(address(2))
+            .see(Taken::Accepted, Timestamp::UNIX_EPOCH);
+        known
+            .at_mut(address(1))
+            .see(Taken::Refused, Timestamp::UNIX_EPOCH);
+        assert_eq!(toward(&known, "gw-c"), [owner("gw-c", 2), owner("gw-b", 2)]);
+        assert_eq!(toward(&known, "gw-d"), []);
+    }
 }

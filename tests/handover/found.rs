@@ -167,6 +167,40 @@ async fn a_body_that_waits_for_its_100_waits_for_the_owners() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_in_chunks_goes_to_the_owner_in_chunks() {
+    let site = Site::new(nothing_known()).await;
+    let (giver, owner) = site.start_both().await;
+    let authorization = giver.caller().authorization().unwrap();
+    let authorization = authorization.to_str().unwrap();
+    let body = record("in two chunks");
+    let (first, rest) = body.split_at(20);
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: {ACME}\r\n\
+         Proxy-Authorization: {authorization}\r\nX-Cybozu-API-Token: {API_TOKEN}\r\n\
+         Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+        url()
+    );
+    let mut raw = TcpStream::connect(giver.proxy).await.unwrap();
+    raw.write_all(head.as_bytes()).await.unwrap();
+    for chunk in [first, rest, ""] {
+        let chunk = format!("{:x}\r\n{chunk}\r\n", chunk.len());
+        raw.write_all(chunk.as_bytes()).await.unwrap();
+    }
+    let mut heard = [0; 256];
+    let count = raw.read(&mut heard).await.unwrap();
+    let answer = String::from_utf8_lossy(&heard[..count]);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let ledger = site.sim.ledger();
+    let served: Vec<_> = ledger.executions.iter().filter(|it| it.executed).collect();
+    assert_eq!(served.len(), 1);
+    assert_eq!(served[0].body_length, body.len() as u64);
+    let framing: Vec<_> = served[0].header("transfer-encoding").collect();
+    assert_eq!(framing, ["chunked"]);
+    drop(raw);
+    leave(&site, giver, owner).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_long_to_be_kept_is_refused_and_the_next_call_is_handed_over() {
     let site = Site::new(Wish {
         upstream: "replay = \"1KiB\"\n".to_owned(),
