@@ -280,6 +280,8 @@ async fn an_owner_that_dies_with_it_leaves_its_outcome_unknown() {
     let caller = giver.caller();
     let calling = tokio::spawn(async move { caller.post_record(ACME, "lost").await.unwrap() });
     owner.until("kintone_egress_permits_held", 1.0).await;
+    let held = giver.metric("kintone_egress_permits_held").await;
+    assert_eq!(held, 0.0, "its permit was given back first");
     owner.kill();
     let answer = calling.await.unwrap();
     assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{answer:?}");
