@@ -38,7 +38,7 @@
 //! (`egress/acceptance`) → `quota` admits (the one `admit` of
 //! `proxy/journey`, which looks at the budget of the day before: `proxy/budget`): first by the account's
 //! circuit, whether kintone serves it (`quota/circuit`), then by permits and rate → `egress`: a pooled
-//! connection, or source → resolve → vet → dial → TLS →
+//! connection, or source → resolve → vet → dial → TLS, with `[verify]` an echo's word →
 //! headers stripped, `kintone/call` says what the call means (effective method, path, app, may it be
 //! repeated) and reads its body as it passes (`proxy/upload`), sent, and counted for the day in the
 //! moment before its first byte (`egress/witness`, `quota/daily`) → 1xx answers pass beside
@@ -86,7 +86,8 @@
 //!
 //! As which address a bind leaves only others can see: `egress/verify` asks echoes from each address in use,
 //! at the start, when it comes back and all the time, and shuts the gate of one that is seen as another, which
-//! every call passes (`egress/source`). What was proven is kept in the state directory for a restart.
+//! every call passes (`egress/source`). A new connection waits for a round that began when it stood
+//! (`egress/proof`, `egress/verify/vouch`): a wrong translation is noticed before a call leaves by it. What was proven is kept in the state directory for a restart.
 //!
 //! # Telling people
 //! A call that ends goes through `notify/feed`, which never makes it wait: a failure always, a success only

@@ -14,7 +14,7 @@ use super::source::{Source, beside};
 use super::token::sha256_hex;
 use super::{
     acceptance, account, caller, circuit, egress, fleet, inspect, listen, notify, public, quota,
-    service, unbuilt, upstream,
+    service, unbuilt, upstream, verify,
 };
 
 /// Largest file, in bytes.
@@ -158,7 +158,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
     let state_default = state_default.unwrap_or_else(|| beside(path, Path::new("state")));
     let config = Config {
         limits: service::limits(&mut root),
-        verify: service::verify(&mut root),
+        verify: verify::read(&mut root),
         notify: notify::read(&mut root),
         admin: service::admin(&mut root),
         state_dir: service::state_dir(&mut root, &state_default),

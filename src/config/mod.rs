@@ -39,6 +39,7 @@ mod suggest;
 mod table;
 mod unbuilt;
 mod upstream;
+mod verify;
 
 pub use acceptance::Acceptance;
 pub use certificate::{CaBundle, CaCertificate};
@@ -50,3 +51,4 @@ pub use peer::Peer;
 pub use secret::Secret;
 pub use shape::*;
 pub use store::*;
+pub use verify::{Verify, Vouching};

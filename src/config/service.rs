@@ -1,5 +1,4 @@
-//! The small tables: `[limits]`, `[verify]`, `[admin]`, `[state]`, `[log]`,
-//! `[drain]`.
+//! The small tables: `[limits]`, `[admin]`, `[state]`, `[log]`, `[drain]`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::credential::secret;
 use super::read::{Section, Value};
 use super::secret::Secret;
-use super::shape::{AccessLog, Admin, Drain, Limits, Log, Verify};
+use super::shape::{AccessLog, Admin, Drain, Limits, Log};
 use super::source::shown;
 
 const MS: Duration = Duration::from_millis(1);
@@ -22,9 +21,6 @@ const HEAD_SIZE_MAX: u64 = 1 << 20;
 
 /// Shorter tokens can be guessed, in characters.
 const ADMIN_TOKEN_LENGTH_MIN: usize = 16;
-
-/// Longest wait for an echo, unless a third of `interval` is shorter.
-const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads `[limits]`.
 pub(super) fn limits(root: &mut Section<'_>) -> Limits {
@@ -55,82 +51,6 @@ pub(super) fn limits(root: &mut Section<'_>) -> Limits {
     };
     section.finish();
     limits
-}
-
-/// Reads `[verify]`.
-pub(super) fn verify(root: &mut Section<'_>) -> Option<Verify> {
-    let mut section = root.section("verify");
-    if !section.is_present() {
-        return None;
-    }
-    let single = section.get("url").and_then(|value| echo(&value));
-    let several = section
-        .get("urls")
-        .and_then(|value| value.list_of("URLs", echo));
-    let is_named = |urls: &Value<'_>| urls.raw().as_array().is_none_or(|urls| !urls.is_empty());
-    match (section.get("url"), section.get("urls")) {
-        (Some(_), Some(_)) => {
-            section.fault("url", "stands beside `urls`", "expected one of the two");
-        }
-        (Some(_), None) => {}
-        (None, Some(urls)) if is_named(&urls) => {}
-        (None, _) => section.fault(
-            "urls",
-            "names no echo",
-            "expected such as [\"https://echo.example/ip\"]",
-        ),
-    }
-    let interval = section.or("interval", 30 * SECOND, |value| {
-        value.duration(SECOND..=24 * HOUR)
-    });
-    let unknown_for = section.or("unknown_for", 900 * SECOND, |value| {
-        value.duration(SECOND..=7 * 24 * HOUR)
-    });
-    let timeout = section.or("timeout", (interval / 3).min(ECHO_TIMEOUT), |value| {
-        value.duration(MS..=HOUR)
-    });
-    if timeout > interval / 2 {
-        section.fault(
-            "timeout",
-            "is more than half of `interval`",
-            "expected less, so that an echo that is asked in time can also answer in time",
-        );
-    }
-    if unknown_for < interval {
-        section.warn(
-            "unknown_for",
-            "is shorter than `interval`, so one lost answer takes the addresses out",
-            "expected several intervals",
-        );
-    }
-    section.finish();
-    Some(Verify {
-        urls: several.into_iter().flatten().chain(single).collect(),
-        interval,
-        timeout,
-        unknown_for,
-    })
-}
-
-/// The URL of an echo. Not shown: it may hold credentials.
-fn echo(value: &Value<'_>) -> Option<String> {
-    const ECHO: &str = "a URL such as \"https://echo.example/ip\"";
-    let text = value.text(ECHO)?;
-    let is_url = text.parse::<http::Uri>().is_ok_and(|url| {
-        let authority = url.authority().map_or("", |authority| authority.as_str());
-        matches!(url.scheme_str(), Some("http" | "https"))
-            && url.host().is_some_and(|host| !host.is_empty())
-            // It is asked by IPv4, which is what customers allow.
-            && !authority.contains(['@', '['])
-    });
-    if is_url {
-        Some(text.to_owned())
-    } else {
-        value.fault(
-            "is not such a URL",
-            format!("expected {ECHO}, without credentials"),
-        )
-    }
 }
 
 /// Reads `[admin]`.

@@ -19,6 +19,7 @@ use super::notify::Notify;
 use super::peer::Peer;
 use super::secret::Secret;
 use super::store::{Exchange, StoreUrl};
+use super::verify::Verify;
 
 /// Everything the operator decided.
 #[derive(Debug, Clone)]
@@ -239,19 +240,6 @@ pub struct Fleet {
     pub exchange: Exchange,
     /// `[fleet.peer]`; `None`: no call is handed to another host.
     pub peer: Option<Peer>,
-}
-
-/// `[verify]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verify {
-    /// Echoes of the caller's address.
-    pub urls: Vec<String>,
-    /// What has changed is known within this time.
-    pub interval: Duration,
-    /// Longest wait for an echo.
-    pub timeout: Duration,
-    /// How long the last verdict stands without an answer.
-    pub unknown_for: Duration,
 }
 
 /// Language of texts for people.

@@ -7,11 +7,12 @@ use super::grant::{AccountSettings, Caller, Callers, DailyPolicy, QuotaSettings,
 use super::inspect::Inspect;
 use super::notify;
 use super::shape::{
-    AccessLog, AccountPolicy, Config, EgressAddress, Log, Public, StaticAnswer, Upstream, Verify,
+    AccessLog, AccountPolicy, Config, EgressAddress, Log, Public, StaticAnswer, Upstream,
 };
 use super::show_fleet;
 use super::table::{count, duration, set, set_some, strings, table};
 use super::unit::format_size;
+use super::verify::Verify;
 
 /// What stands for a secret.
 const HIDDEN: &str = "***";
@@ -353,5 +354,7 @@ fn verify(verify: &Verify) -> Table {
         ("interval", duration(verify.interval)),
         ("timeout", duration(verify.timeout)),
         ("unknown_for", duration(verify.unknown_for)),
+        ("connections", verify.connections.word().into()),
+        ("connection_pause", duration(verify.connection_pause)),
     ])
 }

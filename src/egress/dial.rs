@@ -10,6 +10,7 @@ use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use super::snapshot::Presence;
 use super::verdict::Verdict;
@@ -84,6 +85,22 @@ pub(super) async fn dial(
             .into_iter()
             .for_each(|to| start(&mut running, to));
     }
+}
+
+/// The same until `deadline`.
+///
+/// # Errors
+/// The last failure, and where it happened.
+pub(super) async fn dial_until(
+    deadline: Instant,
+    bind: Bind,
+    destinations: &[SocketAddrV4],
+) -> Result<Dialled, (Verdict, Option<SocketAddrV4>)> {
+    let dialled = timeout_at(deadline, dial(bind, destinations)).await;
+    dialled.unwrap_or_else(|_| {
+        let timeout = Verdict::Failed(Failure::Connect(Detail::ConnectTimeout));
+        Err((timeout, destinations.last().copied()))
+    })
 }
 
 const fn is_worth_another(verdict: Verdict) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! Nothing else of the program binds or connects a socket towards kintone. A connection is made in
 //! this order: the address is on this host, the name resolves, the answer is vetted, the address
-//! judged is the address dialled, TLS. Nothing is repeated here, and nothing is known of quotas.
+//! judged is the address dialled, TLS, an echo's word if there are any. Nothing is repeated here, and
+//! nothing is known of quotas.
 
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ mod nameserver;
 mod observer;
 mod pool;
 mod preview;
+mod proof;
 mod resolve;
 mod reuse;
 mod snapshot;
@@ -54,6 +56,7 @@ use line::{Line, Wire};
 use nameserver::Nameservers;
 use observer::Observer;
 use pool::{Made, Pool, PoolLimits};
+use proof::Proof;
 use resolve::Resolver;
 use source::{Address, Usage};
 use speak::speak;
@@ -72,13 +75,6 @@ pub struct Egress<B> {
     verifier: Verifier,
 }
 
-/// So many attempts of a query fit into `connect_timeout`, so that a lost datagram costs a quarter
-/// of it only.
-const ATTEMPTS_IN_TIME: u32 = 4;
-
-/// The other end closed or reset the connection before TLS stood.
-const HANDSHAKE_BROKEN: Verdict = Verdict::Failed(Failure::Connect(Detail::ConnectReset));
-
 /// How often it is looked whether the addresses are on this host.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -89,9 +85,8 @@ impl<B: Send + 'static> Egress<B> {
     /// [`EgressError`] if no name could be resolved.
     pub fn new(config: &Config, tls: Outbound) -> Result<Arc<Self>, EgressError> {
         let upstream = &config.upstream;
-        let nameservers = Nameservers::system(upstream.connect_timeout / ATTEMPTS_IN_TIME);
-        let statics = upstream.resolve.clone();
-        let resolver = Resolver::new(statics, nameservers, upstream.connect_timeout)?;
+        let (statics, time) = (upstream.resolve.clone(), upstream.connect_timeout);
+        let resolver = Resolver::new(statics, Nameservers::within(time), time)?;
         let rules = config.verify.as_ref().map(Rules::new);
         let addresses = Arc::new(match &rules {
             Some(_) => Addresses::unproven(&config.addresses),
@@ -105,10 +100,7 @@ impl<B: Send + 'static> Egress<B> {
             resolver: resolver.clone(),
             allow_networks: upstream.allow_networks.clone(),
             tls: Arc::clone(&tls),
-            close: {
-                let pool = Arc::clone(&pool);
-                Box::new(move |bind| pool.close(bind))
-            },
+            close: pool.closing(),
         };
         Ok(Arc::new(Self {
             verifier: Verifier::new(rules, around),
@@ -173,13 +165,19 @@ impl<B: Send + 'static> Egress<B> {
         self.tls.store(Arc::new(tls));
     }
 
-    /// Connects to `host` from `source`, within `connect_timeout`. TLS is the caller's own.
+    /// Connects to `host` from `source`, within `connect_timeout`, and waits for an echo's word if it has
+    /// to. TLS is the caller's own.
     ///
     /// # Errors
     /// [`ConnectError`]; nothing was sent.
     pub async fn connect(&self, host: &Host, source: Source) -> Result<Connected, ConnectError> {
-        self.connect_by(host, (source, Usage::Calls), self.deadline(), &[])
-            .await
+        let from = (source, Usage::Calls);
+        let connecting = self.connect_by(host, from, self.deadline(), &[]);
+        let mut connected = connecting.await?;
+        let (timings, upstream) = (connected.timings, connected.upstream);
+        let proven = self.prove(connected.proof.take(), from).await;
+        proven.map_err(|denial| ConnectError::denied_at(denial, timings, upstream))?;
+        Ok(connected)
     }
 
     /// Where `host` may be dialled, within `connect_timeout`; at least one place. Nothing is sent but
@@ -226,6 +224,14 @@ impl<B: Send + 'static> Egress<B> {
         usable.cloned()
     }
 
+    /// Waits until the connection may carry a call; then the address may have been shut.
+    async fn prove(&self, proof: Option<Proof>, from: (Source, Usage)) -> Result<(), Denial> {
+        if let Some(proof) = proof {
+            proof.given().await?;
+        }
+        self.here(from.0, from.1).map(drop)
+    }
+
     fn deadline(&self) -> Instant {
         Instant::now() + self.connect_timeout
     }
@@ -247,12 +253,8 @@ impl<B: Send + 'static> Egress<B> {
             .map_err(|verdict| fail(verdict, timings, None))?;
         destinations.retain(|to| !tried.contains(to));
         let started = Instant::now();
-        let dialled = timeout_at(deadline, dial::dial(source.bind, &destinations)).await;
+        let dialled = dial::dial_until(deadline, source.bind, &destinations).await;
         timings.connect = Some(started.elapsed());
-        let dialled = dialled.unwrap_or_else(|_| {
-            let timeout = Verdict::Failed(Failure::Connect(Detail::ConnectTimeout));
-            Err((timeout, destinations.last().copied()))
-        });
         // It may have been shut meanwhile.
         let dialled = dialled.and_then(|(stream, upstream)| {
             let usable = self.addresses.usable_for(source.bind, usage);
@@ -268,6 +270,7 @@ impl<B: Send + 'static> Egress<B> {
                     source,
                     timings,
                     open: OpenConnection::new(&address),
+                    proof: Proof::of(&address),
                 })
             }
             Err((verdict, upstream)) => {
@@ -336,7 +339,7 @@ where
             };
             let upstream = connected.upstream;
             match self.shake_hands(host, connected, from.1, deadline).await {
-                Err(error) if error.verdict == HANDSHAKE_BROKEN => {
+                Err(error) if error.verdict == Verdict::HANDSHAKE_BROKEN => {
                     tried.push(upstream);
                     broken = Some(error);
                 }
@@ -358,6 +361,7 @@ where
             source,
             mut timings,
             open,
+            proof,
         } = connected;
         let started = Instant::now();
         let line = Line::new(stream);
@@ -373,12 +377,8 @@ where
             upstream: Some(upstream),
         };
         let stream = shaken.map_err(failed)?;
-        // It may have been shut meanwhile.
-        self.here(source, usage).map_err(|denial| ConnectError {
-            verdict: Verdict::Denied(denial),
-            timings,
-            upstream: Some(upstream),
-        })?;
+        let proven = self.prove(proof, (source, usage)).await;
+        proven.map_err(|denial| ConnectError::denied_at(denial, timings, upstream))?;
         let (sender, connection) = self
             .http
             .handshake(TokioIo::new(stream))

@@ -47,11 +47,14 @@ const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 /// Addresses of one name that are kept.
 const ADDRESSES_MAX: usize = 16;
 
+/// So many attempts of a query fit into its time, so that a lost datagram costs a quarter of it only.
+const ATTEMPTS_IN_TIME: u32 = 4;
+
 impl Nameservers {
-    /// Those of this host.
-    pub(super) const fn system(attempt_timeout: Duration) -> Self {
+    /// Those of this host, each query within that time.
+    pub(super) fn within(time: Duration) -> Self {
         Self {
-            attempt_timeout,
+            attempt_timeout: time / ATTEMPTS_IN_TIME,
             built: Mutex::new(None),
         }
     }

@@ -198,6 +198,15 @@ impl<B> Pool<B> {
         self.retain(|of, _| of != bind);
     }
 
+    /// Something that closes every idle connection from an address.
+    pub(super) fn closing(self: &Arc<Self>) -> Box<dyn Fn(Bind) + Send + Sync>
+    where
+        B: Send + 'static,
+    {
+        let pool = Arc::clone(self);
+        Box::new(move |bind| pool.close(bind))
+    }
+
     /// Idle connections from `bind`.
     pub(super) fn count(&self, bind: Bind) -> usize {
         let shelves = self.lock();

@@ -543,7 +543,7 @@ mod tests {
         let statics = vec![answer(exact, FIRST, None), answer(zone, SECOND, Some(8443))];
         let resolver = Resolver(Arc::new(Inner {
             statics,
-            nameservers: Nameservers::system(Duration::from_secs(1)),
+            nameservers: Nameservers::within(Duration::from_secs(4)),
             query_timeout: Duration::from_secs(1),
             turns: Semaphore::new(1),
             cache: Mutex::default(),

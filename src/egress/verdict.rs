@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::nameserver::ResolverError;
+use super::proof::Proof;
 use super::source::{OpenConnection, Source};
 use crate::model::{Denial, Detail, Failure};
 
@@ -30,6 +31,8 @@ pub struct Connected {
     pub timings: Timings,
     /// Counts the connection as open; to be kept as long as the stream.
     pub open: OpenConnection,
+    /// What it waits for before it carries a byte, if anything.
+    pub(super) proof: Option<Proof>,
 }
 
 /// How long each step took; `None` where there was no such step, or it was never reached.
@@ -87,9 +90,21 @@ impl ConnectError {
             upstream: None,
         }
     }
+
+    /// A refusal when the connection stood, before a byte was sent on it.
+    pub(super) const fn denied_at(
+        denial: Denial,
+        timings: Timings,
+        upstream: SocketAddrV4,
+    ) -> Self {
+        Self::new(Verdict::Denied(denial), timings, Some(upstream))
+    }
 }
 
 impl Verdict {
+    /// The other end closed or reset the connection before TLS stood.
+    pub(super) const HANDSHAKE_BROKEN: Self = Self::Failed(Failure::Connect(Detail::ConnectReset));
+
     /// It in one word of the log.
     #[must_use]
     pub fn word(self) -> &'static str {

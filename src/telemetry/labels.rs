@@ -85,6 +85,8 @@ words!(
         Dns = "dns",
         /// No socket could be bound: the address is not on this host, or it has no free port.
         Bind = "bind",
+        /// An echo saw it leave as another address, or nobody knows as which one: it was dropped unused.
+        Unproven = "unproven",
         /// Refused.
         Refused = "refused",
         /// Not in time.
@@ -207,8 +209,8 @@ impl ConnectResult {
             (Detail::DnsTimeout, ConnectResult::Dns),
             (Detail::DnsFailed, ConnectResult::Dns),
             (Detail::AddressAbsent, ConnectResult::Bind),
-            (Detail::AddressUnverified, ConnectResult::Bind),
-            (Detail::AddressMismatch, ConnectResult::Bind),
+            (Detail::AddressUnverified, ConnectResult::Unproven),
+            (Detail::AddressMismatch, ConnectResult::Unproven),
             (Detail::LocalPorts, ConnectResult::Bind),
             (Detail::FileDescriptors, ConnectResult::Bind),
             (Detail::ConnectRefused, ConnectResult::Refused),

@@ -12,7 +12,7 @@ use kintone_egress::config::file::{Environment, Loaded, load, parse};
 use kintone_egress::config::place::{Fault, Faults, Severity};
 use kintone_egress::config::show::{effective_json, effective_toml};
 use kintone_egress::config::{
-    Acceptance, AccessLog, AddressState, Config, NamePattern, TenantRule,
+    Acceptance, AccessLog, AddressState, Config, NamePattern, TenantRule, Vouching,
 };
 use kintone_egress::model::{Account, Bind, Mode, Priority, Tenant};
 
@@ -141,6 +141,8 @@ fn every_key_means_what_it_says() {
     assert_eq!(verify.urls.len(), 2);
     let times = [verify.interval, verify.timeout, verify.unknown_for];
     assert_eq!(times.map(|time| time.as_secs()), [20, 4, 300]);
+    assert_eq!(verify.connections, Vouching::Interval);
+    assert_eq!(verify.connection_pause, Duration::from_millis(200));
     assert_eq!(config.notice.overlap_days, 0);
     assert_eq!(config.public.service.as_deref(), Some("サンプル電話"));
     assert_eq!(config.public.connections, 9);

@@ -59,7 +59,10 @@ const KEYS: &[(&str, &str)] = &[
         "fleet.peer",
         "listen cert key ca connect_timeout idle connections",
     ),
-    ("verify", "urls interval timeout unknown_for"),
+    (
+        "verify",
+        "urls interval timeout unknown_for connections connection_pause",
+    ),
     (
         "notify",
         "smtp from operators language ca_file begins_after ends_after subjects_max signs_max brake_accounts \

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -188,6 +189,26 @@ pub(crate) async fn until_ready_is(house: &House, status: u16) -> std::time::Dur
         assert!(began.elapsed().as_secs() < 10, "{now}: {page}");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+}
+
+/// Waits until `/api/v1/addresses` says so of the first address; how long that took.
+pub(crate) async fn until_seen(house: &House, word: &str) -> std::time::Duration {
+    let began = tokio::time::Instant::now();
+    while shown(house, FIRST.0).await["verification"]["seen"] != word {
+        assert!(began.elapsed() < 10 * INTERVAL, "never seen as {word}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    began.elapsed()
+}
+
+/// Has the gateway read its configuration again.
+pub(crate) async fn reload(house: &House) {
+    let post = format!(
+        "POST /api/v1/reload HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        house.admin
+    );
+    let answer = crate::support::caller::ask_raw(house.admin, post.as_bytes()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
 }
 
 fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

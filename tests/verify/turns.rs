@@ -7,8 +7,8 @@ use http::StatusCode;
 use tokio::time::{Instant, sleep};
 
 use crate::echo::{
-    Does, Echo, FIRST, FIRST_WRONG, INTERVAL, RIGHT, SECOND, WRONG, plan, shown, until_ready_is,
-    verify,
+    Does, Echo, FIRST, FIRST_WRONG, INTERVAL, RIGHT, SECOND, WRONG, plan, reload, shown,
+    until_ready_is, until_seen, verify,
 };
 use crate::support::{House, Plan, house};
 
@@ -30,16 +30,6 @@ async fn used(house: &House) -> BTreeSet<String> {
 
 fn both() -> BTreeSet<String> {
     BTreeSet::from([FIRST.0.to_owned(), SECOND.0.to_owned()])
-}
-
-/// Waits until `/api/v1/addresses` says so of the first address; how long that took.
-async fn until_seen(house: &House, word: &str) -> Duration {
-    let began = Instant::now();
-    while shown(house, FIRST.0).await["verification"]["seen"] != word {
-        assert!(began.elapsed() < 10 * INTERVAL, "never seen as {word}");
-        sleep(Duration::from_millis(5)).await;
-    }
-    began.elapsed()
 }
 
 #[tokio::test]
@@ -177,15 +167,6 @@ async fn echoes_can_be_exchanged_switched_off_and_on_without_a_restart() {
     .await;
 }
 
-async fn reload(house: &House) {
-    let post = format!(
-        "POST /api/v1/reload HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-        house.admin
-    );
-    let answer = crate::support::caller::ask_raw(house.admin, post.as_bytes()).await;
-    assert_eq!(answer.status, StatusCode::OK, "{:?}", answer.body);
-}
-
 #[tokio::test]
 async fn a_refusal_by_kintones_edge_has_the_echoes_asked_soon() {
     let echo = Echo::telling(RIGHT).await;
@@ -193,7 +174,8 @@ async fn a_refusal_by_kintones_edge_has_the_echoes_asked_soon() {
     let mut plan = Plan {
         tables: verify(&[&echo])
             .replace("\"1s\"", "\"12s\"")
-            .replace("\"3s\"", "\"60s\""),
+            .replace("\"3s\"", "\"60s\"")
+            + "connections = \"interval\"\n",
         ..Plan::default()
     };
     plan.tenant.allow = Some(vec![SECOND.1.parse().unwrap()]);

@@ -3,53 +3,38 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
-use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use super::echo::{Means, Trouble};
-use super::judge::{Answer, Finding, judge};
+use super::judge::Finding;
 use super::kept::Kept;
+use super::round::{Around, Asking, Found};
 use super::rules::{Rules, Use};
 use super::say;
 use super::standing::{Seen, Standing};
 use crate::config::Verify;
-use crate::egress::resolve::Resolver;
-use crate::egress::source::{Address, Addresses, Source};
-use crate::model::Bind;
-use crate::tls::Outbound;
+use crate::egress::source::{Address, Source};
 
 /// Who asks the echoes. Its clones are one.
 #[derive(Clone)]
 pub struct Verifier(Arc<Inner>);
 
 struct Inner {
-    around: Around,
+    around: Arc<Around>,
     rules: watch::Sender<Option<Arc<Rules>>>,
     /// Addresses whose first round is still to end.
     waiting: watch::Sender<usize>,
 }
 
-/// What it works with.
-pub(in crate::egress) struct Around {
-    pub(in crate::egress) addresses: Arc<Addresses>,
-    pub(in crate::egress) resolver: Resolver,
-    pub(in crate::egress) allow_networks: Vec<Ipv4Net>,
-    pub(in crate::egress) tls: Arc<ArcSwap<Outbound>>,
-    /// Closes idle connections from an address.
-    pub(in crate::egress) close: Box<dyn Fn(Bind) + Send + Sync>,
-}
-
-/// What a round of one address has found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// What the answers mean.
-    pub finding: Finding,
-    /// What each echo said, by its scheme, host and port.
-    pub answers: Vec<(String, Answer)>,
+/// What a round is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Errand {
+    /// The address, and each echo.
+    Address,
+    /// Connections that wait.
+    Connections,
 }
 
 impl Verifier {
@@ -61,7 +46,7 @@ impl Verifier {
             0
         };
         Self(Arc::new(Inner {
-            around,
+            around: Arc::new(around),
             rules: watch::Sender::new(rules.map(Arc::new)),
             waiting: watch::Sender::new(waiting),
         }))
@@ -89,12 +74,14 @@ impl Verifier {
             return std::future::pending().await;
         }
         let kept = Arc::new(Mutex::new(Kept::open(dir)));
-        let mut following = JoinSet::new();
+        let mut asking = JoinSet::new();
         for address in addresses {
+            let (this, of, kept_of) = (self.clone(), Arc::clone(&address), Arc::clone(&kept));
+            asking.spawn(async move { this.follow(&of, &kept_of).await });
             let (this, kept) = (self.clone(), Arc::clone(&kept));
-            following.spawn(async move { this.follow(&address, &kept).await });
+            asking.spawn(async move { this.vouch(&address, &kept).await });
         }
-        following.join_next().await;
+        asking.join_next().await;
     }
 
     /// Asks every echo once from `source`, whatever is known of it, and goes by what they say. `None`
@@ -103,11 +90,12 @@ impl Verifier {
         let rules = self.0.rules.borrow().clone()?;
         let addresses = self.0.around.addresses.all();
         let address = addresses.iter().find(|it| it.source() == source)?;
-        let arrival = address.gate().watch();
+        let round = address.gate().watch();
         let decide = |finding| {
-            address.gate().hear(arrival, finding, rules.unknown_for);
+            address.gate().hear(round, finding, rules.unknown_for);
         };
-        Some(self.ask(&rules, source, decide).await)
+        let heard = self.0.around.ask(&rules, source, Asking::All, decide);
+        Some(heard.await.into())
     }
 
     /// Has the echoes asked soon how the internet sees `source`: kintone's edge has refused a call from
@@ -126,19 +114,17 @@ impl Verifier {
                 self.shut(address.source());
                 say::lapsed(address.source());
             }
+            if let Some(rules) = &rules {
+                address.gate().vouch(rules.connections);
+            }
             let next = match &rules {
                 Some(rules) if address.is_wanted() => {
                     if !is_remembered {
                         is_remembered = true;
                         remember(address, rules, kept);
                     }
-                    self.round(rules, address, kept).await;
-                    let now = if address.gate().is_open() {
-                        Use::Open
-                    } else {
-                        Use::Shut
-                    };
-                    Some(began + rules.pause(now))
+                    self.round(rules, address, kept, Errand::Address).await;
+                    Some(began + rules.pause(use_of(address)))
                 }
                 Some(_) => None,
                 None => {
@@ -172,13 +158,40 @@ impl Verifier {
         }
     }
 
+    /// Asks for connections that wait, one round at a time, each for all that stood when it began.
+    async fn vouch(self, address: &Address, kept: &Arc<Mutex<Kept>>) {
+        loop {
+            address.gate().wished().await;
+            let began = Instant::now();
+            let rules = self.0.rules.borrow().clone();
+            match rules {
+                Some(rules) if address.is_wanted() => {
+                    self.round(&rules, address, kept, Errand::Connections).await;
+                    sleep_until(began + rules.connection_pause).await;
+                }
+                // No call leaves from it any more, or nobody cares as whom.
+                Some(_) | None => address.gate().skip(),
+            }
+        }
+    }
+
     /// One round of one address, and what follows from it.
-    async fn round(&self, rules: &Arc<Rules>, address: &Address, kept: &Arc<Mutex<Kept>>) {
-        let source = address.source();
-        let arrival = address.gate().watch();
+    async fn round(
+        &self,
+        rules: &Arc<Rules>,
+        address: &Address,
+        kept: &Arc<Mutex<Kept>>,
+        errand: Errand,
+    ) {
+        let (source, gate) = (address.source(), address.gate());
+        let (round, whom) = match errand {
+            Errand::Address => (gate.watch(), Asking::All),
+            // The rules may have ended meanwhile.
+            Errand::Connections => (gate.begin(), Asking::enough(rules, &gate.answers())),
+        };
         let mut decided = None;
         let decide = |finding| {
-            decided = address.gate().hear(arrival, finding, rules.unknown_for);
+            decided = gate.hear(round, finding, rules.unknown_for);
             if let Some(change) = decided {
                 if change.before != change.now && change.now != Seen::Published {
                     self.shut(source);
@@ -186,13 +199,21 @@ impl Verifier {
                 say::change(source, change);
             }
         };
-        let found = self.ask(rules, source, decide).await;
-        say::odd(source, &found);
-        address.gate().note(found.answers);
-        let proof = match (decided, found.finding) {
-            (Some(_), Finding::Published) => address.gate().proven_at(),
-            (Some(_), Finding::Other(_)) => None,
-            (Some(_), Finding::Nothing) | (None, _) => return,
+        let heard = self.0.around.ask(rules, source, whom, decide).await;
+        let finding = heard.finding;
+        match errand {
+            Errand::Address => say::odd(source, &heard),
+            // As often as an address in doubt is asked for, from now on.
+            Errand::Connections if finding != Finding::Published => gate.doubt(),
+            Errand::Connections => {}
+        }
+        gate.note(heard.answers);
+        let proof = match (decided, finding, errand) {
+            (Some(_), Finding::Published, Errand::Address) => gate.proven_at(),
+            (Some(_), Finding::Other(_), _) => None,
+            // A call waits; the next round for the address keeps it.
+            (Some(_), Finding::Published, Errand::Connections) => return,
+            (Some(_), Finding::Nothing, _) | (None, ..) => return,
         };
         let (kept, unknown_for) = (Arc::clone(kept), rules.unknown_for);
         let keeping = tokio::task::spawn_blocking(move || {
@@ -203,61 +224,19 @@ impl Verifier {
         let _ = keeping.await;
     }
 
-    /// Asks every echo from `source`, all at once; tells what that means as soon as it is certain.
-    async fn ask(
-        &self,
-        rules: &Arc<Rules>,
-        source: Source,
-        mut decide: impl FnMut(Finding),
-    ) -> Found {
-        let mut asking = JoinSet::new();
-        for at in 0..rules.echoes.len() {
-            let (this, rules) = (self.clone(), Arc::clone(rules));
-            asking.spawn(async move { (at, this.ask_one(&rules, at, source.bind).await) });
-        }
-        let mut answers = vec![None; rules.echoes.len()];
-        let mut finding = None;
-        while let Some(ended) = asking.join_next().await {
-            // An echo whose task has died says nothing, which is seen at the end.
-            let Ok((at, answer)) = ended else { continue };
-            answers[at] = Some(answer);
-            if finding.is_none() {
-                finding = judge(source.published.0, &answers);
-                finding.into_iter().for_each(&mut decide);
-            }
-        }
-        let silent = Answer::Nothing(Trouble::Broken);
-        let answers = answers.into_iter().map(|answer| answer.unwrap_or(silent));
-        let answers: Vec<Answer> = answers.collect();
-        let finding = finding.unwrap_or_else(|| {
-            let complete: Vec<_> = answers.iter().copied().map(Some).collect();
-            let finding = judge(source.published.0, &complete).unwrap_or(Finding::Nothing);
-            decide(finding);
-            finding
-        });
-        let names = rules.echoes.iter().map(|echo| echo.name.clone());
-        Found {
-            finding,
-            answers: names.zip(answers).collect(),
-        }
-    }
-
-    async fn ask_one(&self, rules: &Rules, at: usize, bind: Bind) -> Answer {
-        let around = &self.0.around;
-        let tls = around.tls.load_full();
-        let means = Means {
-            resolver: &around.resolver,
-            allow_networks: &around.allow_networks,
-            tls: &tls,
-        };
-        let answer = timeout(rules.timeout, rules.echoes[at].ask(bind, &means)).await;
-        answer.unwrap_or(Answer::Nothing(Trouble::Timeout))
-    }
-
     /// The address is not used from here on, since it leaves as another one, or nobody knows.
     fn shut(&self, source: Source) {
         self.0.around.addresses.distrust(source.bind);
         (self.0.around.close)(source.bind);
+    }
+}
+
+fn use_of(address: &Address) -> Use {
+    let gate = address.gate();
+    if gate.is_open() && !gate.is_silent() {
+        Use::Proven
+    } else {
+        Use::Doubtful
     }
 }
 

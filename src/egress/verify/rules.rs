@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::echo::Echo;
-use crate::config::Verify;
+use crate::config::{Verify, Vouching};
 
 /// How echoes are asked.
 #[derive(Debug)]
@@ -11,18 +11,22 @@ pub(in crate::egress) struct Rules {
     pub(super) echoes: Vec<Echo>,
     pub(super) timeout: Duration,
     pub(super) unknown_for: Duration,
+    pub(super) connections: Vouching,
+    pub(super) connection_pause: Duration,
     interval: Duration,
 }
 
-/// Whether calls leave from an address.
+/// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    Open,
-    Shut,
+    /// Calls leave from it, and the last round said that they may.
+    Proven,
+    /// No call leaves from it, or calls leave although the last round came to nothing.
+    Doubtful,
 }
 
-/// An address that is shut is asked for so many times as often, to be back soon.
-const SHUT_OFTENER: u32 = 6;
+/// An address in doubt is asked for so many times as often: to be back soon, or to be proven again.
+const DOUBTFUL_OFTENER: u32 = 6;
 
 impl Rules {
     /// By the configuration.
@@ -36,13 +40,15 @@ impl Rules {
             interval: verify.interval,
             timeout: verify.timeout,
             unknown_for: verify.unknown_for,
+            connections: verify.connections,
+            connection_pause: verify.connection_pause,
         }
     }
 
     /// The shortest time from the beginning of a round to one that somebody's doubt asks for: a customer
     /// who refuses every call must not have the echoes asked with every call.
     pub(super) fn pause_of_doubt(&self) -> Duration {
-        self.interval / SHUT_OFTENER
+        self.interval / DOUBTFUL_OFTENER
     }
 
     /// From the beginning of a round to the next: so that even where that one is answered at the last
@@ -51,8 +57,8 @@ impl Rules {
     pub(super) fn pause(&self, now: Use) -> Duration {
         let longest = self.interval.saturating_sub(self.timeout);
         let longest = match now {
-            Use::Open => longest,
-            Use::Shut => longest.min(self.interval / SHUT_OFTENER),
+            Use::Proven => longest,
+            Use::Doubtful => longest.min(self.interval / DOUBTFUL_OFTENER),
         };
         longest - longest.mul_f32(random_part() / 4.0)
     }
@@ -74,6 +80,8 @@ mod tests {
             interval: Duration::from_millis(interval_ms),
             timeout: Duration::from_millis(timeout_ms),
             unknown_for: Duration::from_secs(900),
+            connections: Vouching::Each,
+            connection_pause: Duration::from_millis(50),
         })
     }
 
@@ -82,10 +90,10 @@ mod tests {
         for (interval, timeout) in [(30_000, 5000), (1000, 333), (1000, 500)] {
             let rules = rules(interval, timeout);
             for _ in 0..100 {
-                let used = rules.pause(Use::Open);
+                let used = rules.pause(Use::Proven);
                 assert!(used + rules.timeout <= rules.interval, "{used:?}");
                 assert!(used >= (rules.interval - rules.timeout).mul_f32(0.74));
-                let unused = rules.pause(Use::Shut);
+                let unused = rules.pause(Use::Doubtful);
                 assert!(
                     unused <= rules.interval / 6 && unused >= rules.interval / 9,
                     "{unused:?}"

@@ -1,8 +1,8 @@
 //! What operators are told as it changes.
 
-use super::driver::Found;
 use super::gate::Change;
 use super::judge::{Answer, Finding};
+use super::round::Heard;
 use super::standing::Seen;
 use crate::egress::source::Source;
 
@@ -37,14 +37,15 @@ pub(super) fn lapsed(source: Source) {
 }
 
 /// Echoes that say something else than the verdict, or nothing.
-pub(super) fn odd(source: Source, found: &Found) {
-    let verdict = match found.finding {
+pub(super) fn odd(source: Source, heard: &Heard) {
+    let verdict = match heard.finding {
         Finding::Published => Some(source.published.0),
         Finding::Other(other) => Some(other),
         Finding::Nothing => None,
     };
-    for (echo, answer) in &found.answers {
-        if verdict.is_none_or(|verdict| *answer != Answer::Saw(verdict)) {
+    let answers = heard.answers.iter();
+    for (echo, answer) in answers.filter_map(|(echo, answer)| Some((echo, (*answer)?))) {
+        if verdict.is_none_or(|verdict| answer != Answer::Saw(verdict)) {
             let (published, bind) = (source.published, source.bind);
             tracing::warn!(%published, %bind, echo, %answer, "an echo is of no use");
         }

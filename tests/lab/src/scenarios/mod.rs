@@ -203,8 +203,6 @@ pub(crate) const ALL: &[Scenario] = &[
         allowed: &[
             Outcome::Ok,
             Outcome::UNAVAILABLE,
-            // Of kintone, to the address that nobody allows.
-            Outcome::Kintone(403),
             Outcome::NO_PERMIT,
             TAKEN_AWAY[0],
             TAKEN_AWAY[1],
