@@ -116,7 +116,6 @@ async fn connections_that_are_made_together_share_a_round() {
     plan.tables += "connection_pause = \"500ms\"\n";
     house(plan, async |house| {
         until_ready_is(&house, 200).await;
-        sleep(Duration::from_millis(50)).await;
         assert_eq!(echo.asked().len(), 2, "once for each address");
         let began = Instant::now();
         for (status, _) in call_at_once(&house, 40).await {
