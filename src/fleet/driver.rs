@@ -98,7 +98,7 @@ impl Driver {
             pressed: quotas.pressed(),
             fleet: fleet.clone(),
             exchange,
-            desk: Desk(quotas),
+            desk: Desk::new(quotas),
             keep,
             owed: None,
             beat: settings.beat,

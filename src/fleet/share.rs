@@ -38,7 +38,7 @@ pub struct Usage {
     pub in_use: u32,
     /// Permits that waiting calls want.
     pub queued: u32,
-    /// Its tenants with calls in flight or waiting, the largest first; empty: it is one tenant.
+    /// Its tenants with calls in flight or waiting, the largest first; empty: it is taken for one.
     pub tenants: Vec<TenantUse>,
     /// What kintone last said of calls that are not this host's; `None`: nothing yet.
     pub foreign: Option<Foreign>,
@@ -54,6 +54,18 @@ pub struct TenantUse {
     pub weight: u32,
     /// Its permits in use and those that its waiting calls want.
     pub demand: u32,
+}
+
+/// How much of a tenant that calls by several hosts is on this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub struct TenantPortion {
+    /// Who it is, as in [`TenantUse`].
+    pub id: u32,
+    /// What it uses and wants on this host.
+    pub here: u32,
+    /// The same on all hosts together.
+    pub everywhere: u32,
 }
 
 /// How many calls that are not this host's kintone had at most, by `X-ConcurrencyLimit-Running` less
@@ -101,7 +113,12 @@ pub trait Permits {
     /// in use, and those go on.
     fn set(&mut self, account: &Account, share: &Share) -> u32;
 
-    /// The account has its part again, and no share of its own.
+    /// Tells how much of its tenants is on this host, of those that are on others too; all others are
+    /// here whole. It says who goes first, never how many: no safety hangs on it. It holds until
+    /// something else is told, or the account is [`unset`](Self::unset).
+    fn set_portions(&mut self, account: &Account, portions: &[TenantPortion]);
+
+    /// The account has its part again, no share of its own, and its tenants are here whole.
     fn unset(&mut self, account: &Account);
 
     /// From now on, accounts without a share of their own have this part of their total.

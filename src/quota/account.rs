@@ -110,13 +110,20 @@ impl Cell {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same for a step that learns or forecasts.
+    fn books_at(&self, now: Moment) -> MutexGuard<'_, Books<Waiter>> {
+        let mut books = self.books();
+        books.awake_since = self.wakes.pulse.awake_since(now);
+        books
+    }
+
     /// Grants a permit, refuses it, or lets the call wait.
     pub(super) fn enter(
         self: &Arc<Self>,
         entrant: &Entrant<'_>,
         now: Moment,
     ) -> Result<Entered, Denial> {
-        let mut books = self.books();
+        let mut books = self.books_at(now);
         if let Some(denial) = books.gate(&self.account, entrant.mode, now) {
             return Err(denial);
         }
@@ -144,7 +151,7 @@ impl Cell {
     /// Refuses a call that came back from kintone when its wait was over.
     pub(super) fn out_of_time(&self, tenant: &str, priority: Priority, waited: Duration) -> Denial {
         let now = self.clock.moment();
-        let mut books = self.books();
+        let mut books = self.books_at(now);
         let want = Want {
             tenant: books.tenant(tenant),
             priority,
@@ -161,7 +168,7 @@ impl Cell {
         act: impl FnOnce(&mut Books<Waiter>, Moment) -> R,
     ) -> R {
         let now = self.clock.moment();
-        let mut books = self.books();
+        let mut books = self.books_at(now);
         let result = act(&mut books, now);
         let answers = self.grant(&mut books, now);
         drop(books);

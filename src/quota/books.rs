@@ -47,6 +47,8 @@ pub(super) struct Books<W> {
     /// Boxed: only accounts that are shared have them.
     pub(super) dealings: Option<Box<Dealings>>,
     pub(super) clock: Clock,
+    /// Since when this process has run without a stop.
+    pub(super) awake_since: Moment,
     used_at: Moment,
     /// When the clockwork looks here next.
     pub(super) wake: Option<Moment>,
@@ -55,7 +57,7 @@ pub(super) struct Books<W> {
 /// How a permit comes back at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// kintone has answered it whole: its time is worth learning.
+    /// kintone has answered it whole: its time is worth learning, if this process ran meanwhile.
     Answered,
     /// Nothing of it runs at kintone.
     Unsent,
@@ -101,6 +103,7 @@ impl<W> Books<W> {
             allowance: Allowance::default(),
             dealings: None,
             clock,
+            awake_since: Moment::default(),
             used_at: clock.moment(),
             wake: None,
             plan,
@@ -221,7 +224,8 @@ impl<W> Books<W> {
         self.leave_circuit(slot);
         let kind = self.in_use.kind(slot);
         let grant = self.in_use.end(slot);
-        if end == End::Answered && kind == Kind::Call {
+        let is_seen_whole = grant.granted_at >= self.awake_since;
+        if end == End::Answered && kind == Kind::Call && is_seen_whole {
             let held = now.since(grant.granted_at);
             self.service.learn(held);
             self.queue.learn(grant.tenant, held);

@@ -1,5 +1,6 @@
 //! One clock for permits, waits and rates: tokio's, so that a paused test drives all of them.
 
+use std::num::NonZeroU64;
 use std::ops::Add;
 use std::time::Duration;
 
@@ -10,8 +11,11 @@ use tokio::time::Instant;
 use super::boottime::since_boot;
 
 /// A point in time, in nanoseconds since the [`Clock`] was made; 584 years fit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Moment(u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(
+    /// One more than those nanoseconds: so an optional moment takes no more memory.
+    NonZeroU64,
+);
 
 /// Reads tokio's clock as a [`Moment`]; also governor's clock.
 #[derive(Clone, Copy, Debug)]
@@ -26,27 +30,42 @@ const FAR_AWAY: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 impl Moment {
     /// When the clock was made.
-    #[cfg(test)]
-    pub(super) const ZERO: Self = Self(0);
+    pub(super) const ZERO: Self = Self(NonZeroU64::MIN);
 
     /// How long after `earlier` this is; zero if it is not.
     pub(super) const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.nanos().saturating_sub(earlier.nanos()))
     }
 
     /// This and `span` later, at most the end of time.
     pub(super) const fn after(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(nanos(span)))
+        Self::of_nanos(self.nanos().saturating_add(nanos(span)))
     }
 
     /// This and `span` earlier, at the earliest when the clock was made.
     pub(super) const fn before(self, span: Duration) -> Self {
-        Self(self.0.saturating_sub(nanos(span)))
+        Self::of_nanos(self.nanos().saturating_sub(nanos(span)))
+    }
+
+    /// So many nanoseconds after the clock was made.
+    pub(super) const fn of_nanos(nanos: u64) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(nanos))
+    }
+
+    /// Nanoseconds since the clock was made.
+    pub(super) const fn nanos(self) -> u64 {
+        self.0.get() - 1
     }
 
     /// Whole seconds since the clock was made.
     pub(super) const fn seconds(self) -> u64 {
-        self.0 / 1_000_000_000
+        self.nanos() / 1_000_000_000
+    }
+}
+
+impl Default for Moment {
+    fn default() -> Self {
+        Self::ZERO
     }
 }
 
@@ -68,7 +87,7 @@ impl Clock {
     /// How long the machine had been up at a moment, or less: suspensions since the clock was made
     /// are left out.
     pub(super) fn since_boot(&self, moment: Moment) -> Duration {
-        Duration::from_nanos(self.up.saturating_add(moment.0))
+        Duration::from_nanos(self.up.saturating_add(moment.nanos()))
     }
 
     /// The time.
@@ -78,13 +97,13 @@ impl Clock {
 
     /// The moment of one of tokio's instants; zero if it was before the clock began.
     pub(super) fn at(&self, instant: Instant) -> Moment {
-        Moment(nanos(instant.saturating_duration_since(self.start)))
+        Moment::of_nanos(nanos(instant.saturating_duration_since(self.start)))
     }
 
     /// The instant to sleep until.
     pub(super) fn instant(&self, moment: Moment) -> Instant {
         self.start
-            .checked_add(Duration::from_nanos(moment.0))
+            .checked_add(Duration::from_nanos(moment.nanos()))
             .unwrap_or_else(|| self.start + FAR_AWAY)
     }
 }
@@ -111,17 +130,17 @@ impl Add<Nanos> for Moment {
     type Output = Self;
 
     fn add(self, span: Nanos) -> Self {
-        Self(self.0.saturating_add(span.as_u64()))
+        Self::of_nanos(self.nanos().saturating_add(span.as_u64()))
     }
 }
 
 impl Reference for Moment {
     fn duration_since(&self, earlier: Self) -> Nanos {
-        Nanos::new(self.0.saturating_sub(earlier.0))
+        Nanos::new(self.nanos().saturating_sub(earlier.nanos()))
     }
 
     fn saturating_sub(&self, span: Nanos) -> Self {
-        Self(self.0.saturating_sub(span.as_u64()))
+        Self::of_nanos(self.nanos().saturating_sub(span.as_u64()))
     }
 }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::clock::Moment;
+
 /// A moving average of how long permits are held.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ServiceTime {
@@ -16,6 +18,23 @@ pub(super) struct ServiceTime {
 pub(super) struct Outlook {
     left_s: SmallVec<[f32; 128]>,
     cycle_s: f64,
+}
+
+/// How long a call has run, as far as that says when it ends. One that became overdue while this
+/// process was stopped is as late as the process has run since, which is when it could have been seen
+/// to end.
+pub(super) fn elapsed(
+    granted_at: Moment,
+    awake_since: Moment,
+    now: Moment,
+    service_s: f32,
+) -> Duration {
+    let elapsed = now.since(granted_at);
+    if granted_at >= awake_since {
+        return elapsed;
+    }
+    let service = Duration::try_from_secs_f32(service_s).unwrap_or(Duration::MAX);
+    elapsed.min(service.saturating_add(now.since(awake_since)))
 }
 
 impl ServiceTime {
@@ -84,6 +103,17 @@ mod tests {
             service.learn(Duration::from_secs(8));
         }
         assert!((service.mean_s().expect("learnt") - 8.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_stop_makes_no_call_later_than_the_process_runs_since() {
+        let s = |s| Moment::ZERO.after(Duration::from_secs(s));
+        let elapsed = |awake_since| elapsed(s(10), s(awake_since), s(75), 2.0).as_secs();
+        assert_eq!(elapsed(0), 65);
+        assert_eq!(elapsed(10), 65, "it began afterwards");
+        assert_eq!(elapsed(75), 2);
+        assert_eq!(elapsed(70), 7);
+        assert_eq!(elapsed(11), 65);
     }
 
     #[test]

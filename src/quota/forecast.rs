@@ -6,7 +6,7 @@ use crate::model::{Priority, QuotaFigures};
 
 use super::books::{Books, Want};
 use super::clock::Moment;
-use super::estimate::Outlook;
+use super::estimate::{Outlook, elapsed};
 use super::grant::Kind;
 use super::queue::Place;
 use super::tenant::TenantId;
@@ -53,7 +53,7 @@ impl<W> Books<W> {
             Priority::Interactive => expected,
             Priority::Batch => expected.saturating_sub(room.reserve),
         };
-        let at_ceiling = self.queue.is_at_ceiling(want.tenant, want.permits);
+        let at_ceiling = !self.queue.tenant(want.tenant).below_ceiling(want.permits);
         let ahead = match place {
             Place::Front => 0,
             Place::Back => self.queue.turns_before(want.tenant, want.priority, places),
@@ -106,7 +106,8 @@ impl<W> Books<W> {
             }
             let tenant = self.queue.tenant(grant.tenant);
             let service_s = tenant.service.mean_s().or_else(|| self.service.mean_s())?;
-            outlook.running(now.since(grant.granted_at), service_s);
+            let elapsed = elapsed(grant.granted_at, self.awake_since, now, service_s);
+            outlook.running(elapsed, service_s);
         }
         outlook.completion(nth)
     }

@@ -31,6 +31,7 @@ pub use daily::{
 pub use grant::Owes;
 pub use health::CircuitState;
 pub use permit::{Permit, Refused, YieldGuard};
+pub use portion::{Portion, TenantPortion};
 pub use record::{Boot, BootError, Damage, Found, Opened, RecordError};
 pub use share::{Loan, PartOf, Share, Term};
 pub use shared::ACCOUNTS_MAX;
@@ -68,7 +69,9 @@ mod in_use;
 mod pen;
 mod permit;
 mod plan;
+mod portion;
 mod pressure;
+mod pulse;
 mod queue;
 mod rate;
 mod record;
@@ -230,13 +233,15 @@ impl Quotas {
         let mut sweep_at = shared.clock.moment().after(SWEEP);
         loop {
             let window_at = self.0.next_window();
-            let next = [shared.wakes.next(), window_at];
+            let beat_at = shared.clock.moment().after(pulse::BEAT);
+            let next = [shared.wakes.next(), window_at, Some(beat_at)];
             let next = next.into_iter().flatten().fold(sweep_at, Moment::min);
             tokio::select! {
                 () = sleep_until(shared.clock.instant(next)) => {}
                 () = shared.wakes.sooner() => {}
             }
             let now = shared.clock.moment();
+            shared.wakes.pulse.beat(now);
             while let Some(cell) = shared.wakes.pop(now) {
                 if let Some(cell) = cell.upgrade() {
                     cell.tick();
@@ -347,7 +352,16 @@ impl Quotas {
         cell.stand(Standing::Share(Box::new(share), claim))
     }
 
-    /// The account has its part again, and no share of its own.
+    /// Of these tenants of an account a portion is on this host from now on, for as long as it has a
+    /// share: they compete with that portion of their weight. All others are here whole.
+    pub fn set_portions(&self, account: &Account, portions: &[TenantPortion]) {
+        let cell = self.0.read().cells.get(account).map(Arc::clone);
+        if let Some(cell) = cell {
+            cell.step(|books, _| books.queue.apportion(portions));
+        }
+    }
+
+    /// The account has its part again, no share of its own, and its tenants are here whole.
     pub fn unset_share(&self, account: &Account) {
         let standing = self.0.read().standing_of(account);
         let cell = self.0.read().cells.get(account).map(Arc::clone);

@@ -12,6 +12,7 @@ use crate::config::TenantSettings;
 use crate::model::{Priority, Table, Tenant};
 
 use super::clock::Moment;
+use super::portion::TenantPortion;
 use super::room::{Room, Turn};
 use super::share::Term;
 use super::tenant::{EXPECTED_BACK, TenantBook, TenantId, Ticket, Totals, Waiting};
@@ -142,6 +143,13 @@ impl<W> Queue<W> {
             && room.lasts(term, permits)
             && self.tenant(tenant).below_ceiling(permits)
             && self.leaves_guests_room(self.tenant(tenant), permits, room)
+    }
+
+    /// These tenants are here in portions from now on, all others whole.
+    pub(super) fn apportion(&mut self, portions: &[TenantPortion]) {
+        for book in &mut self.tenants {
+            book.portion = TenantPortion::of(portions, &book.name);
+        }
     }
 
     /// Lets a call wait.
@@ -281,18 +289,15 @@ impl<W> Queue<W> {
     pub(super) fn turns_before(&self, tenant: TenantId, priority: Priority, places: u32) -> u32 {
         let mine = self.tenant(tenant);
         let level = priority as usize;
-        let ahead = u32::try_from(mine.waiting[level].len()).unwrap_or(u32::MAX);
-        let competing: u32 = self
+        let ahead = mine.waiting[level].len() as u64;
+        let others = self
             .tenants
             .iter()
-            .filter(|book| !std::ptr::eq(*book, mine) && !book.waiting[level].is_empty())
-            .map(|book| book.weight)
-            .sum();
-        let share = (u64::from(places) * u64::from(mine.weight)
-            / u64::from((competing + mine.weight).max(1)))
-        .max(1);
+            .filter(|book| !std::ptr::eq(*book, mine));
+        let competing = others.filter(|book| !book.waiting[level].is_empty());
+        let competing: u64 = competing.map(TenantBook::claim).sum();
+        let share = (u64::from(places) * mine.claim() / (competing + mine.claim()).max(1)).max(1);
         let owed = share.saturating_sub(u64::from(mine.in_use));
-        let ahead = u64::from(ahead);
         let fair = if ahead < owed {
             ahead
         } else {
@@ -309,11 +314,6 @@ impl<W> Queue<W> {
             }
         };
         u32::try_from(all).unwrap_or(u32::MAX)
-    }
-
-    /// Whether `tenant` stands at its ceiling.
-    pub(super) fn is_at_ceiling(&self, tenant: TenantId, permits: u32) -> bool {
-        !self.tenant(tenant).below_ceiling(permits)
     }
 
     /// Gives memory back that a rush has left.
@@ -363,7 +363,7 @@ impl<W> Queue<W> {
         if free >= most || self.tenants.len() < 2 {
             return true;
         }
-        let mut weights = 0;
+        let mut claims = 0;
         let mut expected = 0;
         for other in &self.tenants {
             let here = other.queued() > 0 || other.in_use > 0;
@@ -371,12 +371,12 @@ impl<W> Queue<W> {
             if !here && !lately {
                 continue;
             }
-            weights += u64::from(other.weight);
+            claims += other.claim();
             if other.queued() == 0 && !std::ptr::eq(other, book) {
                 expected += other.usual().saturating_sub(other.in_use).min(most);
             }
         }
-        let share = u64::from(room.allowed) * u64::from(book.weight) / weights.max(1);
+        let share = u64::from(room.allowed) * book.claim() / claims.max(1);
         u64::from(book.in_use + permits) <= share.max(1) || free >= expected.min(most)
     }
 

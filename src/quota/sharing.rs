@@ -54,7 +54,7 @@ pub struct Usage {
     pub in_use: u32,
     /// Calls waiting.
     pub queued: u32,
-    /// Its tenants with calls in flight or waiting, the largest demand first; empty: it is one.
+    /// Its tenants with calls in flight or waiting, the largest demand first.
     pub tenants: Vec<TenantUsage>,
     /// What kintone last said of calls that are not this host's.
     pub foreign: Option<Foreign>,
@@ -146,13 +146,10 @@ impl Books<Waiter> {
             .filter(|(_, book)| !book.is_idle())
             .map(|(_, book)| TenantUsage {
                 tenant: book.name.clone(),
-                weight: book.weight,
+                weight: book.weight.into(),
                 demand: book.in_use + u32::try_from(book.queued()).unwrap_or(u32::MAX),
             })
             .collect();
-        if tenants.len() < 2 {
-            tenants.clear();
-        }
         tenants.sort_unstable_by_key(|tenant| Reverse(tenant.demand));
         Some(Usage {
             in_use,
@@ -185,6 +182,9 @@ impl<W> Books<W> {
         self.in_use_mut().share();
         // What has lapsed is noticed before the loans are forgotten.
         self.keep_up(now);
+        if !matches!(standing, Standing::Share(..)) {
+            self.queue.apportion(&[]);
+        }
         self.standing = standing;
         self.refresh(now);
         self.resize_rate(now);

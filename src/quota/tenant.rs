@@ -8,6 +8,7 @@ use crate::model::{Priority, Tenant};
 
 use super::clock::Moment;
 use super::estimate::ServiceTime;
+use super::portion::Portion;
 use super::share::Term;
 
 /// Which tenant of an account; valid while it has a permit or a waiting call.
@@ -26,7 +27,9 @@ pub(super) struct TenantBook<W> {
     /// What it did so far.
     pub(super) totals: Totals,
     /// Its share when tenants compete.
-    pub(super) weight: u32,
+    pub(super) weight: u16,
+    /// How much of it is on this host.
+    pub(super) portion: Portion,
     /// Its waiting calls by priority, in order.
     pub(super) waiting: [BTreeMap<i64, Waiting<W>>; 2],
     ceiling: Option<u32>,
@@ -81,6 +84,7 @@ impl<W> TenantBook<W> {
             service: ServiceTime::default(),
             totals: Totals::default(),
             weight: 1,
+            portion: Portion::WHOLE,
             ceiling: None,
             waiting: [BTreeMap::new(), BTreeMap::new()],
             finish: 0.0,
@@ -93,8 +97,15 @@ impl<W> TenantBook<W> {
     /// Applies what the configuration says about it.
     pub(super) fn configure(&mut self, settings: &BTreeMap<Tenant, TenantSettings>) {
         let settings = settings.get(&self.name);
-        self.weight = settings.map_or(1, |settings| settings.weight.max(1));
+        let weight = settings.map_or(1, |settings| settings.weight.max(1));
+        // No configuration has one that is larger.
+        self.weight = u16::try_from(weight).unwrap_or(u16::MAX);
         self.ceiling = settings.and_then(|settings| settings.concurrency);
+    }
+
+    /// What it competes with on this host: its weight, as far as it is here.
+    pub(super) fn claim(&self) -> u64 {
+        self.portion.of_weight(self.weight)
     }
 
     /// Its waiting calls.
@@ -133,7 +144,8 @@ impl<W> TenantBook<W> {
         self.remember_peak(now);
         let tag = self.finish.max(virtual_time);
         let service_s = self.service.mean_s().unwrap_or(1.0);
-        self.finish = tag + f64::from(service_s) * f64::from(permits) / f64::from(self.weight);
+        let weight = self.claim() as f64 / Portion::WHOLE.of_weight(1) as f64;
+        self.finish = tag + f64::from(service_s) * f64::from(permits) / weight;
         tag
     }
 
@@ -165,10 +177,10 @@ impl<W> TenantBook<W> {
                 .is_none_or(|ceiling| self.in_use.saturating_add(permits) <= ceiling)
     }
 
-    /// Whether it comes before another one: fewer permits in use for its weight, then the smaller tag.
+    /// Whether it comes before another one: fewer permits in use for its claim, then the smaller tag.
     pub(super) fn goes_before(&self, other: &Self) -> bool {
-        let mine = u64::from(self.in_use) * u64::from(other.weight);
-        let theirs = u64::from(other.in_use) * u64::from(self.weight);
+        let mine = u64::from(self.in_use) * other.claim();
+        let theirs = u64::from(other.in_use) * self.claim();
         mine.cmp(&theirs)
             .then(self.finish.total_cmp(&other.finish))
             .is_lt()

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::Notify;
 
 use super::clock::Moment;
+use super::pulse::Pulse;
 use super::sync::{Mutex, MutexGuard};
 
 /// Values by the time at which they are due; each has a number of its own.
@@ -15,6 +16,8 @@ pub(super) struct Wakes<V> {
     sooner: Notify,
     /// Tells that calls wait whose permits hosts share.
     pub(super) pressed: Arc<Notify>,
+    /// Whether the clockwork that looks here runs.
+    pub(super) pulse: Pulse,
 }
 
 impl<V> Wakes<V> {
@@ -24,6 +27,7 @@ impl<V> Wakes<V> {
             due: Mutex::new(BTreeMap::new()),
             sooner: Notify::new(),
             pressed: Arc::new(Notify::new()),
+            pulse: Pulse::default(),
         }
     }
 

@@ -228,3 +228,30 @@ async fn a_refused_call_comes_back_within_its_first_wait_or_not_at_all() {
     assert_eq!(asked.elapsed(), Duration::ZERO);
     assert!(matches!(denial, Denial::WaitExceeded(_)), "{denial:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_of_the_process_is_not_learned_as_service_time() {
+    let house = House::new(few(4));
+    for _ in 0..40 {
+        let house = house.clone();
+        tokio::spawn(async move {
+            loop {
+                if let Ok(mut permit) = house.admit("a", CALL).await {
+                    permit.sent();
+                    sleep(200 * MS).await;
+                    permit.finish();
+                }
+                sleep(20 * MS).await;
+            }
+        });
+    }
+    sleep(10_050 * MS).await;
+    assert_eq!(house.look().refused.wait_exceeded, 0);
+    // Nothing runs meanwhile, and every timer is late.
+    tokio::time::advance(60_000 * MS).await;
+    breathe().await;
+    let waited_out = house.look().refused.wait_exceeded;
+    assert!(waited_out <= 36, "those that waited: {waited_out}");
+    sleep(10_000 * MS).await;
+    assert_eq!(house.look().refused.wait_exceeded, waited_out);
+}

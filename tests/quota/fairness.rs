@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kintone_egress::config::{AccountSettings, QuotaSettings, TenantSettings};
-use kintone_egress::quota::TenantSnapshot;
+use kintone_egress::quota::{Portion, Share, TenantPortion, TenantSnapshot};
 use tokio::time::{Instant, sleep};
 
 use crate::house::{BATCH, CALL, Counts, Dice, House, Kintone, MS, Wish, config, quantile};
@@ -199,6 +199,70 @@ async fn weights_and_ceilings_of_tenants_hold() {
     let requests = |name: &str| requests(&snapshot.tenants, name) as f64;
     let ratio = requests("double") / requests("single");
     assert!((1.9..=2.1).contains(&ratio), "{ratio}");
+}
+
+/// The permit-seconds of one tenant for each of another's, over ten seconds in which both want all.
+async fn ratio(house: &House, one: &str, other: &str) -> f64 {
+    let held = |name: &str| {
+        let tenants = house.look().tenants;
+        let tenant = tenants.iter().find(|tenant| tenant.tenant.as_str() == name);
+        tenant.map_or(0.0, |tenant| tenant.totals.permit_seconds)
+    };
+    sleep(1000 * MS).await;
+    let before = (held(one), held(other));
+    sleep(10_000 * MS).await;
+    (held(one) - before.0) / (held(other) - before.1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_of_which_half_is_here_has_half_a_share_while_the_host_has_a_share() {
+    let house = House::new(QuotaSettings {
+        concurrency: 80,
+        ..QuotaSettings::default()
+    });
+    let share = Share {
+        own: 60,
+        loans: Vec::new(),
+    };
+    house.quotas.set_share(&house.account, share);
+    for name in ["both", "one", "other"] {
+        flood(&house, name, CALL, 100, Service::Spread, 200 * MS);
+    }
+    let whole = ratio(&house, "both", "one").await;
+    assert!((0.95..=1.05).contains(&whole), "{whole}");
+    let tell = |here, everywhere| {
+        let tenant = kintone_egress::model::Tenant::parse("both").expect("a name");
+        let portion = Portion::of(here, everywhere);
+        let portions = [TenantPortion { tenant, portion }];
+        house.quotas.set_portions(&house.account, &portions);
+    };
+    tell(100, 200);
+    let half = ratio(&house, "both", "one").await;
+    assert!((0.48..=0.52).contains(&half), "{half}");
+    assert_eq!(house.look().in_flight, 60, "nothing is left unused");
+    tell(50, 200);
+    let quarter = ratio(&house, "both", "other").await;
+    assert!((0.23..=0.27).contains(&quarter), "{quarter}");
+    house.quotas.unset_share(&house.account);
+    let whole = ratio(&house, "both", "one").await;
+    assert!((0.95..=1.05).contains(&whole), "{whole}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_of_which_little_is_here_does_not_starve() {
+    let house = House::new(QuotaSettings::default());
+    let little = |name| TenantPortion {
+        tenant: kintone_egress::model::Tenant::parse(name).expect("a name"),
+        portion: Portion::of(1, 100_000),
+    };
+    for name in ["little", "much"] {
+        flood(&house, name, CALL, 100, Service::Spread, 200 * MS);
+    }
+    sleep(100 * MS).await;
+    let portions = [little("little"), little("never-called")];
+    house.quotas.set_portions(&house.account, &portions);
+    let ratio = ratio(&house, "little", "much").await;
+    assert!((0.05..=0.10).contains(&ratio), "{ratio}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ use super::kept::Kept;
 use super::rules::Rule;
 use super::standing::Access;
 use super::state::Ledger;
+use super::want::REST;
 
 /// What a beat brings.
 #[derive(Debug, Clone)]
@@ -182,6 +183,7 @@ impl Ledger {
         if entry.is_plain() && !is_wanting && !plan.is_wanted {
             permits.unset(account);
         } else {
+            entry.apportion(account, &plan.portions, permits);
             self.accounts.insert(account.clone(), entry);
         }
         urgency
@@ -349,7 +351,7 @@ pub(super) fn tenant_rows(tenants: &[TenantUse]) -> Vec<TenantRow> {
         false => (tenants, &[][..]),
     };
     let sum = rest.iter().map(row).reduce(|sum, tenant| TenantRow {
-        id: 0,
+        id: REST,
         weight: sum.weight.saturating_add(tenant.weight),
         demand: sum.demand.saturating_add(tenant.demand),
     });

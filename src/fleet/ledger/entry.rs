@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::fleet::moment::Moment;
-use crate::fleet::share::{Loan, Share, Usage};
+use crate::fleet::share::{Loan, Permits, Share, TenantPortion, Usage};
+use crate::model::Account;
 
 /// One account.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +30,8 @@ pub(super) struct Entry {
     pub(super) is_short: bool,
     /// What the quota was told last.
     pub(super) told: Option<Share>,
+    /// Of how many tenants the quota was told last that they are not here whole.
+    pub(super) divided: usize,
 }
 
 /// A loan that this host made.
@@ -113,6 +116,7 @@ impl Entry {
         self.needed_at = Moment::default();
         self.is_short = false;
         self.told = None;
+        self.divided = 0;
     }
 
     /// The permits away.
@@ -172,6 +176,20 @@ impl Entry {
                 .collect(),
             total: self.total,
         }
+    }
+
+    /// Tells the quota how much of its tenants is here, again in each beat: one that it had forgotten
+    /// has come back whole.
+    pub(super) fn apportion(
+        &mut self,
+        account: &Account,
+        portions: &[TenantPortion],
+        permits: &mut impl Permits,
+    ) {
+        if !portions.is_empty() || self.divided > 0 {
+            permits.set_portions(account, portions);
+        }
+        self.divided = portions.len();
     }
 
     /// Whether its part is all there is to say.

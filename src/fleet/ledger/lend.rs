@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::fleet::moment::Moment;
 use crate::fleet::row::AccountRow;
+use crate::fleet::share::TenantPortion;
 use crate::model::Account;
 
 use super::beat::{Urgency, tenant_rows};
@@ -11,7 +12,7 @@ use super::entry::{Entry, Lent, Life};
 use super::rules::Rule;
 use super::standing::Access;
 use super::state::Ledger;
-use super::want::{Station, targets};
+use super::want::{Station, portions, targets};
 
 /// What should become of an account's permits in this beat.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,8 @@ pub(super) struct Plan {
     missed: u32,
     /// Whether another host is about to want some.
     pub(super) is_wanted: bool,
+    /// How much of the tenants is here that other hosts have too.
+    pub(super) portions: Vec<TenantPortion>,
 }
 
 /// What a model checker has a host do, wise or not.
@@ -179,6 +182,8 @@ impl Ledger {
         let mut plan = Plan {
             target: targets[0],
             is_wanted,
+            // By what is wanted now on either side: what this host wanted of late is not in its row.
+            portions: portions(&tenant_rows(&entry.usage.tenants), &stations[1..]),
             ..Plan::default()
         };
         let floor = self.floor(entry.part);

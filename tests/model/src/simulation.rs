@@ -9,7 +9,7 @@ use crate::dice::Dice;
 use crate::fleet::ledger::{Access, Before, Kept, Ledger, Rule, Setup, Terms};
 use crate::fleet::moment::Moment;
 use crate::fleet::row::Row;
-use crate::fleet::share::{Foreign, Part, Permits, Share, Usage};
+use crate::fleet::share::{Foreign, Part, Permits, Share, TenantPortion, Usage};
 use crate::model::Account;
 
 /// How bad the world is.
@@ -460,6 +460,8 @@ impl Permits for Desk {
         self.share = Some(share.clone());
         self.usage.in_use
     }
+
+    fn set_portions(&mut self, _: &Account, _: &[TenantPortion]) {}
 
     fn unset(&mut self, _: &Account) {
         self.share = None;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::fleet::ledger::{Access, Before, Kept, Ledger, Rule, Setup, Terms, Will};
 use crate::fleet::moment::{Moment, see_from};
 use crate::fleet::row::Row;
-use crate::fleet::share::{Foreign, Part, Permits, Share, Usage};
+use crate::fleet::share::{Foreign, Part, Permits, Share, TenantPortion, Usage};
 use crate::model::Account;
 
 /// What is explored.
@@ -425,6 +425,8 @@ impl Permits for Desk {
         self.share = Some(share.clone());
         self.in_use
     }
+
+    fn set_portions(&mut self, _: &Account, _: &[TenantPortion]) {}
 
     fn unset(&mut self, _: &Account) {
         self.share = None;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::site::{Site, acme, setup};
 use crate::fleet::ledger::{Before, Heard, Kept, Setup};
-use crate::fleet::share::{Foreign, TenantUse};
+use crate::fleet::share::{Foreign, TenantPortion, TenantUse};
 
 const AB: [&str; 2] = ["gw-a", "gw-b"];
 const BEAT: Duration = Duration::from_millis(200);
@@ -133,8 +133,14 @@ fn fairness(places: &[&[u32]; 2]) -> f64 {
     run(&mut site, Duration::from_secs(10), true);
     let mut permits = [0.0; 10];
     for (host, tenants) in places.iter().enumerate() {
+        let portions = &site.hosts[host].desk.portions;
+        let claim = |tenant: &u32| {
+            let portion = portions.iter().find(|portion| portion.id == *tenant);
+            portion.map_or(1.0, |one| f64::from(one.here) / f64::from(one.everywhere))
+        };
+        let all: f64 = tenants.iter().map(claim).sum();
         for tenant in *tenants {
-            permits[*tenant as usize] += f64::from(site.used(host)) / tenants.len() as f64;
+            permits[*tenant as usize - 1] += f64::from(site.used(host)) * claim(tenant) / all;
         }
     }
     let sum: f64 = permits.iter().sum();
@@ -144,7 +150,50 @@ fn fairness(places: &[&[u32]; 2]) -> f64 {
 
 #[test]
 fn ten_tenants_share_fairly_over_both_hosts() {
-    assert!(fairness(&[&[0, 1, 2, 3, 4, 5, 6], &[7, 8, 9]]) >= 0.99);
-    assert!(fairness(&[&[0, 1, 2, 3, 4, 5, 6, 7, 8], &[9]]) >= 0.97);
-    assert!(fairness(&[&[0, 1, 2, 3, 4], &[5, 6, 7, 8, 9]]) >= 0.99);
+    assert!(fairness(&[&[1, 2, 3, 4, 5, 6, 7], &[8, 9, 10]]) >= 0.99);
+    assert!(fairness(&[&[1, 2, 3, 4, 5, 6, 7, 8, 9], &[10]]) >= 0.97);
+    assert!(fairness(&[&[1, 2, 3, 4, 5], &[6, 7, 8, 9, 10]]) >= 0.99);
+}
+
+#[test]
+fn tenants_that_call_by_both_hosts_have_their_share_once() {
+    let ids = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+    assert!(fairness(&[&ids[..7], &[8, 9, 10, 1, 2]]) >= 0.99);
+    let index = fairness(&[&ids, &ids[..1]]);
+    assert!(index >= 0.97, "{index}");
+    assert!(fairness(&[&ids, &ids]) >= 0.99);
+}
+
+#[test]
+fn a_tenant_is_whole_again_soon_after_the_other_host_was_heard_last() {
+    let mut site = Site::new(&AB, 98);
+    let tenant = |id| TenantUse {
+        id,
+        weight: 1,
+        demand: 1_000,
+    };
+    for (host, tenants) in [vec![tenant(1), tenant(2)], vec![tenant(1)]]
+        .into_iter()
+        .enumerate()
+    {
+        site.queue(host, 1_000_000);
+        site.hosts[host]
+            .desk
+            .usage
+            .get_mut(&acme())
+            .unwrap()
+            .tenants = tenants;
+    }
+    run(&mut site, Duration::from_secs(2), true);
+    let half = TenantPortion {
+        id: 1,
+        here: 1_000,
+        everywhere: 2_000,
+    };
+    assert_eq!(site.hosts[0].desk.portions, [half]);
+    assert_eq!(site.hosts[1].desk.portions, []);
+    run(&mut site, Duration::from_secs(4), false);
+    assert_eq!(site.hosts[0].desk.portions, [half]);
+    run(&mut site, Duration::from_secs(2), false);
+    assert_eq!(site.hosts[0].desk.portions, []);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::fleet::ledger::{Access, Beat, Before, Heard, Ledger, Rule, Setup, Terms};
 use crate::fleet::moment::Moment;
 use crate::fleet::row::Row;
-use crate::fleet::share::{Part, Permits, Share, Usage};
+use crate::fleet::share::{Part, Permits, Share, TenantPortion, Usage};
 use crate::model::Account;
 
 /// A quota that does as it is told.
@@ -17,6 +17,7 @@ pub(super) struct Desk {
     pub(super) usage: BTreeMap<Account, Usage>,
     pub(super) shares: BTreeMap<Account, Share>,
     pub(super) part: Part,
+    pub(super) portions: Vec<TenantPortion>,
 }
 
 /// One host.
@@ -82,8 +83,13 @@ impl Permits for Desk {
         self.usage.get(account).map_or(0, |usage| usage.in_use)
     }
 
+    fn set_portions(&mut self, _: &Account, portions: &[TenantPortion]) {
+        self.portions = portions.to_vec();
+    }
+
     fn unset(&mut self, account: &Account) {
         self.shares.remove(account);
+        self.portions.clear();
     }
 
     fn set_part(&mut self, part: &Part) {
