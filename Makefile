@@ -9,7 +9,7 @@ CARGO ?= cargo
 # of its own and runs no documentation tests, which therefore come first.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help setup run test clients check fmt clippy doc tidy deny lab chaos model bench
+.PHONY: help setup run test clients check fmt clippy doc tidy deny lab chaos outage model bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ lab: ## the laboratory: real addresses in network namespaces, every packet check
 
 chaos: ## two gateways, a real Redis, and half an hour of faults (CHAOS_SECONDS, CHAOS_SEED)
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-1800} $(CARGO) test --locked --test chaos -- --nocapture
+
+outage: setup ## ten minutes without a mail server and a webhook, 10,000 calls failing (NOTIFY_OUTAGE_SECONDS)
+	NOTIFY_OUTAGE_SECONDS=$${NOTIFY_OUTAGE_SECONDS:-600} $(CARGO) test --locked --test notify alone::an_outage -- --nocapture
 
 model: ## the fleet's ledger under the model checker and the simulator, MODEL_EFFORT (20) times as long as in CI; permits under loom
 	MODEL_EFFORT=$${MODEL_EFFORT:-20} $(CARGO) test --locked -p kintone-egress-model -p kintone-egress-loom -- --nocapture

@@ -93,8 +93,9 @@
 //! A call that ends goes through `notify/feed`, which never makes it wait: a failure always, a success only
 //! where a failure of its account is followed. `notify/clerk`, one task, hears what it shows of each matter
 //! (`notify/sign`), when an episode begins and ends (`notify/episode`), and whether so many begin that the
-//! cause may be ours (`notify/brake`); letters become mails in the state directory (`notify/spool`), which
-//! `notify/post` brings to the server. What the clerk must know of the rest (`notify/surroundings`) is
+//! cause may be ours (`notify/brake`); letters become mails in the state directory (`notify/spool`), and
+//! those to operators also messages to their webhook (`notify/notice`). `notify/post` brings both to their
+//! servers, neither waiting for the other. What the clerk must know of the rest (`notify/surroundings`) is
 //! answered by `gateway/notices`.
 //!
 //! # What must always hold

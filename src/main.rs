@@ -24,7 +24,7 @@ use kintone_egress::operator::doctor::examine;
 use kintone_egress::operator::echo::{Echo, EchoOrder};
 use kintone_egress::operator::evidence::{Form, print};
 use kintone_egress::operator::explain::{Explainer, Question};
-use kintone_egress::operator::fleet::{AskError, Wish, ask};
+use kintone_egress::operator::fleet::{Wish, ask};
 use kintone_egress::operator::readiness;
 use kintone_egress::telemetry::access_log::AccessLogHandle;
 use kintone_egress::telemetry::logging;
@@ -33,6 +33,8 @@ use arguments::{Arguments, Ca, Call, ConfigFile, FleetVerb, NewCa, NewPeers, Ver
 
 #[path = "main/arguments.rs"]
 mod arguments;
+#[path = "main/asking.rs"]
+mod asking;
 #[path = "main/limits.rs"]
 mod limits;
 #[path = "main/notify.rs"]
@@ -103,20 +105,7 @@ fn fleet(verb: FleetVerb) -> anyhow::Result<ExitCode> {
         FleetVerb::Evict { file, host, .. } => (file, Wish::Evict(host)),
         FleetVerb::Admit { file, host } => (file, Wish::Admit(host)),
     };
-    let Some(config) = read(&file, &Environment::from_process()) else {
-        return Ok(ExitCode::from(BAD_CONFIG));
-    };
-    match single_threaded()?.block_on(ask(&config, &wish)) {
-        Ok(answer) => {
-            write_out(&answer)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error @ AskError::Refused(_)) => {
-            say(&format!("kintone-egress: {error}"));
-            Ok(ExitCode::from(REFUSED))
-        }
-        Err(error) => Err(error.into()),
-    }
+    asking::ask(&file, async |config| ask(config, &wish).await)
 }
 
 fn doctor(file: &ConfigFile, domain: Option<&str>) -> anyhow::Result<ExitCode> {

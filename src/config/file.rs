@@ -159,7 +159,7 @@ fn config(mut root: Section<'_>, text: &str, path: &Path, environment: &Environm
     let config = Config {
         limits: service::limits(&mut root),
         verify: verify::read(&mut root),
-        notify: notify::read(&mut root),
+        notify: notify::read(&mut root, &accounts),
         admin: service::admin(&mut root),
         state_dir: service::state_dir(&mut root, &state_default),
         log: service::log(&mut root),

@@ -46,7 +46,7 @@ pub use certificate::{CaBundle, CaCertificate};
 pub use circuit::{Circuit, CircuitSettings, MaintenanceWindow};
 pub use grant::*;
 pub use inspect::Inspect;
-pub use notify::{BrakeTerms, EpisodeTerms, Notify, SpoolTerms};
+pub use notify::{BrakeTerms, EpisodeTerms, MailServer, Notify, SpoolTerms};
 pub use peer::Peer;
 pub use secret::Secret;
 pub use shape::*;

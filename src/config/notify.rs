@@ -1,16 +1,20 @@
 //! `[notify]`: whom the gateway tells of what goes wrong, and how.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Table;
 
 use super::credential::secret_url;
+use super::grant::AccountSettings;
 use super::name;
 use super::read::{Section, Value};
 use super::secret::Secret;
 use super::shape::Language;
-use super::table::{count, duration, set_some, table};
+use super::table::{count, duration, set, set_some, table};
+use crate::model::Account;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -18,14 +22,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// `[notify]`.
 #[derive(Debug, Clone)]
 pub struct Notify {
-    /// The mail server.
-    pub smtp: Secret,
-    /// Trust anchors for it besides the system's, PEM.
+    /// The mail server and whose mails it takes; `None`: a webhook alone is told.
+    pub mail: Option<MailServer>,
+    /// Where what operators are told is posted too, a URL.
+    pub webhook: Option<Secret>,
+    /// Trust anchors for both besides the system's, PEM.
     pub ca_file: Option<PathBuf>,
-    /// The sender.
-    pub from: String,
-    /// The operators.
-    pub operators: Vec<String>,
     /// Which language stands first.
     pub language: Language,
     /// When many failures are one episode.
@@ -34,6 +36,17 @@ pub struct Notify {
     pub brake: BrakeTerms,
     /// How mails are kept and sent.
     pub spool: SpoolTerms,
+}
+
+/// The mail server, and whose mails it takes.
+#[derive(Debug, Clone)]
+pub struct MailServer {
+    /// Its URL.
+    pub smtp: Secret,
+    /// The sender.
+    pub from: String,
+    /// The operators.
+    pub operators: Vec<String>,
 }
 
 /// When an episode begins and ends.
@@ -84,10 +97,13 @@ impl Notify {
     /// One that tells a server on this machine.
     pub(crate) fn for_tests() -> Self {
         Self {
-            smtp: Secret::new("smtp://127.0.0.1:2525".to_owned()),
+            mail: Some(MailServer {
+                smtp: Secret::new("smtp://127.0.0.1:2525".to_owned()),
+                from: "gateway@example.jp".to_owned(),
+                operators: vec!["sre@example.jp".to_owned()],
+            }),
+            webhook: None,
             ca_file: None,
-            from: "gateway@example.jp".to_owned(),
-            operators: vec!["sre@example.jp".to_owned()],
             language: Language::Ja,
             terms: EpisodeTerms::default(),
             brake: BrakeTerms::default(),
@@ -131,19 +147,24 @@ impl Default for SpoolTerms {
     }
 }
 
-/// Reads `[notify]`.
-pub(super) fn read(root: &mut Section<'_>) -> Option<Notify> {
+/// Reads `[notify]`, which tells the contacts of these accounts.
+pub(super) fn read(
+    root: &mut Section<'_>,
+    accounts: &BTreeMap<Account, AccountSettings>,
+) -> Option<Notify> {
     let mut section = root.section("notify");
     if !section.is_present() {
         return None;
     }
-    let smtp = section.required("smtp", "expected such as \"smtp://127.0.0.1:25\"");
-    let smtp = smtp.and_then(|value| server(&value));
+    let webhook = section.get("webhook");
+    let mail = match section.get("smtp") {
+        None if webhook.is_some() => {
+            no_mail(&mut section, accounts);
+            None
+        }
+        _ => mail(&mut section),
+    };
     let ca_file = section.get("ca_file").and_then(|value| value.path());
-    let from = section.required("from", "expected the sender's mail address");
-    let from = from.and_then(|value| name::mail(&value));
-    let operators = section.required("operators", "expected the operators' mail addresses");
-    let operators = operators.and_then(|value| recipients(&value));
     let languages = [("ja", Language::Ja), ("en", Language::En)];
     let language = section.or("language", Language::Ja, |value| value.word(&languages));
     let terms = episodes(&mut section);
@@ -151,15 +172,55 @@ pub(super) fn read(root: &mut Section<'_>) -> Option<Notify> {
     let spool = spool(&mut section);
     section.finish();
     Some(Notify {
-        smtp: smtp?,
+        mail,
+        webhook: webhook.and_then(|value| hook(&value)),
         ca_file,
-        from: from?,
-        operators: operators?,
         language,
         terms,
         brake,
         spool,
     })
+}
+
+/// The mail server, and whose mails it takes.
+fn mail(section: &mut Section<'_>) -> Option<MailServer> {
+    let smtp = section.required(
+        "smtp",
+        "expected such as \"smtp://127.0.0.1:25\", or `webhook` alone",
+    );
+    let smtp = smtp.and_then(|value| server(&value));
+    let from = section.required("from", "expected the sender's mail address");
+    let from = from.and_then(|value| name::mail(&value));
+    let operators = section.required("operators", "expected the operators' mail addresses");
+    let operators = operators.and_then(|value| recipients(&value));
+    Some(MailServer {
+        smtp: smtp?,
+        from: from?,
+        operators: operators?,
+    })
+}
+
+/// Without a mail server nobody has an address.
+fn no_mail(section: &mut Section<'_>, accounts: &BTreeMap<Account, AccountSettings>) {
+    let of_tenant = |account: &AccountSettings| {
+        let mut tenants = account.tenants.values();
+        tenants.any(|tenant| !tenant.contacts.is_empty())
+    };
+    let mut accounts = accounts.values();
+    if accounts.any(|account| !account.contacts.is_empty() || of_tenant(account)) {
+        let remedy = "expected `smtp`, `from` and `operators` beside it";
+        section.warn(
+            "webhook",
+            "stands alone, and contacts are told by mail only",
+            remedy,
+        );
+    }
+    for key in ["from", "operators"] {
+        if section.get(key).is_some() {
+            let remedy = "expected `smtp` beside it; with `webhook` alone no mail goes";
+            section.fault(key, "is of no use without `smtp`", remedy);
+        }
+    }
 }
 
 fn episodes(section: &mut Section<'_>) -> EpisodeTerms {
@@ -250,6 +311,31 @@ fn server(value: &Value<'_>) -> Option<Secret> {
     }
 }
 
+/// The URL of the webhook. Not shown: whoever knows it can post there.
+fn hook(value: &Value<'_>) -> Option<Secret> {
+    const HOOK: &str =
+        "https://HOST/PATH without user and fragment; http:// for this machine alone";
+    let url = secret_url(value, &["https", "http"])?;
+    let parsed = url.expose().parse::<http::Uri>().ok();
+    let is_fit = parsed.is_some_and(|uri| {
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let is_bare = uri.authority().is_some_and(|it| !it.as_str().contains('@'));
+        let is_safe = uri.scheme_str() == Some("https") || is_this_machine(host);
+        is_bare && is_safe && !host.is_empty()
+    });
+    if is_fit && !url.expose().contains('#') {
+        Some(url)
+    } else {
+        value.fault("is not such a URL", format!("expected {HOOK}"))
+    }
+}
+
+/// Nobody between could read or change what stays on this machine.
+fn is_this_machine(host: &str) -> bool {
+    let address = host.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 /// `[notify]` as it is in force; `hidden` stands for its secrets.
 pub(super) fn show(notify: &Notify, hidden: &str) -> Table {
     let language = match notify.language {
@@ -263,9 +349,6 @@ pub(super) fn show(notify: &Notify, hidden: &str) -> Table {
         ..
     } = notify;
     let mut shown = table([
-        ("smtp", hidden.into()),
-        ("from", notify.from.clone().into()),
-        ("operators", notify.operators.clone().into()),
         ("language", language.into()),
         ("begins_after", duration(terms.begins_after)),
         ("ends_after", duration(terms.ends_after)),
@@ -282,6 +365,13 @@ pub(super) fn show(notify: &Notify, hidden: &str) -> Table {
         ("retry_max", duration(spool.retry_max)),
         ("give_up", duration(spool.give_up)),
     ]);
+    if let Some(mail) = &notify.mail {
+        set(&mut shown, "smtp", hidden);
+        set(&mut shown, "from", mail.from.clone());
+        set(&mut shown, "operators", mail.operators.clone());
+    }
+    let webhook = notify.webhook.as_ref();
+    set_some(&mut shown, "webhook", webhook.map(|_| hidden));
     let ca_file = notify.ca_file.as_ref();
     let ca_file = ca_file.map(|path| path.display().to_string());
     set_some(&mut shown, "ca_file", ca_file);

@@ -1,10 +1,12 @@
 //! Telling people: what the desk asks of the gateway, and what runs for it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 
 use super::state::Running;
 use crate::admin::{Decision, HeldMails};
@@ -14,9 +16,10 @@ use crate::fleet::Fleet;
 use crate::fleet::side::Topic;
 use crate::model::{Account, Published};
 use crate::notify::announce::Planned;
-use crate::notify::label::Figures;
+use crate::notify::label::{Figures, Way};
 use crate::notify::{Clerk, Event, Inbox, Surroundings, post};
-use crate::telemetry::MailView;
+use crate::telemetry::{MailView, WebhookView};
+use crate::tls::outbound::to_own_server;
 
 /// A host that has told nothing for so many rounds tells people nothing either.
 const SILENT_ROUNDS: u32 = 4;
@@ -87,6 +90,10 @@ impl Surroundings for Running {
             .map(|(address, _)| address)
             .collect()
     }
+
+    fn connector(&self, ca_file: Option<&Path>) -> Result<TlsConnector, String> {
+        to_own_server(ca_file).map_err(|error| error.to_string())
+    }
 }
 
 /// Tells the other hosts what is followed here, and hears what they follow, for ever.
@@ -112,20 +119,32 @@ pub(super) fn mail(running: &Running) -> MailView {
         sent,
         given_up,
         refused,
-    } = running.desk.spool.figures();
-    let late = oldest_due.map(|due| Timestamp::now().duration_since(due));
+    } = running.desk.spool.figures(Way::Mail);
+    let posted = running.desk.spool.figures(Way::Webhook);
     MailView {
         queued,
         held,
         dead,
-        overdue: late
-            .and_then(|late| Duration::try_from(late).ok())
-            .unwrap_or_default(),
+        overdue: overdue(oldest_due),
         sent,
         given_up,
         lost: refused,
         signs_lost: running.desk.feed.lost(),
+        webhook: WebhookView {
+            queued: posted.queued,
+            dead: posted.dead,
+            overdue: overdue(posted.oldest_due),
+            sent: posted.sent,
+            given_up: posted.given_up,
+            lost: posted.refused,
+        },
     }
+}
+
+fn overdue(oldest_due: Option<Timestamp>) -> Duration {
+    let late = oldest_due.map(|due| Timestamp::now().duration_since(due));
+    let late = late.and_then(|late| Duration::try_from(late).ok());
+    late.unwrap_or_default()
 }
 
 /// The mails held, by cause.
@@ -150,12 +169,16 @@ pub(super) fn decide(running: &Running, cause: &str, decision: Decision) -> usiz
     mails
 }
 
-/// Tells people of what calls show, and brings the mails to the server, for ever.
+/// Tells people of what calls show, and brings the mails to the server and the rest to the webhook, for
+/// ever.
 pub(super) fn spawn(running: &Arc<Running>, inbox: Inbox, background: &mut JoinSet<()>) {
     let desk = running.desk.clone();
     running.proxy.tell(desk.feed.clone());
     let surroundings: Arc<dyn Surroundings> = Arc::clone(running) as _;
     let spool = Arc::clone(&desk.spool);
-    background.spawn(post::deliver(spool, Arc::clone(&surroundings)));
+    for way in [Way::Mail, Way::Webhook] {
+        let (spool, surroundings) = (Arc::clone(&spool), Arc::clone(&surroundings));
+        background.spawn(post::deliver(way, spool, surroundings));
+    }
     background.spawn(Clerk::new(desk, inbox, surroundings).run());
 }

@@ -92,7 +92,7 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: FleetVerb,
     },
-    /// Try the mail server, see what people are told, or decide about mails that are held.
+    /// Try the mail server or the webhook, see what people are told, or decide about mails that are held.
     Notify {
         #[command(subcommand)]
         verb: NotifyVerb,
@@ -136,12 +136,17 @@ pub(crate) enum FleetVerb {
 
 #[derive(Subcommand)]
 pub(crate) enum NotifyVerb {
-    /// Send a mail to ADDRESS by the server of [notify], at once. Exit status 1 if it does not take it
+    /// Send a mail to ADDRESS by the server of [notify], or a message to its webhook, at once. Exit status 1
+    /// if it is not taken
     Test {
         #[command(flatten)]
         file: ConfigFile,
         /// Where to, such as sre@example.com
-        address: String,
+        #[arg(required_unless_present = "webhook")]
+        address: Option<String>,
+        /// To the operators' webhook
+        #[arg(long, conflicts_with = "address")]
+        webhook: bool,
     },
     /// Print the letters that people may get, as this configuration makes them
     Preview {

@@ -4,21 +4,27 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 use kintone_egress::config::file::Environment;
-use kintone_egress::operator::fleet::AskError;
 use kintone_egress::operator::notify;
 
 use super::arguments::{ConfigFile, NotifyVerb};
-use super::terminal::{BAD_CONFIG, REFUSED, read, say, single_threaded, write_out};
+use super::asking::ask;
+use super::terminal::{BAD_CONFIG, read, single_threaded, write_out};
 
 /// Does what is asked.
 pub(super) fn run(verb: NotifyVerb) -> anyhow::Result<ExitCode> {
     match verb {
-        NotifyVerb::Test { file, address } => {
+        NotifyVerb::Test { file, address, .. } => {
             let Some(config) = read(&file, &Environment::from_process()) else {
                 return Ok(ExitCode::from(BAD_CONFIG));
             };
-            let sending = notify::test(&config, &address, Timestamp::now());
-            write_out(&single_threaded()?.block_on(sending)?)?;
+            let now = Timestamp::now();
+            let said = single_threaded()?.block_on(async {
+                match address {
+                    Some(address) => notify::test(&config, &address, now).await,
+                    None => notify::test_webhook(&config, now).await,
+                }
+            })?;
+            write_out(&said)?;
             Ok(ExitCode::SUCCESS)
         }
         NotifyVerb::Preview { file, cause } => {
@@ -37,18 +43,5 @@ pub(super) fn run(verb: NotifyVerb) -> anyhow::Result<ExitCode> {
 }
 
 fn decide(file: &ConfigFile, wish: &notify::Wish) -> anyhow::Result<ExitCode> {
-    let Some(config) = read(file, &Environment::from_process()) else {
-        return Ok(ExitCode::from(BAD_CONFIG));
-    };
-    match single_threaded()?.block_on(notify::ask(&config, wish)) {
-        Ok(answer) => {
-            write_out(&answer)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error @ AskError::Refused(_)) => {
-            say(&format!("kintone-egress: {error}"));
-            Ok(ExitCode::from(REFUSED))
-        }
-        Err(error) => Err(error.into()),
-    }
+    ask(file, async |config| notify::ask(config, wish).await)
 }

@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use super::announce::{Planned, Stage};
 use super::contacts;
 use super::job::Mail;
-use super::label::{Folder, Kind, Label};
+use super::label::{Folder, Kind, Label, WEBHOOK, Way};
 use super::letter::{self, House, Letter, News, When};
 use super::matter::{Audience, Matter, Subject};
 use super::memory::Told;
+use super::notice::Facts;
 use crate::config::{Config, Notify};
 use crate::model::{Account, AppId};
 
@@ -18,6 +19,12 @@ pub(super) struct Drafts<'a> {
     pub(super) notify: &'a Notify,
     pub(super) house: House,
     pub(super) now: Timestamp,
+}
+
+/// Who is told, and by which way.
+struct Recipient {
+    way: Way,
+    to: String,
 }
 
 impl Drafts<'_> {
@@ -34,11 +41,16 @@ impl Drafts<'_> {
             When::Ends { .. } => Kind::End,
         };
         let reference = letter::reference(subject, turn.since());
-        let contacts = contacts::of(subject, self.config);
+        let contacts = self.contacts(subject);
+        let facts = Facts {
+            since: Some(turn.since()),
+            until: turn.well_since(),
+            ..self.facts(subject)
+        };
         let mut mails = Vec::new();
         for (audience, is_told, recipients) in [
             (Audience::Customers, told.customers, &contacts),
-            (Audience::Operators, told.operators, &self.notify.operators),
+            (Audience::Operators, told.operators, &self.operators()),
         ] {
             if !is_told || recipients.is_empty() {
                 continue;
@@ -52,7 +64,7 @@ impl Drafts<'_> {
                 house: &self.house,
             });
             let label = self.label(subject, kind, audience, reference.clone());
-            mails.extend(to_each(recipients, &label, &letter));
+            mails.extend(to_each(recipients, &label, &facts, &letter));
         }
         mails
     }
@@ -66,7 +78,12 @@ impl Drafts<'_> {
             address: None,
             ..self.label(subject, Kind::Held, Audience::Operators, reference)
         };
-        to_each(&self.notify.operators, &label, &letter)
+        let facts = Facts {
+            tenant: None,
+            address: None,
+            ..self.facts(subject)
+        };
+        to_each(&self.operators(), &label, &facts, &letter)
     }
 
     /// The announcement of an address to everybody's contacts whom `lacks` names, and to operators.
@@ -83,13 +100,47 @@ impl Drafts<'_> {
         let mut mails = Vec::new();
         for account in self.config.accounts.keys().filter(|account| lacks(account)) {
             let subject = about(Some(account));
-            let contacts = contacts::of(&subject, self.config);
+            let contacts = self.contacts(&subject);
             let (label, letter) = self.announcement(&subject, planned, stage, Audience::Customers);
-            mails.extend(to_each(&contacts, &label, &letter));
+            mails.extend(to_each(&contacts, &label, &self.facts(&subject), &letter));
         }
-        let (label, letter) = self.announcement(&about(None), planned, stage, Audience::Operators);
-        mails.extend(to_each(&self.notify.operators, &label, &letter));
+        let subject = about(None);
+        let (label, letter) = self.announcement(&subject, planned, stage, Audience::Operators);
+        let facts = self.facts(&subject);
+        mails.extend(to_each(&self.operators(), &label, &facts, &letter));
         mails
+    }
+
+    /// The customers who are told, by mail alone.
+    fn contacts(&self, subject: &Subject) -> Vec<Recipient> {
+        if self.notify.mail.is_none() {
+            return Vec::new();
+        }
+        let contacts = contacts::of(subject, self.config).into_iter();
+        contacts.map(Recipient::by_mail).collect()
+    }
+
+    /// The operators, and their webhook.
+    fn operators(&self) -> Vec<Recipient> {
+        let mail = self.notify.mail.iter();
+        let people = mail.flat_map(|mail| mail.operators.iter().cloned());
+        let people = people.map(Recipient::by_mail);
+        let hook = self.notify.webhook.iter().map(|_| Recipient {
+            way: Way::Webhook,
+            to: WEBHOOK.to_owned(),
+        });
+        people.chain(hook).collect()
+    }
+
+    fn facts(&self, subject: &Subject) -> Facts {
+        let matter = &subject.matter;
+        Facts {
+            tenant: matter.tenant().map(ToString::to_string),
+            address: matter.address().map(|address| address.0),
+            since: None,
+            until: None,
+            host: self.house.host.clone(),
+        }
     }
 
     fn announcement(
@@ -117,23 +168,37 @@ impl Drafts<'_> {
             account: subject.account.as_ref().map(ToString::to_string),
             address: subject.matter.address().map(|address| address.0),
             audience,
-            from: self.notify.from.clone(),
+            way: Way::default(),
+            from: self.sender(),
             to: String::new(),
             created: self.now,
             due: match kind {
                 Kind::Begin => self.now + self.notify.brake.rest,
-                Kind::End | Kind::Held | Kind::Announcement => self.now,
+                Kind::End | Kind::Held | Kind::Announcement | Kind::Test => self.now,
             },
         }
     }
+
+    fn sender(&self) -> String {
+        let mail = self.notify.mail.as_ref();
+        mail.map_or_else(String::new, |mail| mail.from.clone())
+    }
 }
 
-fn to_each(recipients: &[String], label: &Label, letter: &Letter) -> Vec<Mail> {
-    let mail = |to: &String| Mail {
+impl Recipient {
+    fn by_mail(to: String) -> Self {
+        Self { way: Way::Mail, to }
+    }
+}
+
+fn to_each(recipients: &[Recipient], label: &Label, facts: &Facts, letter: &Letter) -> Vec<Mail> {
+    let mail = |Recipient { way, to }: &Recipient| Mail {
         label: Label {
+            way: *way,
             to: to.clone(),
             ..label.clone()
         },
+        facts: facts.clone(),
         letter: letter.clone(),
         folder: Folder::Queue,
     };

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 
 use super::announce::Announced;
-use super::label::{Folder, Kind, Label};
+use super::label::{Folder, Kind, Label, Way};
 use super::letter::Letter;
 use super::mail::{Envelope, compose};
 use super::matter::Audience;
 use super::memory::{self, Row};
+use super::notice::{self, Facts};
 use super::spool::Spool;
 use crate::config::SpoolTerms;
 use crate::model::Published;
@@ -32,10 +32,11 @@ pub(super) enum Job {
     Save(Vec<Row>),
 }
 
-/// A mail to be written.
+/// A message to be written.
 #[derive(Clone, Debug)]
 pub(super) struct Mail {
     pub(super) label: Label,
+    pub(super) facts: Facts,
     pub(super) letter: Letter,
     pub(super) folder: Folder,
 }
@@ -109,44 +110,42 @@ pub(super) fn carry_out(
 fn put_all(spool: &Spool, terms: SpoolTerms, mails: &[Mail], now: Timestamp) {
     for Mail {
         label,
+        facts,
         letter,
         folder,
     } in mails
     {
-        let id = message_id(&label.reference, label.kind, &label.to);
-        let follows =
-            (label.kind == Kind::End).then(|| message_id(&label.reference, Kind::Begin, &label.to));
-        let envelope = Envelope {
-            from: &label.from,
-            to: &label.to,
-            id: &id,
-            follows: follows.as_deref(),
-            at: label.created,
-        };
-        let reference = &label.reference;
-        let put = match compose(&envelope, letter) {
-            Ok(mail) => spool
-                .put(&spool.new_id(now), label.clone(), &mail, *folder, terms)
+        let put = match content(label, facts, letter) {
+            Ok(content) => spool
+                .put(&spool.new_id(now), label.clone(), &content, *folder, terms)
                 .map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error),
         };
         if let Err(error) = put {
             tracing::error!(
                 error,
-                reference,
-                "a mail cannot be kept, and nobody gets it"
+                reference = label.reference,
+                "a {} cannot be kept, and nobody gets it",
+                label.way.noun()
             );
         }
     }
 }
 
-/// What makes a mail known: the same when it is sent twice, and no address can be read from it.
-fn message_id(reference: &str, kind: Kind, to: &str) -> String {
-    let hash = Sha256::digest(to.as_bytes());
-    let digits: String = hash
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("{reference}.{}.{digits}", kind.name())
+/// The bytes of a message as they go out.
+fn content(label: &Label, facts: &Facts, letter: &Letter) -> Result<Vec<u8>, String> {
+    match label.way {
+        Way::Mail => {
+            let follows = (label.kind == Kind::End).then(|| label.id_of(Kind::Begin));
+            let envelope = Envelope {
+                from: &label.from,
+                to: &label.to,
+                id: &label.id(),
+                follows: follows.as_deref(),
+                at: label.created,
+            };
+            compose(&envelope, letter).map_err(|error| error.to_string())
+        }
+        Way::Webhook => notice::compose(label, facts, letter).map_err(|error| error.to_string()),
+    }
 }

@@ -1,4 +1,4 @@
-//! What is known of a mail in the spool: whose it is, when it goes, and its state.
+//! What is known of a message in the spool: whose it is, by which way and when it goes, and its state.
 
 use std::fs::File;
 use std::io::{self, BufRead as _};
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::matter::Audience;
 
@@ -25,14 +26,31 @@ pub struct Label {
     pub address: Option<Ipv4Addr>,
     /// Who reads it.
     pub audience: Audience,
-    /// The sender.
+    /// By which way it goes.
+    #[serde(default)]
+    pub way: Way,
+    /// The sender; empty where none is named.
     pub from: String,
-    /// The recipient.
+    /// The recipient: an address, or [`WEBHOOK`].
     pub to: String,
     /// When it was written.
     pub created: Timestamp,
     /// Not sent before.
     pub due: Timestamp,
+}
+
+/// The recipient of what goes by the webhook. Its URL is a secret, and may change while a message waits.
+pub const WEBHOOK: &str = "webhook";
+
+/// By which way a message goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// As a mail.
+    #[default]
+    Mail,
+    /// As JSON to the operators' webhook.
+    Webhook,
 }
 
 /// Which mail of an episode.
@@ -47,6 +65,8 @@ pub enum Kind {
     Held,
     /// An address will be used.
     Announcement,
+    /// An operator tries whether it arrives.
+    Test,
 }
 
 /// The state of a mail: the folder that it is in.
@@ -104,6 +124,18 @@ impl Kind {
             Self::End => "end",
             Self::Held => "held",
             Self::Announcement => "announcement",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl Way {
+    /// What goes by it, for the log.
+    #[must_use]
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Mail => "mail",
+            Self::Webhook => "webhook message",
         }
     }
 }
@@ -123,6 +155,23 @@ impl Folder {
 }
 
 impl Label {
+    /// What makes the message known: the same when it is sent twice, and no address can be read from it.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.id_of(self.kind)
+    }
+
+    /// What makes the message of another kind about the same known.
+    pub(super) fn id_of(&self, kind: Kind) -> String {
+        let hash = Sha256::digest(self.to.as_bytes());
+        let digits: String = hash
+            .iter()
+            .take(6)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("{}.{}.{digits}", self.reference, kind.name())
+    }
+
     /// The label of the mail in a file. It blocks on the disk.
     ///
     /// # Errors

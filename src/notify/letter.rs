@@ -104,6 +104,15 @@ impl When {
             Self::Begins(since) | Self::Ends { since, .. } => since,
         }
     }
+
+    /// The success that has stood since, of what is over.
+    #[must_use]
+    pub const fn well_since(self) -> Option<Timestamp> {
+        match self {
+            Self::Begins(_) => None,
+            Self::Ends { well_since, .. } => Some(well_since),
+        }
+    }
 }
 
 impl House {
@@ -116,11 +125,14 @@ impl House {
             url,
             ..
         } = &config.public;
+        let mail = notify.mail.as_ref();
+        // Without mail operators alone read it.
+        let sender = || mail.map_or_else(|| config.fleet.host.clone(), |mail| mail.from.clone());
         Self {
             language: notify.language,
             addresses,
             service: service.clone(),
-            contact: contact.clone().unwrap_or_else(|| notify.from.clone()),
+            contact: contact.clone().unwrap_or_else(sender),
             page: url.clone(),
             host: config.fleet.host.clone(),
         }

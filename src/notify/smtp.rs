@@ -16,21 +16,8 @@ use lettre::transport::smtp::extension::ClientId;
 use percent_encoding::percent_decode_str;
 use tokio::time::timeout;
 
+use super::failure::SendError;
 use crate::config::Notify;
-
-/// Why a mail did not go.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// The server cannot be reached, spoken to or logged in to: no mail goes.
-    #[error("{0}")]
-    Server(String),
-    /// It does not take this mail now.
-    #[error("{0}")]
-    Later(String),
-    /// It never takes this mail.
-    #[error("{0}")]
-    Never(String),
-}
 
 /// The mail server.
 #[derive(Clone)]
@@ -61,10 +48,10 @@ enum Security {
 }
 
 impl Server {
-    /// The server of `[notify]`.
+    /// The server of `[notify]`; `None` if there is none.
     #[must_use]
-    pub fn of(notify: &Notify) -> Self {
-        let url = notify.smtp.expose();
+    pub fn of(notify: &Notify) -> Option<Self> {
+        let url = notify.mail.as_ref()?.smtp.expose();
         // The configuration has judged its form.
         let (scheme, rest) = url.split_once("://").unwrap_or(("smtp", url));
         let (user, place) = match rest.rsplit_once('@') {
@@ -84,7 +71,7 @@ impl Server {
         };
         let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let pair = user.and_then(|user| user.split_once(':'));
-        Self {
+        Some(Self {
             port: authority
                 .and_then(|place| place.port_u16())
                 .unwrap_or(default_port),
@@ -93,7 +80,7 @@ impl Server {
             credentials: pair.map(|(user, word)| Credentials::new(decoded(user), decoded(word))),
             ca_file: notify.ca_file.clone(),
             timeout: notify.spool.timeout,
-        }
+        })
     }
 
     /// Connects and logs in.
@@ -212,11 +199,11 @@ mod tests {
     use crate::config::Secret;
 
     fn server(url: &str) -> Server {
-        let notify = Notify {
-            smtp: Secret::new(url.to_owned()),
-            ..Notify::for_tests()
-        };
-        Server::of(&notify)
+        let mut notify = Notify::for_tests();
+        if let Some(mail) = &mut notify.mail {
+            mail.smtp = Secret::new(url.to_owned());
+        }
+        Server::of(&notify).unwrap()
     }
 
     #[test]

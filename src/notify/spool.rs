@@ -1,12 +1,12 @@
-//! Mails on the disk, from the moment they are written until the server has them.
+//! Mails on the disk, from the moment they are written until the server has them; what goes to the
+//! webhook is kept among them.
 //!
-//! Each mail is a file of its own: one line of JSON, the [`Label`], then the mail. It is written under
+//! Each is a file of its own: one line of JSON, the [`Label`], then what is sent. It is written under
 //! another name, brought to disk and renamed, so that it is there whole or not at all; its folder is
 //! its state: `queue`, `held` (until an operator decides) or `dead` (undeliverable, for people to look
 //! at). A mail that was sent just before a crash is sent again with the same Message-ID. Nothing here
 //! waits for anything but the disk.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::Notify as Bell;
 
-use super::label::{Figures, Folder, Label, SpoolError};
+use super::index::{Entry, Index};
+use super::label::{Figures, Folder, Label, SpoolError, Way};
 use super::patience::{is_too_old, wait_after};
 use crate::config::SpoolTerms;
 
@@ -25,26 +26,18 @@ use crate::config::SpoolTerms;
 pub struct Spool {
     dir: PathBuf,
     index: Mutex<Index>,
-    bell: Bell,
     number: AtomicU64,
+    mail: Outlet,
+    webhook: Outlet,
+}
+
+/// What one way of sending has of its own.
+#[derive(Debug, Default)]
+struct Outlet {
+    bell: Bell,
     sent: AtomicU64,
     given_up: AtomicU64,
     refused: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Index {
-    mails: BTreeMap<String, Entry>,
-    dead: BTreeMap<String, Label>,
-}
-
-#[derive(Clone, Debug)]
-struct Entry {
-    label: Label,
-    /// When it is tried, or tried again.
-    due: Timestamp,
-    attempts: u32,
-    is_held: bool,
 }
 
 /// The folder of the spool in the state directory.
@@ -85,11 +78,9 @@ impl Spool {
         let spool = Self {
             dir,
             index: Mutex::new(index),
-            bell: Bell::new(),
             number: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
-            given_up: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            mail: Outlet::default(),
+            webhook: Outlet::default(),
         };
         Ok((spool, unreadable))
     }
@@ -117,6 +108,7 @@ impl Spool {
         folder: Folder,
         terms: SpoolTerms,
     ) -> Result<(), SpoolError> {
+        let outlet = self.outlet(label.way);
         let waiting = self.index().mails.len();
         let written = if waiting >= terms.mails_max {
             Err(SpoolError::Full(waiting))
@@ -126,38 +118,42 @@ impl Spool {
         match written {
             Ok(()) => {
                 self.index().enter(id.to_owned(), label, folder);
-                self.bell.notify_one();
+                outlet.bell.notify_one();
                 Ok(())
             }
             Err(error) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
+                outlet.refused.fetch_add(1, Ordering::Relaxed);
                 Err(error)
             }
         }
     }
 
-    /// The mails that are due, the oldest first, at most `limit`.
+    /// The mails of a way that are due, the oldest first, at most `limit`.
     #[must_use]
-    pub fn due(&self, now: Timestamp, limit: usize) -> Vec<(String, Label)> {
+    pub fn due(&self, way: Way, now: Timestamp, limit: usize) -> Vec<(String, Label)> {
         let index = self.index();
-        let due = index.mails.iter();
-        let due = due.filter(|(_, entry)| !entry.is_held && entry.due <= now);
+        let due = index.queue(way).filter(|(_, entry)| entry.due <= now);
         due.take(limit)
             .map(|(id, entry)| (id.clone(), entry.label.clone()))
             .collect()
     }
 
-    /// When the next mail is due.
+    /// When the next mail of a way is due.
     #[must_use]
-    pub fn next_due(&self) -> Option<Timestamp> {
-        let index = self.index();
-        let queued = index.mails.values().filter(|entry| !entry.is_held);
-        queued.map(|entry| entry.due).min()
+    pub fn next_due(&self, way: Way) -> Option<Timestamp> {
+        self.index().queue(way).map(|(_, entry)| entry.due).min()
     }
 
-    /// Returns when a mail has come since it last did.
-    pub async fn changed(&self) {
-        self.bell.notified().await;
+    /// How often a mail was tried in vain by this process.
+    #[must_use]
+    pub fn attempts(&self, id: &str) -> u32 {
+        let index = self.index();
+        index.mails.get(id).map_or(0, |entry| entry.attempts)
+    }
+
+    /// Returns when a mail of this way has come since it last did.
+    pub async fn changed(&self, way: Way) {
+        self.outlet(way).bell.notified().await;
     }
 
     /// A mail's bytes. It blocks on the disk.
@@ -173,8 +169,13 @@ impl Spool {
 
     /// The server has it. It blocks on the disk.
     pub fn sent(&self, id: &str) {
-        self.sent.fetch_add(1, Ordering::Relaxed);
-        self.remove(id);
+        let entry = self.index().mails.remove(id);
+        let way = entry.as_ref().map_or_else(Way::default, |it| it.label.way);
+        self.outlet(way).sent.fetch_add(1, Ordering::Relaxed);
+        let folder = entry.as_ref().map_or(Folder::Queue, Entry::folder);
+        if let Err(error) = fs::remove_file(self.path(id, folder)) {
+            tracing::error!(%error, id, "a mail that was sent cannot be removed, and may be sent again");
+        }
     }
 
     /// The server did not take it this time: it is tried again, later each time, until it is given up;
@@ -195,10 +196,11 @@ impl Spool {
         is_too_old
     }
 
-    /// Gives up the mails that have waited for too long. It blocks on the disk.
-    pub fn give_up_old(&self, now: Timestamp, terms: SpoolTerms) {
+    /// Gives up the mails of a way that have waited for too long. It blocks on the disk.
+    pub fn give_up_old(&self, way: Way, now: Timestamp, terms: SpoolTerms) {
         let index = self.index();
-        let queued = index.mails.iter().filter(|(_, entry)| !entry.is_held);
+        let of_way = index.mails.iter();
+        let queued = of_way.filter(|(_, entry)| entry.label.way == way && !entry.is_held);
         let old = queued.filter(|(_, entry)| is_too_old(&entry.label, terms, now));
         let old: Vec<_> = old.map(|(id, _)| id.clone()).collect();
         drop(index);
@@ -210,13 +212,14 @@ impl Spool {
     /// It cannot be delivered: it is kept for people to look at, the oldest such goes if there are too
     /// many. It blocks on the disk.
     pub fn give_up(&self, id: &str, terms: SpoolTerms) {
-        self.given_up.fetch_add(1, Ordering::Relaxed);
         let moved = fs::create_dir_all(self.dir.join(Folder::Dead.name()))
             .and_then(|()| fs::rename(self.path(id, Folder::Queue), self.path(id, Folder::Dead)));
         let mut index = self.index();
         let Some(entry) = index.mails.remove(id) else {
             return;
         };
+        let outlet = self.outlet(entry.label.way);
+        outlet.given_up.fetch_add(1, Ordering::Relaxed);
         if moved.is_ok() {
             index.dead.insert(id.to_owned(), entry.label);
         }
@@ -234,7 +237,7 @@ impl Spool {
     /// the disk.
     pub fn hold(&self, now: Timestamp, which: impl Fn(&Label) -> bool) -> usize {
         self.shift(Folder::Queue, Folder::Held, |entry| {
-            rests(entry, now) && which(&entry.label)
+            entry.rests(now) && which(&entry.label)
         })
     }
 
@@ -242,19 +245,20 @@ impl Spool {
     /// the disk.
     pub fn release(&self, which: impl Fn(&Label) -> bool) -> usize {
         let released = self.shift(Folder::Held, Folder::Queue, |entry| which(&entry.label));
-        self.bell.notify_one();
+        self.mail.bell.notify_one();
+        self.webhook.bell.notify_one();
         released
     }
 
     /// Removes the mails that `which` chooses among those held, and those that still rest at `now`;
     /// their labels. It blocks on the disk.
     pub fn withdraw(&self, now: Timestamp, which: impl Fn(&Label) -> bool) -> Vec<Label> {
-        self.remove_all(|entry| (entry.is_held || rests(entry, now)) && which(&entry.label))
+        self.remove_all(|entry| (entry.is_held || entry.rests(now)) && which(&entry.label))
     }
 
     /// The same, but for those held.
     pub fn withdraw_resting(&self, now: Timestamp, which: impl Fn(&Label) -> bool) -> Vec<Label> {
-        self.remove_all(|entry| rests(entry, now) && which(&entry.label))
+        self.remove_all(|entry| entry.rests(now) && which(&entry.label))
     }
 
     /// Removes the mails held that `which` chooses; their labels. It blocks on the disk.
@@ -270,20 +274,27 @@ impl Spool {
         held.map(|entry| entry.label.clone()).collect()
     }
 
-    /// How it stands.
+    /// How a way stands.
     #[must_use]
-    pub fn figures(&self) -> Figures {
+    pub fn figures(&self, way: Way) -> Figures {
         let index = self.index();
-        let held = index.mails.values().filter(|entry| entry.is_held).count();
-        let queued = index.mails.values().filter(|entry| !entry.is_held);
+        let (queued, held, dead) = index.counts(way);
+        let outlet = self.outlet(way);
         Figures {
-            queued: index.mails.len() - held,
+            queued,
             held,
-            dead: index.dead.len(),
-            oldest_due: queued.map(|entry| entry.label.due).min(),
-            sent: self.sent.load(Ordering::Relaxed),
-            given_up: self.given_up.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
+            dead,
+            oldest_due: index.queue(way).map(|(_, entry)| entry.label.due).min(),
+            sent: outlet.sent.load(Ordering::Relaxed),
+            given_up: outlet.given_up.load(Ordering::Relaxed),
+            refused: outlet.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    const fn outlet(&self, way: Way) -> &Outlet {
+        match way {
+            Way::Mail => &self.mail,
+            Way::Webhook => &self.webhook,
         }
     }
 
@@ -295,7 +306,7 @@ impl Spool {
             .collect();
         drop(index);
         for (id, entry) in &chosen {
-            if let Err(error) = fs::remove_file(self.path(id, folder_of(entry))) {
+            if let Err(error) = fs::remove_file(self.path(id, entry.folder())) {
                 tracing::error!(%error, id, "a mail cannot be removed, and may be sent after a restart");
             }
         }
@@ -306,7 +317,7 @@ impl Spool {
         let mut index = self.index();
         let mut shifted = 0;
         for (id, entry) in &mut index.mails {
-            if folder_of(entry) != from || !which(entry) {
+            if entry.folder() != from || !which(entry) {
                 continue;
             }
             let target = self.dir.join(to.name());
@@ -320,14 +331,6 @@ impl Spool {
             }
         }
         shifted
-    }
-
-    fn remove(&self, id: &str) {
-        let entry = self.index().mails.remove(id);
-        let folder = entry.as_ref().map_or(Folder::Queue, folder_of);
-        if let Err(error) = fs::remove_file(self.path(id, folder)) {
-            tracing::error!(%error, id, "a mail that was sent cannot be removed, and may be sent again");
-        }
     }
 
     fn write(
@@ -358,35 +361,6 @@ impl Spool {
 
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Index {
-    fn enter(&mut self, id: String, label: Label, folder: Folder) {
-        if folder == Folder::Dead {
-            self.dead.insert(id, label);
-            return;
-        }
-        let entry = Entry {
-            due: label.due,
-            label,
-            attempts: 0,
-            is_held: folder == Folder::Held,
-        };
-        self.mails.insert(id, entry);
-    }
-}
-
-/// Whether a mail was not tried yet and is not due.
-fn rests(entry: &Entry, now: Timestamp) -> bool {
-    !entry.is_held && entry.attempts == 0 && entry.due > now
-}
-
-const fn folder_of(entry: &Entry) -> Folder {
-    if entry.is_held {
-        Folder::Held
-    } else {
-        Folder::Queue
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the desk asks of the rest of the gateway.
 
+use std::path::Path;
 use std::sync::Arc;
+
+use tokio_rustls::TlsConnector;
 
 use super::announce::Planned;
 use crate::config::Config;
@@ -31,4 +34,11 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// The published addresses that are in use.
     fn addresses(&self) -> Vec<Published>;
+
+    /// TLS to servers of the operator's own, with the anchors of `ca_file` (PEM) besides the system's. It
+    /// alone blocks on the disk.
+    ///
+    /// # Errors
+    /// What is wrong with the anchors.
+    fn connector(&self, ca_file: Option<&Path>) -> Result<TlsConnector, String>;
 }

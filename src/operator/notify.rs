@@ -7,10 +7,15 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::fleet::{AskError, talk};
 use crate::config::{AddressState, Config, Notify};
 use crate::model::{Account, AppId, Code, Published};
+use crate::notify::failure::SendError;
+use crate::notify::hook::{Hook, Place, Scheme};
+use crate::notify::label::{Kind, Label, WEBHOOK, Way};
 use crate::notify::letter::{House, Letter, News, When, write, write_held, write_test};
 use crate::notify::mail::{Envelope, MailError, compose};
 use crate::notify::matter::{Audience, Matter, Subject};
-use crate::notify::smtp::{SendError, Server};
+use crate::notify::notice::{self, Facts};
+use crate::notify::smtp::Server;
+use crate::tls::outbound::{TlsError, to_own_server};
 
 /// What is asked of the gateway that runs on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,9 +34,24 @@ pub enum NotifyError {
     /// There is no `[notify]`.
     #[error("the configuration has no [notify]: nobody is told of anything")]
     Off,
+    /// There is no mail server.
+    #[error("[notify] has no smtp: no mail goes; try `notify test --webhook`")]
+    NoMail,
+    /// There is no webhook.
+    #[error("[notify] has no webhook")]
+    NoWebhook,
+    /// Trust anchors cannot be read.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The letter cannot become a mail.
     #[error(transparent)]
     Mail(#[from] MailError),
+    /// The letter cannot become JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The webhook did not take it.
+    #[error("the webhook ([notify] webhook) did not take the message: {0}")]
+    Post(SendError),
     /// The server did not take it.
     #[error("the mail server ([notify] smtp) did not take the mail: {0}")]
     Send(#[from] SendError),
@@ -92,22 +112,62 @@ fn held_text(answer: &serde_json::Value) -> String {
 /// [`NotifyError`].
 pub async fn test(config: &Config, address: &str, now: Timestamp) -> Result<String, NotifyError> {
     let (notify, house) = house_of(config)?;
+    let mail = notify.mail.as_ref().ok_or(NotifyError::NoMail)?;
+    let server = Server::of(notify).ok_or(NotifyError::NoMail)?;
     let letter = write_test(now, &house);
     let id = format!("test.{}", now.as_nanosecond());
     let envelope = Envelope {
-        from: &notify.from,
+        from: &mail.from,
         to: address,
         id: &id,
         follows: None,
         at: now,
     };
-    let mail = compose(&envelope, &letter)?;
-    let mut session = Server::of(notify).open().await?;
-    session.send(&notify.from, address, &mail).await?;
+    let bytes = compose(&envelope, &letter)?;
+    let mut session = server.open().await?;
+    session.send(&mail.from, address, &bytes).await?;
     session.close().await;
     Ok(format!(
         "the mail server has taken a mail to {address}: see that it arrives, and not among spam\n"
     ))
+}
+
+/// Posts one message to the webhook of `[notify]`, at once; what to tell the operator.
+///
+/// # Errors
+/// [`NotifyError`].
+pub async fn test_webhook(config: &Config, now: Timestamp) -> Result<String, NotifyError> {
+    let (notify, house) = house_of(config)?;
+    let place = Place::of(notify).ok_or(NotifyError::NoWebhook)?;
+    let tls = match place.scheme() {
+        Scheme::Clear => None,
+        Scheme::Tls => Some(to_own_server(notify.ca_file.as_deref())?),
+    };
+    let label = Label {
+        reference: format!("test.{}", now.as_nanosecond()),
+        kind: Kind::Test,
+        cause: "test".to_owned(),
+        account: None,
+        address: None,
+        audience: Audience::Operators,
+        way: Way::Webhook,
+        from: String::new(),
+        to: WEBHOOK.to_owned(),
+        created: now,
+        due: now,
+    };
+    let facts = Facts {
+        tenant: None,
+        address: None,
+        since: None,
+        until: None,
+        host: house.host.clone(),
+    };
+    let body = notice::compose(&label, &facts, &write_test(now, &house))?;
+    let hook = Hook::new(place, tls);
+    let posted = hook.post(&label.id(), body).await;
+    posted.map_err(NotifyError::Post)?;
+    Ok("the webhook has taken a message: see that it shows where it should\n".to_owned())
 }
 
 /// Every letter that people may get, as the configuration makes them; of one cause, if one is given.

@@ -247,6 +247,12 @@ metrics! {
         "Mails in the spool: queued, held until an operator decides, dead. Mails; sum over hosts.";
     mail_overdue_seconds: GaugeVec [] =
         "For how long the oldest mail of the queue should have been sent. Seconds; maximum over hosts.";
+    webhook_messages_total: IntCounterVec ["result"] =
+        "Messages to the operators' webhook: sent, given_up after retries, lost because the spool did not take them. Messages; sum over hosts.";
+    webhook_messages: GaugeVec ["state"] =
+        "Messages to the operators' webhook in the spool: queued, dead. Messages; sum over hosts.";
+    webhook_overdue_seconds: GaugeVec [] =
+        "For how long the oldest message to the operators' webhook should have been sent. Seconds; maximum over hosts.";
     mail_signs_lost_total: IntCounterVec [] =
         "Ended calls that were not judged for mails because too many waited. Calls; sum over hosts.";
 

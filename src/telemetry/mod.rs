@@ -34,6 +34,7 @@ pub use record::Record;
 pub use views::{
     AccountLoad, AccountView, AddressView, AppTodayView, Balance, Circuit, EchoView, MailView,
     Presence, PublishedView, SeenWord, TenantView, VerificationView, Views, WaitingView,
+    WebhookView,
 };
 
 pub mod access_log;

@@ -242,6 +242,25 @@ pub struct MailView {
     pub lost: u64,
     /// Ended calls that were not judged.
     pub signs_lost: u64,
+    /// What goes to the operators' webhook.
+    pub webhook: WebhookView,
+}
+
+/// What there is to count of messages to the operators' webhook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WebhookView {
+    /// To be sent.
+    pub queued: usize,
+    /// Undeliverable ones that are kept.
+    pub dead: usize,
+    /// For how long the oldest of those to be sent should have been.
+    pub overdue: Duration,
+    /// Answered with success.
+    pub sent: u64,
+    /// Given up.
+    pub given_up: u64,
+    /// Not taken into the spool.
+    pub lost: u64,
 }
 
 /// Everything that the gauges are computed from.

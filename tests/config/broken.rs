@@ -145,6 +145,7 @@ fn no_fault_repeats_a_secret() {
     let text = format!(
         "{EGRESS}[[caller]]\nname = \"a\"\ntoken_sha256 = \"canary-1\"\n[admin]\ntoken = \"canary-2 \"\n\
          [fleet]\nredis = \"canary-3\"\n[notify]\nsmtp = \"http://canary-4\"\n\
+         webhook = \"http://canary-7.example/canary-8\"\n\
          [verify]\nurl = \"https://canary-5@host/\"\n[inspect]\nca_key = [\"canary-6\"]\n"
     );
     let found = faults(&text);

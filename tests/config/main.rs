@@ -115,6 +115,7 @@ fn the_examples_switched_off_settings_are_valid() {
         ("fleet.peer.ca", "cannot be read"),
         ("fleet.peer.key", "$CREDENTIALS_DIRECTORY"),
         ("notify.smtp", "$CREDENTIALS_DIRECTORY"),
+        ("notify.webhook", "$CREDENTIALS_DIRECTORY"),
         ("admin.token", "$CREDENTIALS_DIRECTORY"),
     ];
     let found = faults(&switched_on);
@@ -248,6 +249,7 @@ fn what_is_shown_has_no_secret_and_can_be_read_back() {
         .replace("ca_key = \"***\"", "ca_key = \"ca.key\"")
         .replace("redis = \"***\"", "redis = \"redis://h\"")
         .replace("smtp = \"***\"", "smtp = \"smtp://h\"")
+        .replace("webhook = \"***\"", "webhook = \"https://h\"")
         .replace("token = \"***\"", "token = \"0123456789abcdef\"");
     let path = directory.path().join("again.toml");
     let again =

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use crate::schema;
 use crate::support::caller::{Answer, Caller};
-use crate::support::{House, Plan, house};
+use crate::support::program::{ask_house, said};
+use crate::support::{ACME, House, Plan, house};
 
 const FIRST: &str = "18.177.83.94";
 const SECOND: &str = "35.73.236.241";
@@ -224,6 +225,39 @@ async fn of_a_planned_address_the_report_is_the_truth_and_those_switched_off_are
         assert_eq!(status, 404);
         let (status, _) = house.admin_page("/api/v1/readiness?address=x").await;
         assert_eq!(status, 400);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_exit_status_says_whether_every_account_takes_the_address() {
+    let plan = Plan {
+        tenant: tenant(&["127.0.1.94"]),
+        ..Plan::default()
+    };
+    house(plan, async |house| {
+        let readiness = async |more: &[&str]| said(&ask_house(&house, &["readiness"], more).await);
+        let known = async |address: &str| states(&report(&house, address).await);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !(known(FIRST).await.values().any(|state| state == "accepted")
+            && known(SECOND).await.values().any(|state| state == "refused"))
+        {
+            assert!(Instant::now() < deadline, "it is never known");
+            call(&house.caller(), ACME, false).await;
+        }
+        let (code, text) = readiness(&[FIRST]).await;
+        assert_eq!(code, Some(0), "{text}");
+        let (code, text) = readiness(&[SECOND]).await;
+        assert_eq!(code, Some(3), "{text}");
+        assert!(
+            text.contains("1 refuse it") && text.contains(ACME),
+            "{text}"
+        );
+        let (code, text) = readiness(&["192.0.2.9"]).await;
+        assert_eq!(code, Some(1), "{text}");
+        let (code, text) = readiness(&[FIRST, "--format", "json"]).await;
+        assert_eq!(code, Some(0), "{text}");
+        schema::check(&serde_json::from_str(&text).unwrap(), "readiness");
     })
     .await;
 }

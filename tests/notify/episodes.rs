@@ -22,8 +22,13 @@ contacts = ["one@acme.example"]
 const ACCEPTANCE: &str = "[acceptance]\nprobe_open_interval = \"1s\"\n";
 
 pub(crate) fn plan(server: &Server, more: &str, tenant: TenantSettings) -> Plan {
+    plan_of(server.table("1s", more), tenant)
+}
+
+/// With this `[notify]`.
+pub(crate) fn plan_of(notify: String, tenant: TenantSettings) -> Plan {
     Plan {
-        tables: server.table("1s", more) + ACCEPTANCE + CONTACTS,
+        tables: notify + ACCEPTANCE + CONTACTS,
         tenant,
         ..Plan::default()
     }

@@ -1,47 +1,26 @@
 //! What may be our own fault is told to operators alone, until they decide.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use kintone_egress::gateway::Signal;
 use kintone_sim::TenantSettings;
 
+use crate::hook::Hook;
 use crate::server::Server;
-use crate::support::program::without_environment;
+use crate::support::program::{ask_house, said};
 use crate::support::{House, Plan, house};
 
 /// `kintone-egress notify` about a house.
 async fn notify(house: &House, arguments: &[&str]) -> Output {
-    let mut command = without_environment(Command::new(env!("CARGO_BIN_EXE_kintone-egress")));
-    let path: PathBuf = house.config_path.clone();
-    let text = std::fs::read_to_string(&path).unwrap();
-    // The house listens on any free port; the program must know which.
-    let admin = format!("admin = \"{}\"", house.admin);
-    let asking = path.with_file_name("asking.toml");
-    std::fs::write(&asking, text.replace("admin = \"127.0.0.1:0\"", &admin)).unwrap();
-    command
-        .args(["notify", arguments[0], "--config"])
-        .arg(asking);
-    command.args(&arguments[1..]);
-    let output = tokio::task::spawn_blocking(move || command.output()).await;
-    output.unwrap().unwrap()
-}
-
-/// How a command ended, and what it answered; warnings about the file are said beside it.
-fn said(output: &Output) -> (Option<i32>, String) {
-    let text = match output.status.success() {
-        true => output.stdout.clone(),
-        false => [output.stdout.as_slice(), &output.stderr].concat(),
-    };
-    (output.status.code(), String::from_utf8(text).unwrap())
+    ask_house(house, &["notify", arguments[0]], &arguments[1..]).await
 }
 
 fn name(number: usize) -> String {
     format!("a{number}.cybozu.com")
 }
 
-/// So many accounts, each with a contact of its own.
-fn plan(server: &Server, accounts: usize) -> Plan {
+/// So many accounts, each with a contact of its own; operators have mail and a webhook.
+fn plan(server: &Server, hook: &Hook, accounts: usize) -> Plan {
     let tables = (0..accounts).map(|number| {
         format!(
             "[account.\"{}\"]\ncontacts = [\"a{number}@customer.example\"]\n",
@@ -49,7 +28,7 @@ fn plan(server: &Server, accounts: usize) -> Plan {
         )
     });
     Plan {
-        tables: server.table("5s", "") + &tables.collect::<String>(),
+        tables: server.table("5s", &hook.key()) + &tables.collect::<String>(),
         keep: kintone_sim::Keep::Counts,
         ..Plan::default()
     }
@@ -82,8 +61,8 @@ fn translate(house: &House, accounts: usize) {
 #[tokio::test]
 async fn our_own_wrong_address_is_told_to_operators_once_and_to_none_of_a_thousand_customers() {
     const ACCOUNTS: usize = 1000;
-    let server = Server::start();
-    house(plan(&server, ACCOUNTS), async |house| {
+    let (server, hook) = (Server::start(), Hook::start().await);
+    house(plan(&server, &hook, ACCOUNTS), async |house| {
         translate(&house, ACCOUNTS);
         let cause = "kintone_egress_mails{state=\"held\"}";
         let mut held = 0.0;
@@ -96,6 +75,15 @@ async fn our_own_wrong_address_is_told_to_operators_once_and_to_none_of_a_thousa
             }
         }
         assert!(held >= ACCOUNTS as f64, "{held} mails are held");
+        // What is dropped before all have begun is held anew.
+        loop {
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+            let now = house.metric(cause).await.unwrap();
+            if now == held {
+                break;
+            }
+            held = now;
+        }
         let told = server.until("sre@service.example", 1).await;
         assert!(
             told[0].subject().contains("ip-not-allowlisted"),
@@ -116,6 +104,13 @@ async fn our_own_wrong_address_is_told_to_operators_once_and_to_none_of_a_thousa
         );
         let mails = server.mails();
         assert_eq!(mails.len(), 1, "0 to customers, 1 to operators: {mails:?}");
+        let posted = hook.until(1).await;
+        assert_eq!(posted.len(), 1, "{posted:?}");
+        assert_eq!(
+            [posted[0].field("kind"), posted[0].field("cause")],
+            ["held", "ip-not-allowlisted"]
+        );
+        assert!(posted[0].body["account"].is_null(), "{posted:?}");
     })
     .await;
 }
@@ -124,8 +119,8 @@ async fn our_own_wrong_address_is_told_to_operators_once_and_to_none_of_a_thousa
 async fn what_is_released_goes_to_each_customer_once() {
     // An odd number: addresses take turns, so each account is called from both.
     const ACCOUNTS: usize = 9;
-    let server = Server::start();
-    house(plan(&server, ACCOUNTS), async |house| {
+    let (server, hook) = (Server::start(), Hook::start().await);
+    house(plan(&server, &hook, ACCOUNTS), async |house| {
         translate(&house, ACCOUNTS);
         let held = "kintone_egress_mails{state=\"held\"}";
         for _ in 0..200 {
@@ -156,7 +151,7 @@ async fn what_is_released_goes_to_each_customer_once() {
 /// Announced at its publication: to every contact once, and to operators.
 #[tokio::test]
 async fn a_planned_address_is_announced_once_with_the_line_and_the_day() {
-    let server = Server::start();
+    let (server, hook) = (Server::start(), Hook::start().await);
     let plan = Plan {
         addresses: r#"
 [[egress.address]]
@@ -169,7 +164,7 @@ state = "planned"
 valid_from = 2199-03-01
 "#
         .into(),
-        ..plan(&server, 2)
+        ..plan(&server, &hook, 2)
     };
     house(plan, async |house| {
         for to in [
@@ -194,14 +189,20 @@ valid_from = 2199-03-01
         house.signals.send(Signal::Reload).await.unwrap();
         tokio::time::sleep(std::time::Duration::from_secs(3)).await;
         assert_eq!(server.mails().len(), 3);
+        let posted = hook.until(1).await;
+        assert_eq!(posted.len(), 1, "{posted:?}");
+        assert_eq!(
+            [posted[0].field("kind"), posted[0].field("address")],
+            ["announcement", "203.0.113.7"]
+        );
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_test_arrives_and_a_preview_shows_what_people_get() {
-    let server = Server::start();
-    house(plan(&server, 1), async |house| {
+    let (server, hook) = (Server::start(), Hook::start().await);
+    house(plan(&server, &hook, 1), async |house| {
         let (code, text) = said(&notify(&house, &["test", "me@service.example"]).await);
         assert!(
             code == Some(0) && text.contains("has taken a mail"),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::Method;
 use tokio::time::{Instant, sleep};
 
+use crate::hook::Hook;
 use crate::pair::{Host, Pair, Wish};
 use crate::server::Server;
 use crate::store::Store;
@@ -14,10 +15,13 @@ use crate::support::API_TOKEN;
 const CONTACT: &str = "admin@acme.example";
 const OPERATOR: &str = "sre@service.example";
 
-fn wish(store: &Store, server: &Server) -> Wish {
+fn wish(store: &Store, server: &Server, hook: &Hook) -> Wish {
     let contacts = "[account.\"acme.cybozu.com\"]\ncontacts = [\"admin@acme.example\"]\n";
     Wish {
-        fleet: format!("side_every = \"2s\"\n{}{contacts}", server.table("3s", "")),
+        fleet: format!(
+            "side_every = \"2s\"\n{}{contacts}",
+            server.table("3s", &hook.key())
+        ),
         ..Wish::new(store.url())
     }
 }
@@ -47,7 +51,8 @@ async fn call_until(hosts: &[&Host], token: &'static str, server: &Server, mails
 #[tokio::test]
 async fn what_both_hosts_see_is_told_once() {
     let (store, server) = (Store::start(&[]), Server::start());
-    let pair = Pair::new(wish(&store, &server)).await;
+    let hook = Hook::start().await;
+    let pair = Pair::new(wish(&store, &server, &hook)).await;
     let (first, second) = (pair.start("gw-a"), pair.start("gw-b"));
     call_until(&[&first, &second], "wrong-token", &server, 1).await;
     call_until(&[&first, &second], API_TOKEN, &server, 2).await;
@@ -59,6 +64,9 @@ async fn what_both_hosts_see_is_told_once() {
         assert_eq!(told[1].header("In-Reply-To"), told[0].header("Message-ID"));
         assert!(told[1].subject().starts_with("【復旧】"));
     }
+    let posted = hook.taken();
+    assert_eq!(posted.len(), 2, "{posted:?}");
+    assert_eq!(posted[0].field("reference"), posted[1].field("reference"));
     first.leave().await;
     second.leave().await;
     pair.check();
@@ -67,7 +75,8 @@ async fn what_both_hosts_see_is_told_once() {
 #[tokio::test]
 async fn one_host_tells_of_what_another_saw_and_that_one_of_the_end_when_the_first_is_gone() {
     let (store, server) = (Store::start(&[]), Server::start());
-    let pair = Pair::new(wish(&store, &server)).await;
+    let hook = Hook::start().await;
+    let pair = Pair::new(wish(&store, &server, &hook)).await;
     let (first, second) = (pair.start("gw-a"), pair.start("gw-b"));
     call_until(&[&second], "wrong-token", &server, 1).await;
     server.until(OPERATOR, 1).await;

@@ -152,6 +152,12 @@ impl Mail {
         self.0["body"].as_str().unwrap()
     }
 
+    /// The number of its episode.
+    pub(crate) fn reference(&self) -> &str {
+        let found = self.body().lines().find(|line| line.starts_with("KE-"));
+        found.unwrap()
+    }
+
     pub(crate) fn header(&self, name: &str) -> &str {
         self.0["headers"][name].as_str().unwrap_or_default()
     }

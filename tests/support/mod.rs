@@ -91,6 +91,8 @@ pub struct Plan {
     pub keep: Keep,
     /// Most calls of ours that may ever be in flight at [`ACME`].
     pub ceiling: u32,
+    /// How long the test may take.
+    pub time_max: Duration,
 }
 
 impl Default for Plan {
@@ -112,6 +114,7 @@ impl Default for Plan {
             kintone: Options::default().listen,
             keep: Keep::Executions,
             ceiling: 80,
+            time_max: TEST_TIME_MAX,
         }
     }
 }
@@ -144,7 +147,7 @@ bind = "127.0.1.241"
 /// Tests that measure have the machine to themselves, as far as this program goes.
 static MACHINE: RwLock<()> = RwLock::const_new(());
 
-/// No test takes longer unless it hangs.
+/// No test takes longer unless it hangs, or says so in its plan.
 const TEST_TIME_MAX: Duration = Duration::from_secs(100);
 
 /// Runs `test` in a house built by `plan`, then checks what must always hold.
@@ -173,8 +176,9 @@ where
     F: FnOnce(Arc<House>) -> T,
     T: Future<Output = ()>,
 {
+    let time_max = plan.time_max;
     let house = Arc::new(House::open(plan).await);
-    let tested = tokio::time::timeout(TEST_TIME_MAX, test(Arc::clone(&house))).await;
+    let tested = tokio::time::timeout(time_max, test(Arc::clone(&house))).await;
     tested.expect("the test does not hang");
     let house = Arc::into_inner(house).expect("the test has ended all its tasks");
     house.leave().await

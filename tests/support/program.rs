@@ -4,14 +4,14 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use kintone_sim::{Keep, Options, Sim};
 use tokio::time::{Instant, sleep};
 
 use super::caller::{Caller, fetch_plain};
-use super::{API_TOKEN, BATCH_TOKEN, Plan, TOKEN, config_text, invariants};
+use super::{API_TOKEN, BATCH_TOKEN, House, Plan, TOKEN, config_text, invariants};
 
 /// How long anything of the program's may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -199,4 +199,31 @@ pub fn under_load() -> Plan {
         keep: Keep::Counts,
         ..Plan::default()
     }
+}
+
+/// Runs a verb of the program about a house, to its end; `more` follows the configuration.
+pub async fn ask_house(house: &House, verb: &[&str], more: &[&str]) -> Output {
+    let text = std::fs::read_to_string(&house.config_path).expect("it was written");
+    // The house listens on any free port; the program must know which.
+    let admin = format!("admin = \"{}\"", house.admin);
+    let asking = house.config_path.with_file_name("asking.toml");
+    let text = text.replace("admin = \"127.0.0.1:0\"", &admin);
+    std::fs::write(&asking, text).expect("writable");
+    let program = Command::new(env!("CARGO_BIN_EXE_kintone-egress"));
+    let mut command = without_environment(program);
+    command.args(verb).arg("--config").arg(asking).args(more);
+    let output = tokio::task::spawn_blocking(move || command.output()).await;
+    output.expect("no panic").expect("it runs")
+}
+
+/// How a command ended, and what it answered; what is said beside it only if it failed.
+pub fn said(output: &Output) -> (Option<i32>, String) {
+    let text = match output.status.success() {
+        true => output.stdout.clone(),
+        false => [output.stdout.as_slice(), &output.stderr].concat(),
+    };
+    (
+        output.status.code(),
+        String::from_utf8(text).expect("UTF-8"),
+    )
 }

@@ -65,7 +65,7 @@ const KEYS: &[(&str, &str)] = &[
     ),
     (
         "notify",
-        "smtp from operators language ca_file begins_after ends_after subjects_max signs_max brake_accounts \
+        "smtp from operators webhook language ca_file begins_after ends_after subjects_max signs_max brake_accounts \
          brake_percent brake_window rest mails_max dead_max timeout retry retry_max give_up",
     ),
     ("admin", "token"),
