@@ -291,9 +291,15 @@ impl Address {
         }
     }
 
-    /// Whether it is in use and on this host, so that it is worth asking how the internet sees it.
+    /// Whether calls leave from it, or probes before its day, and it is on this host: then it is worth
+    /// asking how the internet sees it.
     pub(super) fn is_wanted(&self) -> bool {
-        self.state() == AddressState::Active && self.is_up.load(Ordering::Acquire)
+        self.state() != AddressState::Retiring && self.is_up.load(Ordering::Acquire)
+    }
+
+    /// Whether calls leave from it, as far as the list goes.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.state() == AddressState::Active
     }
 
     pub(super) fn source(&self) -> Source {
@@ -305,12 +311,12 @@ impl Address {
     }
 
     fn is_usable(&self) -> bool {
-        self.is_wanted() && self.gate.is_open()
+        self.is_in_use() && self.is_up.load(Ordering::Acquire) && self.gate.is_open()
     }
 
     /// Why it cannot be used, if that is so.
     fn hindrance(&self) -> Option<Detail> {
-        if self.state() == AddressState::Active {
+        if self.is_in_use() {
             self.hindrance_but_state()
         } else {
             Some(Detail::NoAddress)

@@ -8,6 +8,7 @@ mod support;
 
 mod connections;
 mod echo;
+mod planned;
 mod program;
 mod start;
 mod turns;

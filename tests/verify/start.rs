@@ -214,11 +214,11 @@ async fn a_name_of_an_echo_is_vetted_as_kintones_are() {
 }
 
 #[tokio::test]
-async fn addresses_of_other_hosts_and_those_not_in_use_are_not_asked_for() {
+async fn addresses_of_other_hosts_and_those_that_have_gone_are_not_asked_for() {
     let echo = Echo::telling(RIGHT).await;
     let addresses = format!(
         "[[egress.address]]\npublished = \"{}\"\nbind = \"{}\"\n[[egress.address]]\npublished = \
-         \"{}\"\nbind = \"{}\"\nstate = \"planned\"\n",
+         \"{}\"\nbind = \"{}\"\nstate = \"retiring\"\n",
         FIRST.0, FIRST.1, SECOND.0, SECOND.1
     );
     let plan = Plan {

@@ -107,6 +107,11 @@ impl Verifier {
     async fn follow(self, address: &Address, kept: &Arc<Mutex<Kept>>) {
         let mut changed = self.0.rules.subscribe();
         let (mut is_first, mut is_remembered) = (true, false);
+        if !address.is_in_use() {
+            // Nobody waits for one whose day has not come.
+            is_first = false;
+            self.one_less();
+        }
         loop {
             let rules = changed.borrow_and_update().clone();
             let began = Instant::now();
@@ -134,8 +139,7 @@ impl Verifier {
             };
             if is_first {
                 is_first = false;
-                let one_less = |waiting: &mut usize| *waiting = waiting.saturating_sub(1);
-                self.0.waiting.send_modify(one_less);
+                self.one_less();
             }
             let doubtful = match &rules {
                 Some(rules) => began + rules.pause_of_doubt(),
@@ -156,6 +160,12 @@ impl Verifier {
                 () = until(next) => {}
             }
         }
+    }
+
+    /// The first round of an address is not waited for any more.
+    fn one_less(&self) {
+        let one_less = |waiting: &mut usize| *waiting = waiting.saturating_sub(1);
+        self.0.waiting.send_modify(one_less);
     }
 
     /// Asks for connections that wait, one round at a time, each for all that stood when it began.
