@@ -78,7 +78,8 @@ pub(super) async fn kills(lab: &mut Lab<'_>) -> anyhow::Result<()> {
     lab.gateway.start().await?;
     let traffic = lab.traffic();
     for _ in 0..5 {
-        lab.all_well(&traffic, A_WHILE / 2, &PUBLISHED).await?;
+        // Until `settle` is over the calls that were killed hold their permits, and the others wait.
+        lab.all_well(&traffic, A_WHILE * 2, &PUBLISHED).await?;
         lab.gateway.signal(Signal::SIGKILL)?;
         lab.gateway.ended().await?;
         lab.gateway.start().await?;
