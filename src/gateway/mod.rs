@@ -240,6 +240,8 @@ impl Gateway {
         fleet::take_leave(&running).await;
         let log = running.log.clone();
         let _ = tokio::task::spawn_blocking(move || log.shutdown(LOG_FLUSH_MAX)).await;
+        background.shutdown().await;
+        record::release(&running);
         result
     }
 }

@@ -54,6 +54,17 @@ pub(super) fn boot(environment: &Environment) -> Result<Boot, BootError> {
     Boot::read(root.unwrap_or_else(|| Path::new("/")))
 }
 
+/// Leaves the state directory to the next gateway, whoever still holds a part of this one.
+pub(super) fn release(running: &Running) {
+    // What still runs, at a second word to end, may send: only the end of the process frees it.
+    if running.drain.running() > 0 {
+        return;
+    }
+    if let Err(error) = running.quotas.release_record() {
+        tracing::warn!(%error, "the state directory is taken until this process ends");
+    }
+}
+
 /// Closes the record of a gateway that has drained, so that a restart of the machine costs no wait.
 pub(super) async fn close(running: &Arc<Running>) {
     // What still runs, at a second word to end, may send: the record stays as after a crash.

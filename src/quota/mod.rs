@@ -287,6 +287,16 @@ impl Quotas {
         record.close()
     }
 
+    /// Leaves the state directory to the next gateway, though somebody still looks at these quotas.
+    /// Nothing may be sent any more.
+    ///
+    /// # Errors
+    /// What the kernel said; the directory is then free when the last of these quotas is gone.
+    pub fn release_record(&self) -> io::Result<()> {
+        let record = self.0.record.as_ref();
+        record.map_or(Ok(()), |record| record.release())
+    }
+
     /// Every account in use or remembered, in no order.
     #[must_use]
     pub fn snapshot(&self) -> Vec<AccountSnapshot> {

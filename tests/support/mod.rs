@@ -320,6 +320,10 @@ impl House {
         let ended = tokio::time::timeout(Duration::from_secs(20), self.running).await;
         let finished = ended.expect("drains in time").expect("does not panic");
         let finished = finished.expect("ends by the signal");
+        if finished == Finished::Idle {
+            let state = self.config_path.with_file_name("state");
+            invariants::check_left(&state, &self.quotas);
+        }
         let ledger = self.sim.ledger();
         invariants::check_sockets(&ledger, &["127.0.1.94", "127.0.1.241"]);
         invariants::check_executions(&ledger);

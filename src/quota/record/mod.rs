@@ -67,8 +67,8 @@ struct Shared {
     log: Log<Map>,
     /// Told of each call that finds no slot.
     full: Option<Box<dyn Fn() + Send + Sync>>,
-    /// Locked while it is open, by this process alone.
-    _lock: fs::File,
+    /// Locked while it is open, or until it is released, by this process alone.
+    lock: fs::File,
 }
 
 impl Opened {
@@ -97,7 +97,7 @@ impl Opened {
             shared: Shared {
                 log,
                 full: None,
-                _lock: lock,
+                lock,
             },
         })
     }
@@ -173,6 +173,11 @@ impl Record {
     /// Nothing may be sent any more.
     pub(super) fn close(&self) -> io::Result<()> {
         self.0.log.close()
+    }
+
+    /// Leaves the state directory to the next process. Nothing may be written any more.
+    pub(super) fn release(&self) -> io::Result<()> {
+        self.0.lock.unlock()
     }
 }
 
