@@ -6,7 +6,7 @@ use super::announce::{Planned, Stage};
 use super::contacts;
 use super::job::Mail;
 use super::label::{Folder, Kind, Label, WEBHOOK, Way};
-use super::letter::{self, House, Letter, News, When};
+use super::letter::{self, Customers, House, Letter, News, When};
 use super::matter::{Audience, Matter, Subject};
 use super::memory::Told;
 use super::notice::Facts;
@@ -47,6 +47,12 @@ impl Drafts<'_> {
             until: turn.well_since(),
             ..self.facts(subject)
         };
+        let customers = match contacts.len() {
+            _ if self.notify.mail.is_none() => Customers::NoMail,
+            _ if !told.customers => Customers::NotTold,
+            0 => Customers::NoContacts,
+            count => Customers::Told(count),
+        };
         let mut mails = Vec::new();
         for (audience, is_told, recipients) in [
             (Audience::Customers, told.customers, &contacts),
@@ -60,7 +66,7 @@ impl Drafts<'_> {
                 turn,
                 audience,
                 budget,
-                customers: contacts.len(),
+                customers,
                 house: &self.house,
             });
             let label = self.label(subject, kind, audience, reference.clone());

@@ -1,7 +1,7 @@
 //! Letters in English.
 
 use super::announce::Planned;
-use super::letter::{Held, House, News, Paragraphs, When};
+use super::letter::{Customers, Held, House, News, Paragraphs, When};
 use super::matter::{Matter, Subject};
 use crate::kintone::help;
 
@@ -69,8 +69,19 @@ pub(super) fn to_operators(news: &News<'_>) -> String {
     let mut told = format!("(for operators) host: {}\n", news.house.host);
     if news.subject.matter.concerns_customers() {
         told += &match news.customers {
-            0 => "(for operators) no contacts are configured: no customer was told\n".to_owned(),
-            count => format!("(for operators) {count} contacts of the customer get the same\n"),
+            Customers::NoContacts => {
+                "(for operators) no contacts are configured: no customer was told\n".to_owned()
+            }
+            Customers::NoMail => {
+                "(for operators) no mail server is configured: no customer was told\n".to_owned()
+            }
+            Customers::NotTold => {
+                "(for operators) no customer was told of the beginning, so none is of the end\n"
+                    .to_owned()
+            }
+            Customers::Told(count) => {
+                format!("(for operators) {count} contacts of the customer get the same\n")
+            }
         };
     }
     if let Some(tenant) = news.subject.matter.tenant() {

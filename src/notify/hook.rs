@@ -1,23 +1,27 @@
 //! The operators' webhook: one POST of JSON for each message, over a connection of its own.
 //!
 //! It is reached as the mail server is, from whatever address this host uses by itself. Redirects are not
-//! followed, and nothing that the server says beside its status is read.
+//! followed, and nothing that the server says beside its status and `Retry-After` is read.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::failure::SendError;
 use crate::config::Notify;
@@ -96,6 +100,13 @@ impl Place {
     }
 }
 
+/// Host and port: no more of it may be shown.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
 impl Hook {
     /// The webhook at a place; over TLS if that is given.
     #[must_use]
@@ -108,31 +119,60 @@ impl Hook {
     /// # Errors
     /// [`SendError`], without what is secret of the URL.
     pub async fn post(&self, id: &str, body: Vec<u8>) -> Result<(), SendError> {
-        let Place {
-            host,
-            port,
-            timeout: patience,
-            ..
-        } = &self.place;
-        let said = match timeout(*patience, self.exchange(id, body)).await {
-            Ok(Ok(status)) => return judge(status),
+        let Said { status, wait } = self.in_time(self.exchange(id, body)).await?;
+        judge(status, wait)
+    }
+
+    /// Connects, TLS included, and says nothing.
+    ///
+    /// # Errors
+    /// [`SendError::Server`].
+    pub async fn reach(&self) -> Result<(), SendError> {
+        let reaching = async {
+            let stream = self.connect().await?;
+            if let Some(tls) = &self.tls {
+                self.shake_hands(tls, stream).await?;
+            }
+            Ok(())
+        };
+        self.in_time(reaching).await
+    }
+
+    /// What it comes to within the time that is allowed.
+    async fn in_time<T>(
+        &self,
+        doing: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<T, SendError> {
+        let patience = self.place.timeout;
+        let said = match timeout(patience, doing).await {
+            Ok(Ok(done)) => return Ok(done),
             Ok(Err(trouble)) => trouble.to_string(),
             Err(_) => format!("no answer within {patience:?}"),
         };
-        Err(SendError::Server(format!("{host}:{port}: {said}")))
+        Err(SendError::Server(format!("{}: {said}", self.place)))
     }
 
-    async fn exchange(&self, id: &str, body: Vec<u8>) -> Result<StatusCode, Trouble> {
-        let Place { host, port, .. } = &self.place;
-        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+    async fn exchange(&self, id: &str, body: Vec<u8>) -> Result<Said, Trouble> {
         let request = self.request(id, body)?;
+        let stream = self.connect().await?;
         match &self.tls {
-            Some(tls) => {
-                let name = ServerName::try_from(host.clone()).map_err(|_| Trouble::Url)?;
-                ask(tls.connect(name, stream).await?, request).await
-            }
+            Some(tls) => ask(self.shake_hands(tls, stream).await?, request).await,
             None => ask(stream, request).await,
         }
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let Place { host, port, .. } = &self.place;
+        TcpStream::connect((host.as_str(), *port)).await
+    }
+
+    async fn shake_hands(
+        &self,
+        tls: &TlsConnector,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, Trouble> {
+        let name = ServerName::try_from(self.place.host.clone()).map_err(|_| Trouble::Url)?;
+        Ok(tls.connect(name, stream).await?)
     }
 
     fn request(&self, id: &str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, Trouble> {
@@ -149,7 +189,13 @@ impl Hook {
     }
 }
 
-async fn ask<S>(stream: S, request: Request<Full<Bytes>>) -> Result<StatusCode, Trouble>
+/// What is read of an answer.
+struct Said {
+    status: StatusCode,
+    wait: Option<Duration>,
+}
+
+async fn ask<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Said, Trouble>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -157,10 +203,22 @@ where
     http.max_buf_size(HEAD_MAX);
     let (mut sender, connection) = http.handshake(TokioIo::new(stream)).await?;
     let asking = sender.send_request(request);
-    beside(connection, asking)
-        .await
-        .map(|answer| answer.status())
-        .map_err(Trouble::from)
+    let answer = beside(connection, asking).await?;
+    let wait = answer.headers().get(RETRY_AFTER);
+    let wait = wait.and_then(|value| value.to_str().ok());
+    Ok(Said {
+        status: answer.status(),
+        wait: wait.and_then(|value| retry_after(value, Timestamp::now())),
+    })
+}
+
+/// The wait that `Retry-After` asks for: seconds, or a date (RFC 9110 section 10.2.3).
+fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = rfc2822::parse(value.trim()).ok()?.timestamp();
+    Duration::try_from(date.duration_since(now)).ok()
 }
 
 /// Drives a connection until its one request is answered.
@@ -175,15 +233,21 @@ async fn beside<T>(connection: impl Future, asking: impl Future<Output = T>) -> 
 }
 
 /// What a status means for the message.
-fn judge(status: StatusCode) -> Result<(), SendError> {
+fn judge(status: StatusCode, wait: Option<Duration>) -> Result<(), SendError> {
     let said = format!("status {}", status.as_u16());
-    Err(match status {
+    Err(match (status, wait) {
         _ if status.is_success() => return Ok(()),
-        StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::BAD_GATEWAY
-        | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => SendError::Server(said),
-        StatusCode::REQUEST_TIMEOUT => SendError::Later(said),
+        (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(wait)) => {
+            SendError::Busy { said, wait }
+        }
+        (
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT,
+            _,
+        ) => SendError::Server(said),
+        (StatusCode::REQUEST_TIMEOUT, _) => SendError::Later(said),
         _ if status.is_server_error() => SendError::Later(said),
         _ => SendError::Refused(said),
     })
@@ -225,9 +289,10 @@ mod tests {
 
     #[test]
     fn a_status_says_whether_it_is_tried_again() {
-        let words = |status: u16| match judge(StatusCode::from_u16(status).unwrap()) {
+        let words = |status: u16, wait| match judge(StatusCode::from_u16(status).unwrap(), wait) {
             Ok(()) => "taken",
             Err(SendError::Server(_)) => "server",
+            Err(SendError::Busy { .. }) => "busy",
             Err(SendError::Later(_)) => "later",
             Err(SendError::Refused(_)) => "refused",
             Err(SendError::Never(_)) => "never",
@@ -243,7 +308,30 @@ mod tests {
             (500, "later"),
             (503, "server"),
         ] {
-            assert_eq!(words(status), expected, "{status}");
+            assert_eq!(words(status, None), expected, "{status}");
+            let asked = match status {
+                429 | 503 => "busy",
+                _ => expected,
+            };
+            let wait = Some(Duration::from_secs(1));
+            assert_eq!(words(status, wait), asked, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_asked_for_in_seconds_or_by_a_date() {
+        let now = "2026-11-26T02:05:10Z".parse().unwrap();
+        let secs = |secs| Some(Duration::from_secs(secs));
+        for (value, expected) in [
+            ("120", secs(120)),
+            (" 0 ", secs(0)),
+            ("Thu, 26 Nov 2026 02:07:10 GMT", secs(120)),
+            ("Thu, 26 Nov 2026 02:05:00 GMT", None),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(value, now), expected, "{value:?}");
         }
     }
 }

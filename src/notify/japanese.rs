@@ -1,7 +1,7 @@
 //! Letters in Japanese.
 
 use super::announce::Planned;
-use super::letter::{Held, House, News, Paragraphs, When};
+use super::letter::{Customers, Held, House, News, Paragraphs, When};
 use super::matter::{Matter, Subject};
 use crate::kintone::help;
 
@@ -69,8 +69,20 @@ pub(super) fn to_operators(news: &News<'_>) -> String {
     let mut told = format!("(運用担当者向け) ホスト: {}\n", news.house.host);
     if news.subject.matter.concerns_customers() {
         told += &match news.customers {
-            0 => "(運用担当者向け) 連絡先が未登録のため、お客様には通知していません\n".to_owned(),
-            count => format!("(運用担当者向け) 同じ内容をお客様の連絡先 {count} 件に送ります\n"),
+            Customers::NoContacts => {
+                "(運用担当者向け) 連絡先が未登録のため、お客様には通知していません\n".to_owned()
+            }
+            Customers::NoMail => {
+                "(運用担当者向け) メールサーバーが未設定のため、お客様には通知していません\n"
+                    .to_owned()
+            }
+            Customers::NotTold => {
+                "(運用担当者向け) 発生時にお客様へ通知していないため、復旧も通知しません\n"
+                    .to_owned()
+            }
+            Customers::Told(count) => {
+                format!("(運用担当者向け) 同じ内容をお客様の連絡先 {count} 件に送ります\n")
+            }
         };
     }
     if let Some(tenant) = news.subject.matter.tenant() {

@@ -41,10 +41,23 @@ pub struct News<'a> {
     pub audience: Audience,
     /// The app whose budget is meant, and how much of it is used up, in percent.
     pub budget: Option<(AppId, u64)>,
-    /// How many contacts are told, for operators to know.
-    pub customers: usize,
+    /// Whether the customer is told too, for operators to know.
+    pub customers: Customers,
     /// What all letters have in common.
     pub house: &'a House,
+}
+
+/// Whether the customer is told the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Customers {
+    /// So many contacts are.
+    Told(usize),
+    /// Nobody is configured.
+    NoContacts,
+    /// Operators alone are told, by their webhook.
+    NoMail,
+    /// An end of whose beginning no customer was told.
+    NotTold,
 }
 
 /// Beginning or end, by the clock on the wall.

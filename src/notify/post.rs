@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::failure::SendError;
 use super::label::{Kind, Label, Way};
 use super::matter::Audience;
-use super::patience::wait_after;
+use super::patience::pause_after;
 use super::send::{Session, is_configured};
 use super::spool::Spool;
 use super::surroundings::Surroundings;
@@ -58,7 +58,7 @@ pub async fn deliver(way: Way, spool: Arc<Spool>, surroundings: Arc<dyn Surround
             match result {
                 Ok(()) => failures = 0,
                 Err(error) => {
-                    let pause = wait_after(failures, notify.spool).unsigned_abs();
+                    let pause = pause_after(&error, failures, notify.spool);
                     failures = failures.saturating_add(1);
                     let noun = way.noun();
                     tracing::warn!(%error, ?pause, "{noun} does not go; it is kept and tried again");
@@ -161,7 +161,7 @@ impl Post<'_> {
                 self.give_up(id).await;
                 Ok(Sent::No)
             }
-            Err(error @ SendError::Server(_)) => Err(error),
+            Err(error @ (SendError::Server(_) | SendError::Busy { .. })) => Err(error),
         }
     }
 

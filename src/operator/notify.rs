@@ -10,7 +10,7 @@ use crate::model::{Account, AppId, Code, Published};
 use crate::notify::failure::SendError;
 use crate::notify::hook::{Hook, Place, Scheme};
 use crate::notify::label::{Kind, Label, WEBHOOK, Way};
-use crate::notify::letter::{House, Letter, News, When, write, write_held, write_test};
+use crate::notify::letter::{Customers, House, Letter, News, When, write, write_held, write_test};
 use crate::notify::mail::{Envelope, MailError, compose};
 use crate::notify::matter::{Audience, Matter, Subject};
 use crate::notify::notice::{self, Facts};
@@ -138,11 +138,7 @@ pub async fn test(config: &Config, address: &str, now: Timestamp) -> Result<Stri
 /// [`NotifyError`].
 pub async fn test_webhook(config: &Config, now: Timestamp) -> Result<String, NotifyError> {
     let (notify, house) = house_of(config)?;
-    let place = Place::of(notify).ok_or(NotifyError::NoWebhook)?;
-    let tls = match place.scheme() {
-        Scheme::Clear => None,
-        Scheme::Tls => Some(to_own_server(notify.ca_file.as_deref())?),
-    };
+    let hook = hook_of(notify)?.ok_or(NotifyError::NoWebhook)?;
     let label = Label {
         reference: format!("test.{}", now.as_nanosecond()),
         kind: Kind::Test,
@@ -164,10 +160,21 @@ pub async fn test_webhook(config: &Config, now: Timestamp) -> Result<String, Not
         host: house.host.clone(),
     };
     let body = notice::compose(&label, &facts, &write_test(now, &house))?;
-    let hook = Hook::new(place, tls);
     let posted = hook.post(&label.id(), body).await;
     posted.map_err(NotifyError::Post)?;
     Ok("the webhook has taken a message: see that it shows where it should\n".to_owned())
+}
+
+/// The webhook of `[notify]`, if there is one. It blocks on the disk.
+pub(super) fn hook_of(notify: &Notify) -> Result<Option<Hook>, TlsError> {
+    let Some(place) = Place::of(notify) else {
+        return Ok(None);
+    };
+    let tls = match place.scheme() {
+        Scheme::Clear => None,
+        Scheme::Tls => Some(to_own_server(notify.ca_file.as_deref())?),
+    };
+    Ok(Some(Hook::new(place, tls)))
 }
 
 /// Every letter that people may get, as the configuration makes them; of one cause, if one is given.
@@ -218,7 +225,7 @@ pub fn preview(
                 turn,
                 audience,
                 budget: Some((AppId(1), 80)),
-                customers: 1,
+                customers: Customers::Told(1),
                 house: &house,
             });
             show(&mut text, audience, &letter);

@@ -14,7 +14,7 @@ const ROWS: [&str; 8] = [
     "Quota and waits",
     "Fleet",
     "kintone and the way there",
-    "Mail",
+    "Mail and webhook",
     "Host",
 ];
 

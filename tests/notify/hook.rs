@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -40,11 +40,14 @@ struct Shared {
     posted: Vec<Posted>,
     answers: VecDeque<u16>,
     always: Option<u16>,
+    retry_after: Option<&'static str>,
 }
 
 /// One POST.
 #[derive(Clone, Debug)]
 pub(crate) struct Posted {
+    /// When.
+    pub(crate) at: Instant,
     /// What it was answered with.
     pub(crate) status: u16,
     /// The header that makes it known.
@@ -121,6 +124,11 @@ impl Hook {
     /// It answers with this for ever.
     pub(crate) fn answer_always(&self, status: u16) {
         self.shared().always = Some(status);
+    }
+
+    /// It says so with every answer.
+    pub(crate) fn ask_to_wait(&self, retry_after: &'static str) {
+        self.shared().retry_after = Some(retry_after);
     }
 
     /// Its port.
@@ -214,8 +222,18 @@ async fn answer(
     let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
     let always = shared.always.unwrap_or(200);
     let status = shared.answers.pop_front().unwrap_or(always);
-    shared.posted.push(Posted { status, id, body });
+    let at = Instant::now();
+    shared.posted.push(Posted {
+        at,
+        status,
+        id,
+        body,
+    });
     let mut response = Response::new(Empty::new());
+    if let Some(wait) = shared.retry_after {
+        let headers = response.headers_mut();
+        headers.insert("retry-after", HeaderValue::from_static(wait));
+    }
     *response.status_mut() = status.try_into().unwrap();
     Ok(response)
 }

@@ -6,7 +6,7 @@ use kintone_sim::TenantSettings;
 
 use crate::episodes::plan_of;
 use crate::hook::Hook;
-use crate::server::Server;
+use crate::server::{PASSWORD, Server};
 use crate::support::house;
 use crate::support::program::{ask_house, said, without_environment};
 
@@ -25,14 +25,15 @@ const VERBS: [(&str, &[&str]); 6] = [
 
 /// A verb under a configuration that no gateway runs with.
 fn notify(config: &str, verb: &str, more: &[&str]) -> Output {
+    run(config, &["notify", verb], more)
+}
+
+fn run(config: &str, verb: &[&str], more: &[&str]) -> Output {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("gateway.toml");
     std::fs::write(&path, config).unwrap();
     let mut command = without_environment(Command::new(env!("CARGO_BIN_EXE_kintone-egress")));
-    command
-        .args(["notify", verb, "--config"])
-        .arg(path)
-        .args(more);
+    command.args(verb).arg("--config").arg(path).args(more);
     command.output().unwrap()
 }
 
@@ -82,6 +83,27 @@ fn a_test_says_which_way_is_missing() {
         let (code, text) = said(&notify(&hook, "test", more));
         assert_eq!(code, BAD_ARGUMENTS, "{text}");
     }
+}
+
+#[test]
+fn doctor_says_whether_the_mail_server_lets_this_host_in() {
+    let mut server = Server::stopped();
+    let config = config(&server.table("1s", ""));
+    let doctor = || {
+        let (_, text) = said(&run(&config, &["doctor"], &[]));
+        let mut lines = text.lines();
+        let line = lines.find(|line| line.contains("mail server ([notify] smtp)"));
+        let line = line.unwrap_or_else(|| panic!("{text}")).to_owned();
+        assert!(!text.contains(PASSWORD), "{text}");
+        line
+    };
+    let away = doctor();
+    assert!(away.starts_with("FINDING "), "{away}");
+    assert!(away.contains("Connection refused"), "{away}");
+    server.resume();
+    let there = doctor();
+    assert!(there.starts_with("ok "), "{there}");
+    assert!(server.mails().is_empty(), "doctor tells nobody anything");
 }
 
 #[tokio::test]

@@ -128,6 +128,24 @@ async fn what_is_not_taken_comes_again_under_its_identifier_and_before_the_end()
 }
 
 #[tokio::test]
+async fn a_webhook_that_asks_to_wait_is_left_alone_for_so_long() {
+    let hook = Hook::start().await;
+    hook.answer_first(&[429]);
+    hook.ask_to_wait("4");
+    let table = hook
+        .table("")
+        .replace("retry_max = \"1s\"", "retry_max = \"10s\"");
+    house(plan_of(table, half()), async |house| {
+        call_until(&house, || hook.posted().len() > 1).await;
+        let posted = hook.posted();
+        let waited = posted[1].at - posted[0].at;
+        assert_eq!(posted[0].id, posted[1].id);
+        assert!(waited >= Duration::from_secs(4), "{waited:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_refused_ten_times_is_given_up_and_kept() {
     let hook = Hook::start().await;
     hook.answer_always(404);
@@ -176,12 +194,26 @@ async fn a_test_is_posted_over_tls_that_is_verified() {
         let told = hook.until(1).await.remove(0);
         assert_eq!(told.field("kind"), "test");
         assert!(told.field("subject").starts_with("【試験】"));
+        let doctor = async || said(&ask_house(&house, &["doctor"], &[]).await).1;
+        let well = doctor().await;
+        assert!(
+            well.contains("ok      webhook ([notify] webhook): answers"),
+            "{well}"
+        );
         hook.answer_always(403);
         let (code, text) = test().await;
         assert!(code == Some(1) && text.contains("status 403"), "{text}");
         std::fs::write(&anchor, house.sim.ca_pem()).unwrap();
         let (code, text) = test().await;
         assert!(code == Some(1) && text.contains("certificate"), "{text}");
+        let finding = doctor().await;
+        let line = format!(
+            "FINDING webhook ([notify] webhook): localhost:{}: ",
+            hook.port()
+        );
+        assert!(finding.contains(&line), "{finding}");
+        assert!(!finding.contains(SECRET_PATH), "{finding}");
+        assert_eq!(hook.posted().len(), 2, "doctor tells nobody anything");
     })
     .await;
 }

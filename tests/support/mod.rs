@@ -179,7 +179,10 @@ where
     let time_max = plan.time_max;
     let house = Arc::new(House::open(plan).await);
     let tested = tokio::time::timeout(time_max, test(Arc::clone(&house))).await;
-    tested.expect("the test does not hang");
+    if tested.is_err() {
+        house.show_state().await;
+        panic!("the test hangs");
+    }
     let house = Arc::into_inner(house).expect("the test has ended all its tasks");
     house.leave().await
 }
@@ -284,6 +287,21 @@ impl House {
     /// A caller that does not say who it is.
     pub fn nobody(&self) -> Caller {
         self.caller().without_credentials()
+    }
+
+    /// Prints what the gateway and kintone say of a test that hangs.
+    async fn show_state(&self) {
+        let account = format!("/api/v1/accounts/{ACME}");
+        for path in ["/api/v1/requests", &account, "/metrics"] {
+            let asked = tokio::time::timeout(Duration::from_secs(5), self.admin_page(path)).await;
+            let said = asked.map_or_else(|_| "no answer".to_owned(), |(_, page)| page);
+            println!("{path}: {said}");
+        }
+        println!("at kintone: {:?}", self.sim.accounting(ACME));
+        let sockets = self.sim.ledger().sockets;
+        let open = sockets.iter().filter(|socket| socket.closed.is_none());
+        println!("open there: {:?}", open.collect::<Vec<_>>());
+        println!("{}", self.output.text());
     }
 
     /// Rewrites the configuration file.

@@ -32,7 +32,7 @@ fn letter(subject: &Subject, turn: When, audience: Audience, house: &House) -> L
         turn,
         audience,
         budget: Some((AppId(12), 80)),
-        customers: 1,
+        customers: Customers::Told(1),
         house,
     })
 }
@@ -177,4 +177,42 @@ fn a_reference_tells_episodes_apart() {
     assert_ne!(one, reference(&refused("other.cybozu.com"), since()));
     let later = since() + jiff::SignedDuration::from_secs(60);
     assert_ne!(one, reference(&refused("acme.cybozu.com"), later));
+}
+
+#[test]
+fn operators_read_whether_the_customer_is_told_too() {
+    let (subject, house) = (refused("acme.cybozu.com"), house(Language::Ja));
+    for (customers, ja, en) in [
+        (
+            Customers::Told(2),
+            "連絡先 2 件に送ります",
+            "2 contacts of the customer",
+        ),
+        (
+            Customers::NoContacts,
+            "連絡先が未登録",
+            "no contacts are configured",
+        ),
+        (
+            Customers::NoMail,
+            "メールサーバーが未設定",
+            "no mail server is configured",
+        ),
+        (
+            Customers::NotTold,
+            "復旧も通知しません",
+            "so none is of the end",
+        ),
+    ] {
+        let told = write(&News {
+            subject: &subject,
+            turn: When::Begins(since()),
+            audience: Audience::Operators,
+            budget: None,
+            customers,
+            house: &house,
+        });
+        assert!(told.body.contains(ja), "{}", told.body);
+        assert!(told.body.contains(en), "{}", told.body);
+    }
 }

@@ -18,6 +18,7 @@ use customer::WayOut;
 mod customer;
 mod host;
 mod neighbours;
+mod people;
 mod report;
 
 /// Why nothing could be examined.
@@ -50,6 +51,7 @@ pub async fn examine(
     }
     host::examine(&config, &egress, now, &mut report).await;
     neighbours::examine(&config, now, &mut report).await;
+    people::examine(&config, &mut report).await;
     match domain {
         Some(domain) => customer::examine(&config, &egress, domain, &mut report).await,
         None => report.note(
