@@ -13,6 +13,7 @@
 //! |---|---|---|---|
 //! | 1 | [`model`] | the vocabulary: account, caller, address, outcome | nothing of ours |
 //! | 1 | [`drain`] | going away calmly | nothing of ours |
+//! | 1 | [`client`] | one connection that requests are sent on, as the client | nothing of ours |
 //! | 1 | [`descriptors`] | how near the limit of file descriptors is | nothing of ours |
 //! | 2 | [`config`] | what the operator writes, validated, every fault with its place | `model` |
 //! | 2 | [`kintone`] | what kintone is: domains, calls, answers | `model` |
@@ -23,8 +24,8 @@
 //! | 3 | [`notify`] | telling people: many failures, one beginning, one end | `config`, `kintone`, `model` |
 //! | 4 | [`server`] | callers' connections and their limits | the floors below it |
 //! | 4 | [`fleet`] | permits shared with other hosts: the ledger, its notice board, the beat | `quota`, `tls`, `config`, `model` |
-//! | 4 | [`handover`] | connections to the other hosts, over which calls are handed to them | `tls`, `config` |
-//! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool; what the internet sees | `tls`, `config`, `model` |
+//! | 4 | [`handover`] | connections to the other hosts, over which calls are handed to them | `tls`, `config`, `client` |
+//! | 4 | [`egress`] | the one way out: source, resolve, vet, dial, pool; what the internet sees | `tls`, `config`, `client`, `model` |
 //! | 5 | [`proxy`] | the life of a call | the floors below |
 //! | 5 | [`admin`] | what operators see and order | the floors below |
 //! | 6 | [`gateway`] | builds, wires, spawns, drains | everything above |
@@ -133,6 +134,7 @@
 //! scraped, from snapshots.
 
 pub mod admin;
+pub mod client;
 pub mod config;
 pub mod descriptors;
 pub mod drain;

@@ -392,7 +392,8 @@ async fn a_head_beyond_the_limit_is_not_taken() {
     let mut checkout = egress.checkout(&host(), source, Reuse::Any).await.unwrap();
     let request = Request::get("/").body(Body::default()).unwrap();
     let error = checkout.send(request, None, None).await.unwrap_err();
-    assert!(error.error.is_parse_too_large() && error.arrival == Arrival::Unknown);
+    let said = error.error.unwrap();
+    assert!(said.is_parse_too_large() && error.arrival == Arrival::Unknown);
 }
 
 #[tokio::test]

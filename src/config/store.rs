@@ -211,7 +211,7 @@ impl Default for Exchange {
             connect_timeout: Duration::from_millis(500),
             response_timeout: Duration::from_millis(500),
             beat: Duration::from_millis(200),
-            loan: Duration::from_secs(18),
+            loan: Duration::from_secs(16),
             overrun: Duration::from_secs(60),
             evict_after: Duration::from_secs(300),
             side_rows: 1 << 20,

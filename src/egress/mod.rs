@@ -16,6 +16,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
+use crate::client::Client;
 use crate::config::{AddressState, Config};
 use crate::model::{Denial, Detail, Failure, Host, Published};
 use crate::tls::Outbound;
@@ -384,7 +385,7 @@ where
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| failed(Failure::Internal))?;
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             // Its end, good or bad, is told to the call that uses it, or shows in `is_closed`.
             let _ = connection.await;
             drop(open);
@@ -392,7 +393,7 @@ where
         let made = Made {
             upstream,
             timings,
-            sender,
+            client: Client::new(sender, task),
             line,
         };
         Ok(self.pool.admit(host, source, made))

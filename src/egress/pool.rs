@@ -13,7 +13,6 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
 use super::line::{Fence, Line};
@@ -21,12 +20,13 @@ use super::reuse::{Kept, Reuse, SendError};
 use super::source::{Addresses, Source};
 use super::verdict::Timings;
 use super::witness::Witness;
+use crate::client::Client;
 use crate::config::Upstream;
 use crate::model::{Bind, Host, Table};
 
 /// A connection to kintone in the hands of one call. Dropping it closes the connection.
 pub struct Checkout<B> {
-    sender: SendRequest<B>,
+    client: Client<B>,
     line: Arc<Line>,
     pool: Arc<Pool<B>>,
     host: Host,
@@ -43,7 +43,7 @@ pub struct Checkout<B> {
 pub(super) struct Made<B> {
     pub(super) upstream: SocketAddrV4,
     pub(super) timings: Timings,
-    pub(super) sender: SendRequest<B>,
+    pub(super) client: Client<B>,
     pub(super) line: Arc<Line>,
 }
 
@@ -81,7 +81,7 @@ struct Shelf<B> {
 }
 
 struct Idle<B> {
-    sender: SendRequest<B>,
+    client: Client<B>,
     /// Held by the connection's task, which closes the socket as soon as kintone has.
     line: Weak<Line>,
     upstream: SocketAddrV4,
@@ -134,10 +134,10 @@ impl<B> Pool<B> {
         };
         loop {
             let mut idle = self.pop(host, source.bind, idle_max)?;
-            if !idle.sender.is_ready() {
-                match tokio::time::timeout(READY_WAIT, idle.sender.ready()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_closed)) => continue,
+            if !idle.client.is_ready() {
+                match tokio::time::timeout(READY_WAIT, idle.client.ready()).await {
+                    Ok(true) => {}
+                    Ok(false) => continue,
                     Err(_elapsed) => return None,
                 }
             }
@@ -150,7 +150,7 @@ impl<B> Pool<B> {
             }
             line.wake();
             return Some(Checkout {
-                sender: idle.sender,
+                client: idle.client,
                 line,
                 pool: Arc::clone(self),
                 host: host.clone(),
@@ -173,7 +173,7 @@ impl<B> Pool<B> {
     ) -> Checkout<B> {
         let now = Instant::now();
         Checkout {
-            sender: made.sender,
+            client: made.client,
             line: made.line,
             pool: Arc::clone(self),
             host: host.clone(),
@@ -189,7 +189,7 @@ impl<B> Pool<B> {
     /// Closes what has been idle for too long or was closed by kintone.
     pub(super) fn sweep(&self, at: Instant) {
         self.retain(|_, idle| {
-            !idle.sender.is_closed() && at.duration_since(idle.since) < self.limits.idle
+            !idle.client.is_closed() && at.duration_since(idle.since) < self.limits.idle
         });
     }
 
@@ -225,7 +225,7 @@ impl<B> Pool<B> {
             .iter_mut()
             .find(|shelf| shelf.bind == bind)?;
         while let Some(idle) = shelf.idle.pop() {
-            if idle.sender.is_closed() {
+            if idle.client.is_closed() {
                 *total -= 1;
                 continue;
             }
@@ -338,11 +338,11 @@ impl<B> Checkout<B> {
 
     /// Back into the pool without having carried a call: its idle time goes on.
     pub fn give_back_unused(self) -> Kept {
-        if self.sender.is_closed() {
+        if self.client.is_closed() {
             return Kept::Closed;
         }
         let idle = Idle {
-            sender: self.sender,
+            client: self.client,
             line: Arc::downgrade(&self.line),
             upstream: self.upstream,
             born: self.born,
@@ -368,11 +368,11 @@ where
         witness: Option<Arc<dyn Witness>>,
     ) -> Result<Response<Incoming>, SendError> {
         self.line.begin(fence, witness);
-        match self.sender.try_send_request(request).await {
+        match self.client.send(request).await {
             Ok(response) => Ok(response),
-            Err(error) => Err(SendError {
+            Err(unanswered) => Err(SendError {
                 arrival: self.line.arrival().await,
-                error: error.into_error(),
+                error: unanswered.error,
             }),
         }
     }
@@ -455,11 +455,13 @@ mod tests {
         let line = Line::new(ours);
         let wire = Wire(Arc::clone(&line));
         let (sender, connection) = http1::handshake(TokioIo::new(wire)).await.unwrap();
-        tokio::spawn(connection);
+        let task = tokio::spawn(async move {
+            let _ = connection.await;
+        });
         let made = Made {
             upstream: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
             timings: Timings::default(),
-            sender,
+            client: Client::new(sender, task),
             line,
         };
         (pool.admit(&host(name), source(bind), made), theirs)

@@ -16,8 +16,8 @@ pub enum Reuse {
 /// The error of [`Checkout::send`](super::Checkout::send).
 #[derive(Debug)]
 pub struct SendError {
-    /// What happened.
-    pub error: hyper::Error,
+    /// What happened; nothing where the connection had ended before.
+    pub error: Option<hyper::Error>,
     /// Whether kintone can have seen the call.
     pub arrival: Arrival,
 }

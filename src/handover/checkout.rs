@@ -41,7 +41,7 @@ pub enum SendFailure<B> {
     /// Nothing was sent: the connection had been closed before.
     Unsent(Box<Request<B>>),
     /// What became of the call is not known.
-    Lost(hyper::Error),
+    Lost(Option<hyper::Error>),
 }
 
 /// What a tunnel keeps of the connection that it took over, for as long as it uses it.
@@ -63,7 +63,7 @@ impl<B> Checkout<B> {
     /// The call is over, and neither side owes the other anything: the connection waits for the next
     /// one, if it can carry another.
     pub fn give_back(self) {
-        if self.keep == Keep::Idle && !self.line.sender.is_closed() {
+        if self.keep == Keep::Idle && !self.line.client.is_closed() {
             self.other.keep(self.line);
         }
     }
@@ -91,10 +91,10 @@ where
         &mut self,
         request: Request<B>,
     ) -> Result<Response<Incoming>, SendFailure<B>> {
-        let sent = self.line.sender.try_send_request(request).await;
-        sent.map_err(|mut failed| match failed.take_message() {
+        let sent = self.line.client.send(request).await;
+        sent.map_err(|unanswered| match unanswered.request {
             Some(request) => SendFailure::Unsent(Box::new(request)),
-            None => SendFailure::Lost(failed.into_error()),
+            None => SendFailure::Lost(unanswered.error),
         })
     }
 }

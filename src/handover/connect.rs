@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use super::failure::Unreached;
 use super::other::Other;
 use super::place::{Line, Place, Task};
+use crate::client::Client;
 use crate::tls::PeerTls;
 
 /// What another host is asked first.
@@ -74,7 +75,7 @@ where
     }
     sender.ready().await.map_err(Unreached::Broken)?;
     Ok(Line {
-        sender,
+        client: Client::new(sender, running),
         task,
         place,
     })

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::checkout::{Checkout, Reuse};
 use super::failure::Unreached;
 use super::other::{Other, Terms};
+use crate::client::Client;
 
 /// A connection that was idle for longer may just be closed by the other host: a call that is not
 /// safe to repeat takes another one.
@@ -22,7 +22,7 @@ pub(super) struct Place(Arc<AtomicUsize>);
 
 /// A connection that carries HTTP. Dropping it closes it.
 pub(super) struct Line<B> {
-    pub(super) sender: SendRequest<B>,
+    pub(super) client: Client<B>,
     pub(super) task: Task,
     pub(super) place: Place,
 }
@@ -85,8 +85,8 @@ impl<B> Other<B> {
         };
         loop {
             let mut idle = self.take_younger(longest)?;
-            let ready = timeout(terms.connect_timeout, idle.line.sender.ready());
-            if matches!(ready.await, Ok(Ok(()))) {
+            let ready = timeout(terms.connect_timeout, idle.line.client.ready());
+            if matches!(ready.await, Ok(true)) {
                 return Some(Checkout::new(Arc::clone(self), idle.line, terms.idle));
             }
         }

@@ -216,7 +216,7 @@ impl Journey<'_> {
             Some(Fault::Stalled) => {
                 Tried::Refused(Reason::Denied(Denial::bad_request(Detail::CallerStalled)))
             }
-            None if error.error.is_parse() => {
+            None if error.error.is_some_and(|error| error.is_parse()) => {
                 Tried::Broken(Failure::Reset(Detail::ResponseUnparsable))
             }
             None => Tried::Broken(Failure::Reset(Detail::ResponseReset)),

@@ -170,7 +170,7 @@ impl<'a> Errand<'a> {
             request = match sent {
                 Ok(response) => return Ok((response, checkout)),
                 Err(SendFailure::Lost(error)) => {
-                    tracing::debug!(peer = %owner.host, %error, "a call that was handed over is lost");
+                    tracing::debug!(peer = %owner.host, ?error, "a call that was handed over is lost");
                     return Err(Reason::Failed(Failure::Reset(Detail::PeerLost)));
                 }
                 Err(SendFailure::Unsent(request)) => *request,

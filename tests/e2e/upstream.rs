@@ -174,7 +174,10 @@ async fn check(house: &House, weather: &Weather, ends: &BTreeMap<String, u64>) {
         .executions
         .iter()
         .filter(|it| it.method == "POST" && it.executed);
-    assert_eq!(posts.count() as u64, calls / 2 - failed, "each once");
+    // Of a failed one the outcome is unknown; that none was executed twice, every house checks.
+    let posts = posts.count() as u64;
+    let expected = calls / 2 - failed..=calls / 2;
+    assert!(expected.contains(&posts), "{posts} of {expected:?}");
 }
 
 #[tokio::test]

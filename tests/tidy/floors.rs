@@ -9,6 +9,7 @@ use super::source::{Source, sources};
 /// Each unit and the units that it may import, lowest floor first.
 const UNITS: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("client", &[]),
     ("drain", &[]),
     ("descriptors", &[]),
     ("config", &["model"]),
@@ -22,9 +23,12 @@ const UNITS: &[(&str, &[&str])] = &[
         "server",
         &["drain", "descriptors", "telemetry", "config", "model"],
     ),
-    ("egress", &["tls", "config", "descriptors", "model"]),
+    (
+        "egress",
+        &["tls", "config", "client", "descriptors", "model"],
+    ),
     ("fleet", &["quota", "tls", "config", "model"]),
-    ("handover", &["tls", "config"]),
+    ("handover", &["tls", "config", "client"]),
     (
         "proxy",
         &[

@@ -28,11 +28,11 @@ pub struct Terms {
 impl Terms {
     /// The usual times, for accounts that settle within `settle` and a process of so many threads.
     /// A loan lives on through a short absence of the store, and a host's death costs the others its
-    /// loans for less than 45 s: (18 s + 20 s) and a tenth, and 1 s.
+    /// loans for less than 45 s, a few beats late: (16 s + 20 s) and a tenth, and 1 s.
     #[must_use]
     pub const fn usual(settle: Duration, workers: u32) -> Self {
         Self {
-            loan: Duration::from_secs(18),
+            loan: Duration::from_secs(16),
             overrun: Duration::from_secs(60),
             unacked: Duration::from_secs(20),
             settle,

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::report::Report;
 use crate::config::{AddressState, Config};
-use crate::egress::{AddressSnapshot, ConnectError, Egress, Reuse, Source};
+use crate::egress::{AddressSnapshot, ConnectError, Egress, Reuse, SendError, Source};
 use crate::kintone::answer::{BodyEnd, Coding, ErrorReader, Said, cause, code_of};
 use crate::kintone::domain::{Destination, Door, judge};
 use crate::model::{Cause, Host};
@@ -97,7 +97,10 @@ async fn ask(egress: &WayOut, host: &Host, source: Source, what: &str, report: &
             let found = Found::read(head.status, &head.headers, body).await;
             found.tell(what, source, report);
         }
-        Ok(Err(error)) => report.finding(what, format_args!("no answer: {}", error.error)),
+        Ok(Err(SendError { error, .. })) => {
+            let said = error.map_or_else(|| "connection closed".to_owned(), |it| it.to_string());
+            report.finding(what, format_args!("no answer: {said}"));
+        }
         Err(_) => report.finding(what, format_args!("no answer within {PATIENCE:?}")),
     }
 }
