@@ -386,7 +386,6 @@ where
             .await
             .map_err(|_| failed(Failure::Internal))?;
         let task = tokio::spawn(async move {
-            // Its end, good or bad, is told to the call that uses it, or shows in `is_closed`.
             let _ = connection.await;
             drop(open);
         });

@@ -25,7 +25,10 @@ pub(super) fn pause_after(error: &SendError, failures: u32, terms: SpoolTerms) -
     let usual = wait_after(failures, terms).unsigned_abs();
     match error {
         SendError::Busy { wait, .. } => usual.max(*wait).min(terms.retry_max),
-        _ => usual,
+        SendError::Server(_)
+        | SendError::Later(_)
+        | SendError::Refused(_)
+        | SendError::Never(_) => usual,
     }
 }
 

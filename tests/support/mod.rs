@@ -180,8 +180,7 @@ where
     let house = Arc::new(House::open(plan).await);
     let tested = tokio::time::timeout(time_max, test(Arc::clone(&house))).await;
     if tested.is_err() {
-        house.show_state().await;
-        panic!("the test hangs");
+        panic!("the test hangs: {}", house.state().await);
     }
     let house = Arc::into_inner(house).expect("the test has ended all its tasks");
     house.leave().await
@@ -289,19 +288,20 @@ impl House {
         self.caller().without_credentials()
     }
 
-    /// Prints what the gateway and kintone say of a test that hangs.
-    async fn show_state(&self) {
+    /// What the gateway and kintone say of a test that hangs.
+    async fn state(&self) -> String {
+        let mut state = String::new();
         let account = format!("/api/v1/accounts/{ACME}");
         for path in ["/api/v1/requests", &account, "/metrics"] {
             let asked = tokio::time::timeout(Duration::from_secs(5), self.admin_page(path)).await;
             let said = asked.map_or_else(|_| "no answer".to_owned(), |(_, page)| page);
-            println!("{path}: {said}");
+            let _ = writeln!(state, "{path}: {said}");
         }
-        println!("at kintone: {:?}", self.sim.accounting(ACME));
+        let _ = writeln!(state, "at kintone: {:?}", self.sim.accounting(ACME));
         let sockets = self.sim.ledger().sockets;
         let open = sockets.iter().filter(|socket| socket.closed.is_none());
-        println!("open there: {:?}", open.collect::<Vec<_>>());
-        println!("{}", self.output.text());
+        let _ = writeln!(state, "open there: {:?}", open.collect::<Vec<_>>());
+        state + &self.output.text()
     }
 
     /// Rewrites the configuration file.
