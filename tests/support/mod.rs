@@ -129,6 +129,7 @@ pub struct House {
     pub output: Output,
     pub signals: mpsc::Sender<Signal>,
     pub config_path: std::path::PathBuf,
+    state_dir: std::path::PathBuf,
     ceiling: u32,
     watch: Watch,
     running: JoinHandle<Result<Finished, RunError>>,
@@ -212,6 +213,7 @@ impl House {
         }
         let environment = Environment::default();
         let Loaded { config, .. } = load(&config_path, &environment).expect("a good configuration");
+        let state_dir = config.state_dir.clone();
         let output = Output::default();
         let log = AccessLogHandle::to_writer(Box::new(output.clone())).expect("a thread");
         let source = Source {
@@ -235,6 +237,7 @@ impl House {
             output,
             signals,
             config_path,
+            state_dir,
             ceiling: plan.ceiling,
             watch,
             running,
@@ -339,8 +342,7 @@ impl House {
         let finished = ended.expect("drains in time").expect("does not panic");
         let finished = finished.expect("ends by the signal");
         if finished == Finished::Idle {
-            let state = self.config_path.with_file_name("state");
-            invariants::check_left(&state, &self.quotas);
+            invariants::check_left(&self.state_dir, &self.quotas);
         }
         let ledger = self.sim.ledger();
         invariants::check_sockets(&ledger, &["127.0.1.94", "127.0.1.241"]);

@@ -76,9 +76,9 @@ fn a_minute_without_the_store_leaves_the_reserve_and_two_beats_bring_sharing_bac
     site.queue(0, 1_000_000);
     run(&mut site, Duration::from_secs(5), true);
     assert_eq!(site.used(0), 95);
-    run(&mut site, Duration::from_secs(17), false);
+    run(&mut site, Duration::from_secs(15), false);
     assert_eq!(site.used(0), 95, "a loan lives on through a short absence");
-    run(&mut site, Duration::from_secs(43), false);
+    run(&mut site, Duration::from_secs(45), false);
     assert_eq!(site.used(0), 49);
     run(&mut site, Duration::from_secs(2), true);
     assert_eq!(site.used(0), 95);
