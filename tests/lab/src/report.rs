@@ -46,12 +46,17 @@ pub(crate) fn row(row: &Row) {
         verdict.to_owned(),
         tally.to_string(),
     ]));
+    tell_faults(row);
+}
+
+fn tell_faults(row: &Row) {
     for fault in &row.faults {
         say(&format!("  {}: {fault:#}", row.name));
     }
 }
 
-/// The last word; whether all was well.
+/// The last word, with all that was wrong, as of a long log often only the end is kept; whether all
+/// was well.
 pub(crate) fn close(rows: &[Row], took: Duration) -> bool {
     let sum = |of: fn(&Row) -> u64| rows.iter().map(of).sum::<u64>();
     let faulty = rows.iter().filter(|row| !row.faults.is_empty()).count();
@@ -64,6 +69,7 @@ pub(crate) fn close(rows: &[Row], took: Duration) -> bool {
         sum(|row| row.outcomes.seen.promised()),
         sum(|row| row.outcomes.seen.strays),
     ));
+    rows.iter().for_each(tell_faults);
     faulty == 0 && !rows.is_empty()
 }
 
